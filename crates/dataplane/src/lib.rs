@@ -1,0 +1,1 @@
+//! Desired state to kernel objects: rule rendering, managers and the apply loop

@@ -1,0 +1,1 @@
+//! Everything that touches Linux: netlink, nf_tables, namespaces, sysctls, and reconcilers over them

@@ -1,0 +1,3 @@
+//! One binary: dispatch on the subcommand or `argv[0]`.
+
+fn main() {}
