@@ -1,0 +1,32 @@
+# Thin on purpose: the work is in cargo, xtask and scripts/.
+.PHONY: demo test check bench build help
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /\1\t/' | expand -t 10
+
+demo: ## three hosts, six pods, BGP, policy: proven end to end, then cleaned up (root, a C compiler, Rust)
+	@scripts/require-tools
+	cargo build --release --locked --bin tortie
+	target/release/tortie lab demo
+
+test: ## install what the tests need (Debian packages), then run every test (root)
+	@scripts/require-tools
+	@scripts/install-test-packages
+	cargo test --workspace --locked --no-fail-fast
+
+check: ## format, clippy, docs, dependency policy, layers, duplicated dependencies
+	@scripts/require-tools
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked --document-private-items
+	cargo run -q --locked -p xtask -- layers
+	cargo run -q --locked -p xtask -- dependencies
+
+build: ## the release binary: target/release/tortie
+	@scripts/require-tools
+	cargo build --release --locked --bin tortie
+
+bench: ## figures, each beside its peer (root; installs the peers)
+	@scripts/require-tools
+	@scripts/install-test-packages
+	@scripts/bench
