@@ -1,0 +1,7 @@
+//! Calico v3 resources: what users write, with defaults, validation, selectors and conversion from Kubernetes objects.
+
+mod kind;
+mod stored;
+
+pub use kind::Kind;
+pub use stored::{AffinityOwner, Key};

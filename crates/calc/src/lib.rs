@@ -1,0 +1,3 @@
+//! Cluster state to this node's desired state, incrementally, and the reference policy evaluator.
+
+pub mod contract;
