@@ -2,6 +2,7 @@
 
 mod kind;
 mod stored;
+pub mod wire;
 
 pub use kind::Kind;
 pub use stored::{AffinityOwner, Key};
