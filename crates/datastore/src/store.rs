@@ -5,14 +5,27 @@
 //! order, without gaps, or says that those revisions have been compacted away.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::Key;
 
-/// A revision. Opaque to callers but for equality; `Display` and `From<&str>` round-trip it through
-/// `metadata.resourceVersion`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// A revision. Opaque to callers but for equality (it has no order: what it counts is the engine's affair);
+/// `Display` and `From<&str>` round-trip it through `metadata.resourceVersion`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Revision(pub String);
+
+impl From<&str> for Revision {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
+impl From<String> for Revision {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
 
 impl fmt::Display for Revision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -54,7 +67,29 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// Which row it is about.
+    pub fn key(&self) -> &Key {
+        match self {
+            Self::Put(entry) => &entry.key,
+            Self::Delete { key, .. } => key,
+        }
+    }
+
+    /// The revision that made it.
+    pub fn revision(&self) -> &Revision {
+        match self {
+            Self::Put(entry) => &entry.revision,
+            Self::Delete { revision, .. } => revision,
+        }
+    }
+}
+
 /// A datastore.
+///
+/// Every operation can also fail with [`StoreError::Unavailable`]. A write that failed so has changed nothing when
+/// the embedded engines say it; over a network the answer may have been lost after the write was done, so a caller
+/// that must know reads the row again.
 pub trait Store: Send + Sync {
     /// Reads one row.
     ///
@@ -62,11 +97,20 @@ pub trait Store: Send + Sync {
     /// [`StoreError::NotFound`].
     fn get(&self, key: &Key) -> Result<Entry, StoreError>;
 
+    /// Reads all rows of several scopes, as of one revision: a watch of the same scopes from that revision continues
+    /// exactly where the listing ends. A row that two scopes share is listed once.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    fn list_scopes(&self, scopes: &[Scope]) -> Result<Listing, StoreError>;
+
     /// Reads all rows of a scope, as of one revision.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    fn list(&self, scope: &Scope) -> Result<Listing, StoreError>;
+    fn list(&self, scope: &Scope) -> Result<Listing, StoreError> {
+        self.list_scopes(std::slice::from_ref(scope))
+    }
 
     /// Creates a row.
     ///
@@ -86,16 +130,19 @@ pub trait Store: Send + Sync {
     /// [`StoreError::NotFound`], [`StoreError::Conflict`].
     fn delete(&self, key: &Key, expected: Option<&Revision>) -> Result<Entry, StoreError>;
 
-    /// Everything that happens to rows of these scopes after `from`, in order.
+    /// Everything that happens to rows of these scopes after `from`, in order. `from` is the revision of a listing
+    /// or of an entry of this store.
     ///
     /// # Errors
-    /// [`StoreError::Compacted`] when history that old is gone: list again, and watch from there.
+    /// [`StoreError::Compacted`] when history that old is gone, or `from` is no revision of this store's history (it
+    /// comes from another store, or the file was replaced by an older copy): list again, and watch from there.
     fn watch(&self, scopes: &[Scope], from: &Revision) -> Result<Box<dyn Watch>, StoreError>;
 }
 
 /// A running watch; dropping it ends it.
 pub trait Watch: Send {
-    /// Waits up to `timeout` for events and returns all that are there, in revision order; empty on time-out.
+    /// Waits up to `timeout` for events and returns those that are there (many at once if many are, but a bounded
+    /// number), in revision order; empty on time-out.
     ///
     /// # Errors
     /// [`StoreError::Compacted`], [`StoreError::Unavailable`]: the watch is over, list again.
@@ -124,6 +171,57 @@ pub enum Scope {
     /// The one IPAM configuration row.
     IpamConfig,
 }
+
+impl Scope {
+    /// Whether the row belongs to the scope.
+    pub fn contains(&self, key: &Key) -> bool {
+        match (self, key) {
+            (Self::Resources { kind, namespace }, Key::Resource { kind: k, namespace: n, .. }) => {
+                kind == k && (namespace.is_none() || namespace == n)
+            }
+            (Self::BlockAffinities { host }, Key::BlockAffinity { owner, .. }) => {
+                host.as_deref().is_none_or(|host| host == owner.name())
+            }
+            (Self::Blocks, Key::Block(_))
+            | (Self::Handles, Key::Handle(_))
+            | (Self::IpamConfig, Key::IpamConfig) => true,
+            _ => false,
+        }
+    }
+
+    /// All resources of a kind.
+    pub fn all(kind: api::Kind) -> Self {
+        Self::Resources { kind, namespace: None }
+    }
+}
+
+/// Delegates through a pointer, so that `Arc<dyn Store>`, `Box<dyn Store>` and `&S` are stores too.
+macro_rules! store_by_pointer {
+    ($($pointer:ty),*) => {$(
+        impl<S: Store + ?Sized> Store for $pointer {
+            fn get(&self, key: &Key) -> Result<Entry, StoreError> {
+                (**self).get(key)
+            }
+            fn list_scopes(&self, scopes: &[Scope]) -> Result<Listing, StoreError> {
+                (**self).list_scopes(scopes)
+            }
+            fn create(&self, key: &Key, value: &str) -> Result<Entry, StoreError> {
+                (**self).create(key, value)
+            }
+            fn update(&self, key: &Key, value: &str, expected: Option<&Revision>) -> Result<Entry, StoreError> {
+                (**self).update(key, value, expected)
+            }
+            fn delete(&self, key: &Key, expected: Option<&Revision>) -> Result<Entry, StoreError> {
+                (**self).delete(key, expected)
+            }
+            fn watch(&self, scopes: &[Scope], from: &Revision) -> Result<Box<dyn Watch>, StoreError> {
+                (**self).watch(scopes, from)
+            }
+        }
+    )*};
+}
+
+store_by_pointer!(&S, Box<S>, Arc<S>);
 
 /// Why a datastore operation was not done.
 #[derive(Debug, thiserror::Error)]
