@@ -1,1 +1,7 @@
-//! The per-node daemon
+//! The per-node daemon.
+
+pub mod autodetect;
+pub mod config;
+pub mod felix;
+pub mod health;
+pub mod http;
