@@ -80,13 +80,14 @@ struct Lookup<'a> {
     warnings: Vec<String>,
 }
 
-impl Lookup<'_> {
+impl<'a> Lookup<'a> {
     /// The value of the highest source that has one, and where it was.
-    fn raw(&self, name: &str) -> Option<(&str, &'static str)> {
+    fn raw(&self, name: &str) -> Option<(&'a str, &'static str)> {
+        let sources = self.sources;
         let places = [
-            (&self.sources.environment, "the environment"),
-            (&self.sources.file, "felix.cfg"),
-            (&self.sources.datastore, "FelixConfiguration"),
+            (&sources.environment, "the environment"),
+            (&sources.file, "felix.cfg"),
+            (&sources.datastore, "FelixConfiguration"),
         ];
         places.into_iter().find_map(|(values, place)| Some((values.get(name)?.as_str(), place)))
     }
