@@ -1,6 +1,8 @@
 //! Calico v3 resources: what users write, with defaults, validation, selectors and conversion from Kubernetes objects.
 
 mod kind;
+pub mod kubernetes;
+pub mod selector;
 mod stored;
 pub mod wire;
 
