@@ -1,0 +1,213 @@
+//! Chains of endpoints: the walk over tiers and profiles (datapath.md 4.10).
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use ipnet::IpNet;
+
+use super::{Chain, ChainId, Conntrack, Match, Origin, Rule, Shape, Shapes, Side, Verdict};
+use crate::contract::{
+    Direction, HostEndpoint, IpVersion, PolicyId, PortRange, ProfileId, Tier, TierDefault, WorkloadEndpoint,
+};
+
+/// Where on a packet's path a host endpoint's policies stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum HostHook {
+    /// Traffic that starts or ends at the host.
+    Normal,
+    /// Traffic that the host forwards (applyOnForward).
+    Forward,
+    /// Before connection tracking (doNotTrack).
+    Untracked,
+    /// Before destination NAT (preDNAT).
+    PreDnat,
+}
+
+impl HostHook {
+    /// Every hook.
+    pub const ALL: [Self; 4] = [Self::Normal, Self::Forward, Self::Untracked, Self::PreDnat];
+
+    /// The endpoint's tiers at the hook.
+    pub fn tiers(self, endpoint: &HostEndpoint) -> &[Tier] {
+        match self {
+            Self::Normal => &endpoint.tiers,
+            Self::Forward => &endpoint.forward_tiers,
+            Self::Untracked => &endpoint.untracked_tiers,
+            Self::PreDnat => &endpoint.pre_dnat_tiers,
+        }
+    }
+
+    /// Untracked and pre-DNAT tiers only pick out traffic: what they do not decide goes on.
+    fn ends_tiers(self) -> bool {
+        matches!(self, Self::Normal | Self::Forward)
+    }
+}
+
+impl fmt::Display for HostHook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Normal => "normal",
+            Self::Forward => "forward",
+            Self::Untracked => "untracked",
+            Self::PreDnat => "pre-DNAT",
+        })
+    }
+}
+
+/// What connection tracking decides before any endpoint's chain.
+pub fn tracked_preamble() -> [Rule; 2] {
+    let states = |list: &[Conntrack]| vec![Match::Conntrack(BTreeSet::from_iter(list.iter().copied()))];
+    [
+        Rule {
+            matches: states(&[Conntrack::Established, Conntrack::Related]),
+            verdict: Verdict::Accept,
+            origin: Origin::Established,
+        },
+        Rule { matches: states(&[Conntrack::Invalid]), verdict: Verdict::Drop, origin: Origin::Invalid },
+    ]
+}
+
+/// What a workload may receive (ingress) or send (egress). Always decides.
+pub fn workload_chain(endpoint: &WorkloadEndpoint, direction: Direction, shapes: &impl Shapes) -> Chain {
+    let mut walk = Walk { rules: Vec::new(), direction, shapes };
+    if !endpoint.active {
+        walk.push(Verdict::Drop, Origin::Disabled);
+    } else if !walk.tiers(&endpoint.tiers, true) {
+        walk.profiles(&endpoint.profiles);
+    }
+    Chain { rules: walk.rules }
+}
+
+/// A host endpoint's chain at a hook. The normal one always decides; the others may leave a packet to what follows.
+pub fn host_chain(
+    endpoint: &HostEndpoint,
+    hook: HostHook,
+    direction: Direction,
+    shapes: &impl Shapes,
+) -> Chain {
+    let mut walk = Walk { rules: Vec::new(), direction, shapes };
+    let tiers = hook.tiers(endpoint);
+    if hook == HostHook::Forward && !tiers.iter().any(|tier| has_enforced(tier, direction)) {
+        walk.push(Verdict::Accept, Origin::NoForwardPolicy);
+        return Chain { rules: walk.rules };
+    }
+    if hook != HostHook::Forward {
+        walk.push(Verdict::Jump(ChainId::Failsafe(direction)), Origin::Walk);
+    }
+    if !walk.tiers(tiers, hook.ends_tiers()) && hook == HostHook::Normal {
+        walk.profiles(&endpoint.profiles);
+    }
+    Chain { rules: walk.rules }
+}
+
+/// A port of the host that is always open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProtocolPort {
+    /// IP protocol number.
+    pub protocol: u8,
+    /// Destination port.
+    pub port: u16,
+    /// Only from (inbound) or to (outbound) this network.
+    pub net: Option<IpNet>,
+}
+
+/// Accepts the failsafe ports of a direction (`FailsafeInboundHostPorts`, `FailsafeOutboundHostPorts`).
+pub fn failsafe_chain(ports: &[ProtocolPort], direction: Direction, version: IpVersion) -> Chain {
+    let far_side = match direction {
+        Direction::Ingress => Side::Source,
+        Direction::Egress => Side::Destination,
+    };
+    let wanted = ports.iter().filter(|port| port.net.is_none_or(|net| IpVersion::of(net.addr()) == version));
+    let rules = wanted.map(|port| {
+        let ranges = vec![PortRange { min: port.port, max: port.port }];
+        let mut matches = vec![
+            Match::Protocol { protocols: vec![port.protocol], negated: false },
+            Match::Ports { side: Side::Destination, ranges, negated: false },
+        ];
+        if let Some(net) = port.net.filter(|net| net.prefix_len() > 0) {
+            matches.push(Match::Net { side: far_side, nets: vec![net.trunc()], negated: false });
+        }
+        Rule { matches, verdict: Verdict::Accept, origin: Origin::Failsafe(direction) }
+    });
+    Chain { rules: rules.collect() }
+}
+
+struct Walk<'a, S> {
+    rules: Vec<Rule>,
+    direction: Direction,
+    shapes: &'a S,
+}
+
+impl<S: Shapes> Walk<'_, S> {
+    fn push(&mut self, verdict: Verdict, origin: Origin) {
+        self.rules.push(Rule::always(verdict, origin));
+    }
+
+    /// Whether the walk ended: nothing can come through the tiers.
+    fn tiers(&mut self, tiers: &[Tier], end_of_tier: bool) -> bool {
+        tiers.iter().any(|tier| self.tier(tier, end_of_tier))
+    }
+
+    fn tier(&mut self, tier: &Tier, end_of_tier: bool) -> bool {
+        let policies: Vec<&PolicyId> = enforced(tier, self.direction).collect();
+        if policies.is_empty() {
+            return false;
+        }
+        let may_pass =
+            |id: &&PolicyId| self.shapes.policy(id, self.direction).is_some_and(|shape| shape.may_pass);
+        let passes = policies.iter().any(may_pass);
+        if passes {
+            self.push(Verdict::ClearPass, Origin::Walk);
+        }
+        let mut guarded = false;
+        for id in policies {
+            let Some(shape) = self.shapes.policy(id, self.direction) else {
+                self.guarded(guarded, Verdict::Drop, Origin::MissingPolicy(id.clone()));
+                return !guarded;
+            };
+            self.jump(guarded, ChainId::Policy(id.clone(), self.direction), shape);
+            guarded |= shape.may_pass;
+        }
+        if !end_of_tier || tier.default_action == TierDefault::Pass {
+            return false;
+        }
+        let origin = Origin::EndOfTier { tier: tier.name.clone(), direction: self.direction };
+        self.guarded(guarded, Verdict::Drop, origin);
+        !guarded
+    }
+
+    fn jump(&mut self, guarded: bool, chain: ChainId, shape: Shape) {
+        if !shape.is_empty {
+            self.guarded(guarded, Verdict::Jump(chain), Origin::Walk);
+        }
+    }
+
+    /// A rule that is skipped when an earlier policy of the tier passed.
+    fn guarded(&mut self, guarded: bool, verdict: Verdict, origin: Origin) {
+        let matches = if guarded { vec![Match::Passed(false)] } else { Vec::new() };
+        self.rules.push(Rule { matches, verdict, origin });
+    }
+
+    fn profiles(&mut self, profiles: &[ProfileId]) {
+        for id in profiles {
+            let Some(shape) = self.shapes.profile(id, self.direction) else {
+                self.push(Verdict::Drop, Origin::MissingProfile(id.clone()));
+                return;
+            };
+            self.jump(false, ChainId::Profile(id.clone(), self.direction), shape);
+        }
+        self.push(Verdict::Drop, Origin::NoProfile(self.direction));
+    }
+}
+
+fn enforced(tier: &Tier, direction: Direction) -> impl Iterator<Item = &PolicyId> {
+    let policies = match direction {
+        Direction::Ingress => &tier.ingress,
+        Direction::Egress => &tier.egress,
+    };
+    policies.iter().filter(|id| !id.kind.is_staged())
+}
+
+fn has_enforced(tier: &Tier, direction: Direction) -> bool {
+    enforced(tier, direction).next().is_some()
+}
