@@ -1,1 +1,14 @@
-//! Everything that touches Linux: netlink, nf_tables, namespaces, sysctls, and reconcilers over them
+//! Everything that touches Linux: links, addresses, neighbours, routes, sysctls, network namespaces and nf_tables.
+//!
+//! Each kind of kernel object has one writer, a reconciler: the desired state is set (memory only), the actual
+//! state is read back, and `apply` makes the smallest change between them. What is ours is told by the marks in
+//! [`ownership`], never by resemblance; everything else is foreign and is left alone.
+//!
+//! - [`netlink`]: blocking sockets, one for each namespace and protocol, batches, the kernel's own error texts
+//! - [`netns`]: network namespaces, named and unnamed, and running code inside
+//! - [`ownership`]: every mark by which a restarted process knows its own objects
+
+pub mod netlink;
+pub mod netns;
+pub mod ownership;
+mod sys;
