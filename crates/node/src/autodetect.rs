@@ -152,7 +152,7 @@ pub fn detect(
 ) -> Detection {
     let mut search = Search { family, interfaces, rejected: Vec::new() };
     let chosen = match method {
-        Method::FirstFound => search.first(|name| excluded(name), |_| Ok(())),
+        Method::FirstFound => search.first(excluded, |_| Ok(())),
         Method::SkipInterface(skip) => {
             let skipped = |name: &str| {
                 let regex = skip.iter().find(|regex| regex.is_match(name));
