@@ -6,9 +6,11 @@
 //!
 //! - [`netlink`]: blocking sockets, one for each namespace and protocol, batches, the kernel's own error texts
 //! - [`netns`]: network namespaces, named and unnamed, and running code inside
+//! - [`nft`]: nf_tables: typed rules and sets, encoder, decoder, and the reconciler for a table
 //! - [`ownership`]: every mark by which a restarted process knows its own objects
 
 pub mod netlink;
 pub mod netns;
+pub mod nft;
 pub mod ownership;
 mod sys;
