@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use api::Key;
 
-use crate::{Entry, Listing, Revision, Scope, Store, StoreError, Watch};
+use crate::{Entry, Event, Listing, Revision, Scope, Store, StoreError, Watch};
 
 /// What is done to the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -22,6 +23,8 @@ pub enum Operation {
     Delete,
     /// [`Store::watch`].
     Watch,
+    /// [`Watch::next`] of a watch of this store.
+    Next,
 }
 
 impl Operation {
@@ -74,15 +77,42 @@ type Hook = dyn Fn(&Call<'_>) -> Outcome + Send + Sync;
 #[derive(Clone)]
 pub struct FaultStore<S> {
     inner: S,
+    hooks: Hooks,
+}
+
+#[derive(Clone)]
+struct Hooks {
     hook: Arc<Hook>,
     operations: Arc<AtomicU64>,
     writes: Arc<AtomicU64>,
 }
 
+impl Hooks {
+    fn run<T>(
+        &self,
+        operation: Operation,
+        key: Option<&Key>,
+        work: impl FnOnce() -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let nth = self.operations.fetch_add(1, Ordering::SeqCst) + 1;
+        let new_writes = u64::from(operation.is_write());
+        let nth_write = self.writes.fetch_add(new_writes, Ordering::SeqCst) + new_writes;
+        let ask = |moment| match (self.hook)(&Call { moment, operation, key, nth, nth_write }) {
+            Outcome::Go => Ok(()),
+            Outcome::Fail => Err(injected(operation, moment)),
+        };
+        ask(Moment::Before)?;
+        let answer = work();
+        ask(Moment::After)?;
+        answer
+    }
+}
+
 impl<S: Store> FaultStore<S> {
     /// Wraps a store.
     pub fn new(inner: S, hook: impl Fn(&Call<'_>) -> Outcome + Send + Sync + 'static) -> Self {
-        Self { inner, hook: Arc::new(hook), operations: Arc::default(), writes: Arc::default() }
+        let hooks = Hooks { hook: Arc::new(hook), operations: Arc::default(), writes: Arc::default() };
+        Self { inner, hooks }
     }
 
     /// A caller that crashes just before its `n`-th write (from 1): that write and every later operation fail, and
@@ -115,26 +145,7 @@ impl<S: Store> FaultStore<S> {
 
     /// How many writes have been tried through this wrapper and its clones.
     pub fn writes(&self) -> u64 {
-        self.writes.load(Ordering::SeqCst)
-    }
-
-    fn run<T>(
-        &self,
-        operation: Operation,
-        key: Option<&Key>,
-        work: impl FnOnce() -> Result<T, StoreError>,
-    ) -> Result<T, StoreError> {
-        let nth = self.operations.fetch_add(1, Ordering::SeqCst) + 1;
-        let new_writes = u64::from(operation.is_write());
-        let nth_write = self.writes.fetch_add(new_writes, Ordering::SeqCst) + new_writes;
-        let ask = |moment| match (self.hook)(&Call { moment, operation, key, nth, nth_write }) {
-            Outcome::Go => Ok(()),
-            Outcome::Fail => Err(injected(operation, moment)),
-        };
-        ask(Moment::Before)?;
-        let answer = work();
-        ask(Moment::After)?;
-        answer
+        self.hooks.writes.load(Ordering::SeqCst)
     }
 }
 
@@ -156,27 +167,39 @@ fn injected(operation: Operation, moment: Moment) -> StoreError {
 
 impl<S: Store> Store for FaultStore<S> {
     fn get(&self, key: &Key) -> Result<Entry, StoreError> {
-        self.run(Operation::Get, Some(key), || self.inner.get(key))
+        self.hooks.run(Operation::Get, Some(key), || self.inner.get(key))
     }
 
     fn list_scopes(&self, scopes: &[Scope]) -> Result<Listing, StoreError> {
-        self.run(Operation::List, None, || self.inner.list_scopes(scopes))
+        self.hooks.run(Operation::List, None, || self.inner.list_scopes(scopes))
     }
 
     fn create(&self, key: &Key, value: &str) -> Result<Entry, StoreError> {
-        self.run(Operation::Create, Some(key), || self.inner.create(key, value))
+        self.hooks.run(Operation::Create, Some(key), || self.inner.create(key, value))
     }
 
     fn update(&self, key: &Key, value: &str, expected: Option<&Revision>) -> Result<Entry, StoreError> {
-        self.run(Operation::Update, Some(key), || self.inner.update(key, value, expected))
+        self.hooks.run(Operation::Update, Some(key), || self.inner.update(key, value, expected))
     }
 
     fn delete(&self, key: &Key, expected: Option<&Revision>) -> Result<Entry, StoreError> {
-        self.run(Operation::Delete, Some(key), || self.inner.delete(key, expected))
+        self.hooks.run(Operation::Delete, Some(key), || self.inner.delete(key, expected))
     }
 
     fn watch(&self, scopes: &[Scope], from: &Revision) -> Result<Box<dyn Watch>, StoreError> {
-        self.run(Operation::Watch, None, || self.inner.watch(scopes, from))
+        let inner = self.hooks.run(Operation::Watch, None, || self.inner.watch(scopes, from))?;
+        Ok(Box::new(FaultWatch { inner, hooks: self.hooks.clone() }))
+    }
+}
+
+struct FaultWatch {
+    inner: Box<dyn Watch>,
+    hooks: Hooks,
+}
+
+impl Watch for FaultWatch {
+    fn next(&mut self, timeout: Duration) -> Result<Vec<Event>, StoreError> {
+        self.hooks.run(Operation::Next, None, || self.inner.next(timeout))
     }
 }
 
