@@ -1,1 +1,51 @@
-//! A BGP speaker as a pure state machine: wire codec, sessions, RIBs, best path
+//! A BGP speaker as a pure state machine: no clock, no socket, no randomness, no threads.
+//!
+//! [`Speaker`] takes [`Input`]s and the time, and gives [`Output`]s; a shell (in `node`, or a test with a virtual
+//! clock) carries bytes and time to it. The parts, from the wire inwards:
+//!
+//! - [`packet`]: messages to values and back, total decoders, RFC 7606.
+//! - [`session`]: the finite state machine of one peer, its two connection slots and timers.
+//! - [`rib`]: routes received, the best of them, and who is told of what.
+//! - [`policy`]: import and export rules as data.
+//! - [`config`]: what a speaker is told to be.
+//!
+//! # Supported standards
+//!
+//! - RFC 4271: BGP-4.
+//! - RFC 1997: communities (well-known ones honoured: NO_EXPORT, NO_ADVERTISE, NO_EXPORT_SUBCONFED).
+//! - RFC 2545: IPv6 next hops.
+//! - RFC 2918: route refresh.
+//! - RFC 4360 and RFC 5701: extended communities (carried, not acted on).
+//! - RFC 4456: route reflection.
+//! - RFC 4486: cease subcodes.
+//! - RFC 4724: graceful restart, both roles.
+//! - RFC 4760: multiprotocol extensions, IPv4 and IPv6 unicast.
+//! - RFC 5492: capabilities.
+//! - RFC 6286: AS-wide unique identifiers.
+//! - RFC 6608: subcodes for finite state machine errors.
+//! - RFC 6793: four-octet AS numbers.
+//! - RFC 7313: enhanced route refresh.
+//! - RFC 7606: revised error handling.
+//! - RFC 7607: AS 0.
+//! - RFC 7911: add-path (the codec reads it; not negotiated).
+//! - RFC 8092: large communities.
+//! - RFC 8538: notifications with graceful restart.
+//! - RFC 9003: shutdown message.
+//! - RFC 9072: extended optional parameters.
+//! - RFC 9687: send hold timer.
+
+pub mod config;
+pub mod iana;
+pub mod packet;
+pub mod policy;
+pub mod rib;
+pub mod session;
+mod speaker;
+mod types;
+
+pub use config::{PeerConfig, SpeakerConfig};
+pub use speaker::{
+    BestRoute, EstablishedStatus, Input, MessageCounts, Output, PeerStatus, Shutdown, Speaker, Start,
+    TransportFailure,
+};
+pub use types::{Asn, ConnectionId, Endpoints, Family, FamilySet, PeerId, RouterId};

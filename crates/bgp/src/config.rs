@@ -1,0 +1,213 @@
+//! What a speaker is told to be. A new [`SpeakerConfig`] is applied as a typed difference: sessions that need not
+//! be reset stay up.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::packet::attribute::{Community, LargeCommunity, Origin};
+use crate::policy::Policy;
+use crate::types::{Asn, Family, PeerId, RouterId};
+
+/// The port that BGP listens on (RFC 4271, section 2).
+pub const PORT: u16 = 179;
+
+/// Everything that a speaker is configured with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpeakerConfig {
+    /// Our AS number.
+    pub local_as: Asn,
+    /// Our BGP identifier. Must not be 0.0.0.0. A change resets every session.
+    pub router_id: RouterId,
+    /// Our cluster id when we reflect routes (RFC 4456); the router id when absent.
+    pub cluster_id: Option<Ipv4Addr>,
+    /// Where the shell listens for connections. Empty: nowhere, peers cannot dial us.
+    pub listen: BTreeSet<SocketAddr>,
+    /// Our own addresses: next hops for a family that is not that of the session's transport, and loop protection.
+    pub addresses: LocalAddresses,
+    /// After a restart: how long route selection waits for the End-of-RIB of all peers (RFC 4724, section 4.1).
+    pub selection_deferral: Duration,
+    /// The peers.
+    pub peers: BTreeMap<PeerId, PeerConfig>,
+    /// The routes that we originate. [`Input::Originate`](crate::Input::Originate) and
+    /// [`Input::Withdraw`](crate::Input::Withdraw) change this set without the rest.
+    pub originated: BTreeMap<IpNet, Origination>,
+}
+
+impl SpeakerConfig {
+    /// A speaker without peers and routes, with Calico's defaults.
+    pub fn new(local_as: Asn, router_id: RouterId) -> Self {
+        Self {
+            local_as,
+            router_id,
+            cluster_id: None,
+            listen: BTreeSet::new(),
+            addresses: LocalAddresses::default(),
+            selection_deferral: Duration::from_secs(120),
+            peers: BTreeMap::new(),
+            originated: BTreeMap::new(),
+        }
+    }
+}
+
+/// The addresses that other speakers can use to reach us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LocalAddresses {
+    /// For IPv4 routes.
+    pub ipv4: Option<Ipv4Addr>,
+    /// For IPv6 routes.
+    pub ipv6: Option<Ipv6Addr>,
+}
+
+impl LocalAddresses {
+    /// The address that serves as next hop of a family.
+    pub fn of(&self, family: Family) -> Option<IpAddr> {
+        match family {
+            Family::Ipv4Unicast => self.ipv4.map(IpAddr::V4),
+            Family::Ipv6Unicast => self.ipv6.map(IpAddr::V6),
+        }
+    }
+}
+
+/// A neighbour.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerConfig {
+    /// What `calicoctl node status` shows as PEER TYPE: `node-to-node mesh`, `node specific`, `global`.
+    pub label: String,
+    /// The peer's address.
+    pub address: IpAddr,
+    /// The port that the peer listens on.
+    pub port: u16,
+    /// The address that we dial from; the kernel's choice when absent.
+    pub source: Option<IpAddr>,
+    /// The peer's AS. The same as ours: an internal peer.
+    pub remote_as: Asn,
+    /// Who dials.
+    pub connect: ConnectMode,
+    /// The families to exchange.
+    pub families: BTreeSet<Family>,
+    /// Timers of the session.
+    pub timers: Timers,
+    /// Graceful restart (RFC 4724); `None` does not offer it.
+    pub graceful_restart: Option<GracefulRestart>,
+    /// The next hop of routes that we pass on.
+    pub next_hop: NextHopMode,
+    /// An internal peer that we reflect routes for (RFC 4456).
+    pub reflector_client: bool,
+    /// How often our own AS number may be in a received AS_PATH.
+    pub allow_local_as: u8,
+    /// Applied to received routes.
+    pub import: Policy,
+    /// Applied to routes before they are sent.
+    pub export: Policy,
+}
+
+impl PeerConfig {
+    /// A peer with defaults: port 179, we dial, the family of its address, graceful restart on.
+    pub fn new(address: IpAddr, remote_as: Asn) -> Self {
+        Self {
+            label: "global".to_owned(),
+            address,
+            port: PORT,
+            source: None,
+            remote_as,
+            connect: ConnectMode::Active,
+            families: BTreeSet::from([Family::of_address(address)]),
+            timers: Timers::default(),
+            graceful_restart: Some(GracefulRestart::default()),
+            next_hop: NextHopMode::Auto,
+            reflector_client: false,
+            allow_local_as: 0,
+            import: Policy::accept_all(),
+            export: Policy::accept_all(),
+        }
+    }
+}
+
+/// Who dials.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ConnectMode {
+    /// We dial, and accept too; a collision is resolved (RFC 4271, section 6.8).
+    Active,
+    /// We only accept.
+    Passive,
+}
+
+/// Timers of a session (RFC 4271, section 10). Those that repeat are jittered by 0.75 to 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timers {
+    /// What we propose as hold time: 0, or 3 s and more. The smaller of both ends' is used.
+    pub hold: Duration,
+    /// Between KEEPALIVEs; a third of the negotiated hold time when absent.
+    pub keepalive: Option<Duration>,
+    /// Between attempts to connect; the first attempts come sooner.
+    pub connect_retry: Duration,
+    /// The longest wait after an error before the session is started again; the first waits are shorter.
+    pub idle_hold_max: Duration,
+}
+
+impl Default for Timers {
+    fn default() -> Self {
+        Self {
+            hold: Duration::from_secs(90),
+            keepalive: None,
+            connect_retry: Duration::from_secs(5),
+            idle_hold_max: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Graceful restart towards a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct GracefulRestart {
+    /// How long the peer shall wait for us to come back: whole seconds, at most 4,095.
+    pub restart_time: Duration,
+    /// How long we keep the routes of a peer that came back but has not sent its End-of-RIB.
+    pub stale_time: Duration,
+}
+
+impl Default for GracefulRestart {
+    fn default() -> Self {
+        Self { restart_time: Duration::from_secs(120), stale_time: Duration::from_secs(300) }
+    }
+}
+
+/// The next hop that a route gets when it is passed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum NextHopMode {
+    /// RFC 4271, section 5.1.3: ourselves towards external peers, unchanged towards internal ones.
+    Auto,
+    /// Always ourselves.
+    OurSelf,
+    /// Unchanged, towards external peers too.
+    Keep,
+}
+
+/// A route that we originate.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Origination {
+    /// ORIGIN.
+    pub origin: Origin,
+    /// LOCAL_PREF towards internal peers; 100 when absent.
+    pub local_pref: Option<u32>,
+    /// MULTI_EXIT_DISC.
+    pub med: Option<u32>,
+    /// COMMUNITIES.
+    pub communities: BTreeSet<Community>,
+    /// Large communities (RFC 8092).
+    pub large_communities: BTreeSet<LargeCommunity>,
+}
+
+impl Default for Origination {
+    fn default() -> Self {
+        Self {
+            origin: Origin::Igp,
+            local_pref: None,
+            med: None,
+            communities: BTreeSet::new(),
+            large_communities: BTreeSet::new(),
+        }
+    }
+}

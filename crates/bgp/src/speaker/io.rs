@@ -1,0 +1,164 @@
+//! What goes into a speaker and what comes out.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use crate::config::{Origination, SpeakerConfig};
+use crate::session::{Reason, SessionState};
+use crate::types::{Asn, ConnectionId, Endpoints, Family, PeerId};
+
+/// Something that happened.
+#[derive(Debug, Clone)]
+pub enum Input<'a> {
+    /// A new configuration; the speaker applies the difference.
+    Configure(SpeakerConfig),
+    /// A route that we originate from now on (or with other attributes).
+    Originate {
+        /// Its prefix.
+        prefix: IpNet,
+        /// Its attributes.
+        route: Origination,
+    },
+    /// A route that we no longer originate.
+    Withdraw {
+        /// Its prefix.
+        prefix: IpNet,
+    },
+    /// A connection that [`Output::Connect`] asked for is up.
+    Connected {
+        /// Which.
+        connection: ConnectionId,
+        /// Its two ends.
+        endpoints: Endpoints,
+    },
+    /// A connection that [`Output::Connect`] asked for could not be made.
+    ConnectFailed {
+        /// Which.
+        connection: ConnectionId,
+        /// Why.
+        failure: TransportFailure,
+    },
+    /// Bytes from the peer, in order, cut anywhere.
+    Received {
+        /// On which connection.
+        connection: ConnectionId,
+        /// The bytes.
+        bytes: &'a [u8],
+    },
+    /// Bytes of [`Output::Send`] have gone into the socket.
+    Written {
+        /// On which connection.
+        connection: ConnectionId,
+        /// How many.
+        bytes: usize,
+    },
+    /// The peer closed the connection, or it broke.
+    Closed {
+        /// Which.
+        connection: ConnectionId,
+        /// How.
+        failure: TransportFailure,
+    },
+    /// Ask a peer for its routes again (RFC 2918).
+    Refresh {
+        /// Whom.
+        peer: PeerId,
+    },
+    /// The speaker is about to stop.
+    Shutdown(Shutdown),
+}
+
+/// How a speaker stops.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Shutdown {
+    /// We will be back: connections are closed without a NOTIFICATION, so that peers with graceful restart keep
+    /// our routes (RFC 4724, section 4.2).
+    Restarting,
+    /// For good: peers drop our routes at once (Cease, administrative shutdown, with this message; RFC 9003).
+    Stopping {
+        /// Shown to the peers' operators; at most 255 octets are sent.
+        message: String,
+    },
+}
+
+/// Why there is no (more) TCP connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TransportFailure {
+    /// Nothing listens there.
+    Refused,
+    /// No answer in time.
+    TimedOut,
+    /// No route, or a router said so.
+    Unreachable,
+    /// The peer closed it in order.
+    ClosedByPeer,
+    /// The peer reset it.
+    Reset,
+    /// Anything else, in the system's words.
+    Other(String),
+}
+
+/// Something to be done. The order matters.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Output {
+    /// Dial. Answered by [`Input::Connected`] or [`Input::ConnectFailed`].
+    Connect {
+        /// The name of the new connection.
+        connection: ConnectionId,
+        /// For whom.
+        peer: PeerId,
+        /// Where to.
+        remote: SocketAddr,
+        /// The address to dial from, or the kernel's choice.
+        source: Option<IpAddr>,
+    },
+    /// Send bytes. Equal bytes for several peers are one allocation.
+    Send {
+        /// On which connection.
+        connection: ConnectionId,
+        /// What.
+        bytes: Arc<[u8]>,
+    },
+    /// Close a connection (or give up dialling) once what was sent before is written. Nothing is expected in return.
+    Close {
+        /// Which.
+        connection: ConnectionId,
+    },
+    /// The best route for a prefix has changed.
+    BestRoute {
+        /// The prefix.
+        prefix: IpNet,
+        /// The route that the kernel shall have; `None` when no peer has one, or we originate the prefix.
+        route: Option<BestRoute>,
+    },
+    /// The routes of a family are complete for the first time: what the kernel has from an earlier life and was not
+    /// named by [`Output::BestRoute`] is stale.
+    RibComplete {
+        /// The family.
+        family: Family,
+    },
+    /// A session changed its state.
+    Session {
+        /// Whose.
+        peer: PeerId,
+        /// The new state.
+        state: SessionState,
+        /// Why, where there is something to say.
+        reason: Option<Reason>,
+    },
+}
+
+/// A route as the kernel needs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BestRoute {
+    /// Where to send packets. Not empty.
+    pub next_hops: Vec<IpAddr>,
+    /// The peer that it came from.
+    pub peer: PeerId,
+    /// That peer's AS.
+    pub peer_as: Asn,
+    /// Its LOCAL_PREF.
+    pub local_pref: u32,
+}

@@ -1,0 +1,79 @@
+//! What a speaker says about itself.
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use crate::session::{Reason, SessionState};
+use crate::types::{Asn, Family, PeerId, RouterId};
+
+/// A snapshot of one peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerStatus {
+    /// The peer.
+    pub id: PeerId,
+    /// Its address.
+    pub address: IpAddr,
+    /// Its type, as configured.
+    pub label: String,
+    /// Its AS.
+    pub remote_as: Asn,
+    /// The state of the session; that of the connection that got furthest.
+    pub state: SessionState,
+    /// Since when it has this state.
+    pub since: Instant,
+    /// Why the session is not up, or why it last went down.
+    pub reason: Option<Reason>,
+    /// What the peer said in its OPEN.
+    pub established: Option<EstablishedStatus>,
+    /// Prefixes received (accepted or not eligible) per family, stale ones included.
+    pub received: Vec<(Family, usize)>,
+    /// Prefixes of them that are kept from before a restart of the peer.
+    pub stale: usize,
+    /// Messages since the session was configured.
+    pub messages: MessageCounts,
+    /// How often the session has been Established.
+    pub established_count: u64,
+}
+
+impl PeerStatus {
+    /// The state in the words of `calicoctl node status`: STATE (`up`, `start`, …) and INFO.
+    pub fn state_and_info(&self) -> (&'static str, String) {
+        let state = if self.state == SessionState::Established { "up" } else { "start" };
+        let info = match (&self.reason, self.state) {
+            (_, SessionState::Established) => self.state.to_string(),
+            (Some(reason), other) => format!("{other}: {reason}"),
+            (None, other) => other.to_string(),
+        };
+        (state, info)
+    }
+}
+
+/// What was agreed with an established peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EstablishedStatus {
+    /// Its identifier.
+    pub router_id: RouterId,
+    /// The hold time in force; zero means none.
+    pub hold_time: Duration,
+    /// The families in use.
+    pub families: Vec<Family>,
+    /// Whether both ends do graceful restart.
+    pub graceful_restart: bool,
+    /// Families whose End-of-RIB has come.
+    pub end_of_rib: Vec<Family>,
+}
+
+/// Counters of messages and routes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct MessageCounts {
+    /// Messages received.
+    pub received: u64,
+    /// Messages sent.
+    pub sent: u64,
+    /// UPDATEs received.
+    pub updates_received: u64,
+    /// UPDATEs sent.
+    pub updates_sent: u64,
+    /// UPDATEs whose routes were treated as withdrawn, or that lost an attribute (RFC 7606).
+    pub malformed_updates: u64,
+}
