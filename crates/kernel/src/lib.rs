@@ -8,9 +8,24 @@
 //! - [`netns`]: network namespaces, named and unnamed, and running code inside
 //! - [`nft`]: nf_tables: typed rules and sets, encoder, decoder, and the reconciler for a table
 //! - [`ownership`]: every mark by which a restarted process knows its own objects
+//! - [`Rtnetlink`]: a socket for [`link`], [`address`], [`neighbour`] and [`route`]
+//! - [`route::RouteTable`]: the one writer of the main table
+//! - [`sysctl`]: settings below `/proc/sys`
+//! - [`delta`]: what is wanted beside what is there
 
+pub mod address;
+pub mod delta;
+pub mod link;
+mod name;
+pub mod neighbour;
 pub mod netlink;
 pub mod netns;
 pub mod nft;
 pub mod ownership;
+pub mod route;
+mod rtnetlink;
 mod sys;
+pub mod sysctl;
+
+pub use name::{InterfaceName, InvalidInterfaceName, InvalidMacAddress, MacAddress};
+pub use rtnetlink::Rtnetlink;

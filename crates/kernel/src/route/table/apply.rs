@@ -1,0 +1,261 @@
+//! Reading back, comparing, changing.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::time::{Duration, Instant};
+
+use ipnet::IpNet;
+
+use super::wants::{Device, resolve};
+use super::{Conflict, Failure, Report, RouteTable, Waiting, keys_of};
+use crate::netlink::{Errno, Error, Refusal};
+use crate::ownership;
+use crate::route::{KernelRoute, RouteChange, RouteKernel, RouteKey};
+
+impl<K: RouteKernel> RouteTable<K> {
+    pub(super) fn apply_once(&mut self, now: Instant, report: &mut Report) -> Result<(), Error> {
+        if self.resync {
+            self.read_back(now)?;
+            report.resynced = true;
+        }
+        for destination in std::mem::take(&mut self.dirty) {
+            self.decide(destination);
+        }
+        self.install(now, report)?;
+        self.clean_up(now, report)
+    }
+
+    /// Reads links and routes and compares them anew with everything that is wanted.
+    fn read_back(&mut self, now: Instant) -> Result<(), Error> {
+        let links = self.kernel.links()?;
+        let found = self.kernel.routes()?;
+        self.devices.clear();
+        for link in &links {
+            self.devices.set(&link.name, Device { index: link.index, up: link.up });
+        }
+        let mut ours = BTreeMap::new();
+        self.foreign.clear();
+        self.surplus.clear();
+        for route in found {
+            // Of several with one key the kernel lists first, uses and replaces the same one.
+            if !self.is_ours(&route) {
+                self.foreign.entry(route.key()).or_insert(route);
+            } else if let Entry::Vacant(place) = ours.entry(route.key()) {
+                place.insert(route);
+            } else {
+                self.surplus.push(route);
+            }
+        }
+        self.first_seen.retain(|key, _| ours.contains_key(key));
+        for key in ours.keys() {
+            self.first_seen.entry(*key).or_insert(now);
+        }
+        self.routes.replace_actual(ours);
+        self.dirty.extend(self.wants.destinations());
+        self.resync = false;
+        Ok(())
+    }
+
+    /// Works out what is wanted at a destination: the first candidate whose device is there.
+    fn decide(&mut self, destination: IpNet) {
+        let (mut choice, mut missing) = (None, None);
+        for candidate in self.wants.candidates(destination) {
+            match resolve(candidate, &self.devices) {
+                Ok(route) => {
+                    choice = Some(route);
+                    break;
+                }
+                Err(device) => missing = missing.or(Some(device)),
+            }
+        }
+        let wanted = choice.is_some() || missing.is_some();
+        let waiting = missing.filter(|_| choice.is_none()).map(|device| Waiting { destination, device });
+        set_or_remove(&mut self.waiting, destination, waiting);
+        self.want(destination, choice);
+        if wanted {
+            self.released.remove(&destination);
+            return;
+        }
+        self.conflicts.remove(&destination);
+        if keys_of(destination, self.routes.actual()).next().is_some() {
+            self.released.insert(destination);
+        }
+    }
+
+    fn want(&mut self, destination: IpNet, choice: Option<KernelRoute>) {
+        let key = choice.as_ref().map(KernelRoute::key);
+        let before: Vec<_> = keys_of(destination, self.routes.desired()).map(|(key, _)| *key).collect();
+        for other in before.into_iter().filter(|other| Some(*other) != key) {
+            self.routes.remove_desired(&other);
+        }
+        let same_as_failed =
+            self.failures.get(&destination).map(|failure| &failure.wanted) == choice.as_ref();
+        if !same_as_failed {
+            self.failures.remove(&destination);
+        }
+        if let Some(route) = choice {
+            self.note_conflict(&route);
+            self.routes.set_desired(route.key(), route);
+        }
+    }
+
+    fn note_conflict(&mut self, route: &KernelRoute) {
+        // The one in our very place matters most, then the one that is preferred by the kernel.
+        let mut foreign: Vec<_> =
+            keys_of(route.destination, &self.foreign).map(|(_, foreign)| foreign).collect();
+        foreign.sort_by_key(|foreign| (foreign.key() != route.key(), foreign.metric));
+        let conflict =
+            foreign.first().map(|foreign| Conflict { wanted: route.clone(), foreign: (*foreign).clone() });
+        if conflict.as_ref().is_some_and(Conflict::blocks) {
+            self.failures.remove(&route.destination);
+        }
+        set_or_remove(&mut self.conflicts, route.destination, conflict);
+    }
+
+    /// Adds and replaces what is wanted and not there.
+    fn install(&mut self, now: Instant, report: &mut Report) -> Result<(), Error> {
+        let changes: Vec<_> = self
+            .routes
+            .updates()
+            .filter(|(key, ..)| !self.foreign.contains_key(key))
+            .filter(|(key, ..)| {
+                self.failures.get(&key.destination).is_none_or(|failure| failure.next_try <= now)
+            })
+            .map(|(_, want, have)| match have {
+                Some(_) => RouteChange::Replace(want.clone()),
+                None => RouteChange::Add(want.clone()),
+            })
+            .collect();
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let outcomes = self.kernel.change_routes(&changes)?;
+        for (change, outcome) in changes.into_iter().zip(outcomes) {
+            match outcome {
+                Ok(()) => self.installed(change, report),
+                Err(refusal) => self.refused(change.route().clone(), refusal, now),
+            }
+        }
+        Ok(())
+    }
+
+    fn installed(&mut self, change: RouteChange, report: &mut Report) {
+        let route = match change {
+            RouteChange::Replace(route) => {
+                report.replaced += 1;
+                route
+            }
+            RouteChange::Add(route) | RouteChange::Delete(route) => {
+                report.added += 1;
+                route
+            }
+        };
+        self.failures.remove(&route.destination);
+        self.first_seen.remove(&route.key());
+        self.routes.set_actual(route.key(), route);
+    }
+
+    fn refused(&mut self, wanted: KernelRoute, refusal: Refusal, now: Instant) {
+        let attempts = 1 + self.failures.get(&wanted.destination).map_or(0, |failure| failure.attempts);
+        // Something is in the place of which we did not know: look, and then try at once.
+        let surprise = refusal.errno == Errno::EXIST;
+        self.resync |= surprise;
+        let pause = if surprise && attempts == 1 { Duration::ZERO } else { self.pause(attempts) };
+        let destination = wanted.destination;
+        self.failures.insert(destination, Failure { wanted, refusal, attempts, next_try: now + pause });
+    }
+
+    fn pause(&self, attempts: u32) -> Duration {
+        let factor = 2_u32.saturating_pow(attempts - 1);
+        self.config.first_retry.saturating_mul(factor).min(self.config.longest_retry)
+    }
+
+    /// Deletes what is there and not wanted, as far as that is allowed yet.
+    fn clean_up(&mut self, now: Instant, report: &mut Report) -> Result<(), Error> {
+        let mut doomed: Vec<_> = self
+            .routes
+            .deletions()
+            .filter(|(key, route)| self.may_delete(key, route, now))
+            .map(|(_, route)| RouteChange::Delete(route.clone()))
+            .collect();
+        let (spare, keep): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.surplus).into_iter().partition(|route| self.is_swept(route));
+        self.surplus = keep;
+        doomed.extend(spare.into_iter().map(RouteChange::Delete));
+        if doomed.is_empty() {
+            return Ok(());
+        }
+        let outcomes = self.kernel.change_routes(&doomed)?;
+        for (change, outcome) in doomed.iter().zip(outcomes) {
+            match outcome {
+                Err(refusal) if !refusal.is_absent() => {
+                    tracing::warn!(route = %change.route(), %refusal, "cannot delete a route");
+                }
+                outcome => {
+                    report.deleted += usize::from(outcome.is_ok());
+                    self.deleted(change.route());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn deleted(&mut self, route: &KernelRoute) {
+        let key = route.key();
+        self.first_seen.remove(&key);
+        // Of two with one key the other may be the one that is wanted.
+        if self.routes.actual().get(&key) == Some(route) {
+            self.routes.remove_actual(&key);
+        }
+        if keys_of(key.destination, self.routes.actual()).next().is_none() {
+            self.released.remove(&key.destination);
+        }
+    }
+
+    fn may_delete(&self, key: &RouteKey, route: &KernelRoute, now: Instant) -> bool {
+        let destination = key.destination;
+        // While what is wanted is not there, what is there stays.
+        let replaced = keys_of(destination, self.routes.desired()).next().map(|(key, want)| {
+            self.routes.actual().get(key).is_some_and(|have| super::wants::same(want, have))
+        });
+        match replaced {
+            Some(installed) => installed,
+            None if self.waiting.contains_key(&destination) => false,
+            None if self.released.contains(&destination) => true,
+            None => self.is_swept(route) && self.grace_left(key, route, now).is_none(),
+        }
+    }
+
+    fn is_swept(&self, route: &KernelRoute) -> bool {
+        self.sweep.contains(&route.protocol)
+    }
+
+    /// Until when a route is spared because its device may just be in the making.
+    fn grace_left(&self, key: &RouteKey, route: &KernelRoute, now: Instant) -> Option<Instant> {
+        let device =
+            route.hops.first().and_then(|hop| hop.device).and_then(|index| self.devices.name(index))?;
+        if !ownership::is_workload_interface(device.as_str()) || self.wants.knows_device(device.as_str()) {
+            return None;
+        }
+        let end = *self.first_seen.get(key)? + self.config.grace;
+        (end > now).then_some(end)
+    }
+
+    pub(super) fn next_apply(&self, now: Instant) -> Option<Instant> {
+        let retries = self.failures.values().map(|failure| failure.next_try);
+        let graces = self
+            .routes
+            .deletions()
+            .filter(|(_, route)| self.is_swept(route))
+            .filter_map(|(key, route)| self.grace_left(key, route, now));
+        let again = self.resync.then_some(now + self.config.first_retry);
+        retries.chain(graces).chain(again).min()
+    }
+}
+
+fn set_or_remove<V>(map: &mut BTreeMap<IpNet, V>, destination: IpNet, value: Option<V>) {
+    match value {
+        Some(value) => map.insert(destination, value),
+        None => map.remove(&destination),
+    };
+}
