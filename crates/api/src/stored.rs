@@ -1,10 +1,12 @@
 //! What a datastore holds: the identity of each row, whatever engine keeps it.
 
 use std::fmt;
+use std::str::FromStr;
 
 use ipnet::IpNet;
 
 use crate::Kind;
+use crate::scalars::ScalarError;
 
 /// The identity of a row. The order of keys is the order of lists.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -48,6 +50,18 @@ impl AffinityOwner {
     pub fn name(&self) -> &str {
         match self {
             Self::Host(name) | Self::Virtual(name) => name,
+        }
+    }
+}
+
+impl FromStr for AffinityOwner {
+    type Err = ScalarError;
+
+    fn from_str(text: &str) -> Result<Self, ScalarError> {
+        match text.split_once(':') {
+            Some(("host", name)) => Ok(Self::Host(name.to_owned())),
+            Some(("virtual", name)) => Ok(Self::Virtual(name.to_owned())),
+            _ => Err(ScalarError::new(text, "is not an owner of blocks: host:NAME or virtual:NAME")),
         }
     }
 }

@@ -1,0 +1,48 @@
+//! The specs of the v3 kinds: one module per kind or small family, each with its types, defaults and rules.
+
+mod bgp_configuration;
+mod bgp_filter;
+mod bgp_peer;
+mod cluster_information;
+mod condition;
+pub mod felix;
+mod host_endpoint;
+mod ip_pool;
+mod ipam;
+mod kube_controllers;
+mod network_policy;
+mod network_set;
+mod node;
+mod node_status;
+mod object_macro;
+mod policy_rule;
+mod profile;
+mod qos;
+mod secret;
+mod staged;
+mod tier;
+mod workload_endpoint;
+
+pub use bgp_configuration::*;
+pub use bgp_filter::*;
+pub use bgp_peer::*;
+pub use cluster_information::*;
+pub use condition::*;
+pub use felix::{FelixConfiguration, FelixConfigurationSpec};
+pub use host_endpoint::*;
+pub use ip_pool::*;
+pub use ipam::*;
+pub use kube_controllers::*;
+pub use network_policy::*;
+pub(crate) use network_policy::{global_policy_spec, policy_spec};
+pub use network_set::*;
+pub use node::*;
+pub use node_status::*;
+pub(crate) use object_macro::{is_default, object};
+pub use policy_rule::*;
+pub use profile::*;
+pub use qos::*;
+pub use secret::*;
+pub use staged::*;
+pub use tier::*;
+pub use workload_endpoint::*;
