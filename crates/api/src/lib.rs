@@ -6,6 +6,7 @@
 
 pub mod cni;
 mod decode;
+pub mod endpoint_name;
 mod kind;
 pub mod kubernetes;
 mod metadata;

@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 pub(crate) use error::Problem;
 use node::{Context, Node, Path};
 pub(crate) use suggest::nearest;
-pub(crate) use tree::Tree;
+pub(crate) use tree::{Content, Tree};
 
 /// Decodes a document; every field has to be known.
 pub(crate) fn strict<T: DeserializeOwned>(tree: &Tree) -> Result<T, Vec<Problem>> {

@@ -36,10 +36,9 @@ impl LabelRestriction {
 
     /// Whether a label with this value (`None`: absent) meets it.
     pub fn allows(&self, value: Option<&str>) -> bool {
+        let presence = if value.is_some() { !self.must_be_absent } else { !self.must_be_present };
         let one_of = |values: &BTreeSet<String>| value.is_some_and(|value| values.contains(value));
-        !(self.must_be_present && value.is_none())
-            && !(self.must_be_absent && value.is_some())
-            && self.one_of.as_ref().is_none_or(one_of)
+        presence && self.one_of.as_ref().is_none_or(one_of)
     }
 
     fn both(self, other: Self) -> Self {
