@@ -10,8 +10,10 @@
 //! | `checkpoint` | for every 1,000th revision the time it was made |
 //! | `meta` | `compacted`: history up to and including that revision may be gone |
 //!
-//! A value is so written once. Revisions come from an AUTOINCREMENT key, thus are never given twice, and every write
-//! is one `BEGIN IMMEDIATE` transaction, thus the order of revisions is the order of commits and the log has no gaps.
+//! A value is so written once. A revision is the last one of the log plus one, and every write is one `BEGIN IMMEDIATE`
+//! transaction, thus the order of revisions is the order of commits and the log has no gaps. Compaction never removes
+//! the log's last line, so that no revision is given twice. (SQLite's AUTOINCREMENT would promise the same, at the
+//! price of one more page to write for each commit.)
 //!
 //! # Watching
 //! After each commit the writer touches the modification time of the database file; every watcher, in whatever
@@ -263,10 +265,10 @@ fn ranges(scopes: &[Scope]) -> Vec<KeyRange> {
     ranges
 }
 
-/// The revision of the last write of all, whose line in the log may be compacted; 0 if there was none.
+/// The revision of the last write of all; 0 if there was none.
 fn latest_revision(connection: &Connection) -> Step<i64> {
-    let mut statement = connection.prepare_cached("SELECT seq FROM sqlite_sequence WHERE name = 'log'")?;
-    Ok(statement.query_row([], |row| row.get(0)).optional()?.unwrap_or(0))
+    let mut statement = connection.prepare_cached("SELECT coalesce(max(revision), 0) FROM log")?;
+    Ok(statement.query_row([], |row| row.get(0))?)
 }
 
 fn compacted(connection: &Connection) -> Step<i64> {
