@@ -1,4 +1,14 @@
-//! The datastore: the [`Store`] trait, Calico's key layout, the embedded SQLite engine and the syncer.
+//! The datastore: rows of text under Calico's keys, with revisions, compare-and-swap and watches.
+//!
+//! - [`Store`] is what every engine offers; its semantics are etcd's.
+//! - [`Sqlite`] is the embedded engine: one file, shared by the processes of one machine. [`Memory`] keeps everything in
+//!   this process. [`suite`] is what both have to pass, and every engine to come.
+//! - [`layout`] maps row identities to Calico's etcd v3 keys and back.
+//! - [`Syncer`] turns list and watch into typed updates and exactly one in-sync.
+//! - [`config`] chooses the datastore from the environment or from `calicoctl.cfg`.
+//! - [`FaultStore`] lets a test hold up, observe and fail the operations of another store.
+//!
+//! Everything here blocks; run it on a thread of its own. The store is the only coordination between nodes.
 
 pub mod config;
 mod fault;
@@ -9,6 +19,7 @@ mod store;
 pub mod suite;
 mod syncer;
 
+pub use config::{ConfigError, DatastoreConfig};
 pub use fault::{Call, FaultStore, Moment, Operation, Outcome};
 pub use memory::Memory;
 pub use sqlite::{Retention, Sqlite};

@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::Key;
+use api::{Key, Row};
 
 /// A revision. Opaque to callers but for equality (it has no order: what it counts is the engine's affair);
 /// `Display` and `From<&str>` round-trip it through `metadata.resourceVersion`.
@@ -42,6 +42,34 @@ pub struct Entry {
     pub value: String,
     /// Revision of its last write.
     pub revision: Revision,
+}
+
+impl Entry {
+    /// The row that the text says, with its revision in `metadata.resource_version` where it has metadata.
+    ///
+    /// # Errors
+    /// [`StoreError::Malformed`].
+    pub fn row(&self) -> Result<Row, StoreError> {
+        let mut row = Row::decode(&self.key, &self.value).map_err(|error| StoreError::Malformed {
+            key: self.key.clone(),
+            kind: word_for(&self.key),
+            reason: error.violation.to_string(),
+        })?;
+        if let Row::Resource(resource) = &mut row {
+            resource.metadata_mut().resource_version = Some(self.revision.to_string());
+        }
+        Ok(row)
+    }
+}
+
+fn word_for(key: &Key) -> &'static str {
+    match key {
+        Key::Resource { kind, .. } => kind.name(),
+        Key::Block(_) => "IPAMBlock",
+        Key::BlockAffinity { .. } => "BlockAffinity",
+        Key::Handle(_) => "IPAMHandle",
+        Key::IpamConfig => "IPAMConfig",
+    }
 }
 
 /// The answer to a list: rows in key order, and the revision at which they were all true at once.
@@ -249,7 +277,7 @@ pub enum StoreError {
         oldest: Revision,
     },
     /// A row that does not hold what its key promises.
-    #[error("{key} holds something that is not a {kind}: {reason}")]
+    #[error("{key} in the datastore does not hold a valid {kind}: {reason}")]
     Malformed {
         /// Which row.
         key: Key,
@@ -269,4 +297,29 @@ pub enum StoreError {
         /// Whether a later try may succeed by itself.
         temporary: bool,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use api::Kind;
+
+    use super::*;
+
+    #[test]
+    fn an_entry_is_read_with_its_revision_or_refused_by_name() {
+        let entry = |value: &str| Entry {
+            key: Key::cluster(Kind::IPPool, "v4"),
+            value: value.to_owned(),
+            revision: Revision::from("7"),
+        };
+        let pool = r#"{"apiVersion": "projectcalico.org/v3", "kind": "IPPool", "metadata": {}, "spec": {"cidr": "10.0.0.0/16"}}"#;
+        let row = entry(pool).row().expect("a pool");
+        let Row::Resource(resource) = row else { panic!("{row:?}") };
+        assert_eq!(resource.metadata().resource_version.as_deref(), Some("7"));
+        assert_eq!(resource.metadata().name, "v4");
+
+        let error = entry("[]").row().expect_err("no pool");
+        assert!(matches!(error, StoreError::Malformed { kind: "IPPool", .. }), "{error:?}");
+        assert!(error.to_string().starts_with("IPPool v4 in the datastore"), "{error}");
+    }
 }

@@ -26,7 +26,12 @@ struct Player {
 
 impl Player {
     fn start(test: &str, role: &str, file: &Path) -> Self {
-        let mut child = Command::new(std::env::current_exe().expect("a test binary"))
+        Self::run(Command::new(std::env::current_exe().expect("a test binary")), test, role, file)
+    }
+
+    /// As [`Player::start`], by a command that runs this binary in its own way.
+    fn run(mut command: Command, test: &str, role: &str, file: &Path) -> Self {
+        let mut child = command
             .args(["--exact", test, "--nocapture", "--test-threads=1"])
             .env(ROLE, role)
             .env(FILE, file)
@@ -260,4 +265,25 @@ fn compaction_by_a_busy_writer_is_told_to_watchers_that_fall_behind() {
     let database = rusqlite::Connection::open(store.path()).expect("a database");
     let lines: u32 = database.query_row("SELECT count(*) FROM log", [], |row| row.get(0)).expect("a log");
     assert!(u64::from(lines) <= kept + 10, "{lines} lines for {kept} revisions and at most 10 older rows");
+}
+
+#[test]
+fn a_watch_without_inotify_still_sees_writes() {
+    const TEST: &str = "a_watch_without_inotify_still_sees_writes";
+    if let Some((_, store)) = role() {
+        // The limit of the user namespace that the test has made for this process.
+        std::fs::write("/proc/sys/user/max_inotify_instances", "0").expect("root of the namespace may");
+        let mut watch = store.watch(&[Scope::Handles], &Revision::from("0")).expect("a new watch");
+        report("watching");
+        let events = watch.next(PATIENCE).expect("the watch goes on");
+        return report(&format!("saw {}", events[0].key()));
+    }
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let store = Sqlite::open(folder.path().join("tortie.db")).expect("a new datastore");
+    let mut namespaced = Command::new("unshare");
+    namespaced.args(["--user", "--map-root-user", "--"]).arg(std::env::current_exe().expect("a test binary"));
+    let mut watcher = Player::run(namespaced, TEST, "watcher", store.path());
+    assert_eq!(watcher.report().as_deref(), Some("watching"), "unshare (util-linux) makes a user namespace");
+    store.create(&handle("h"), "{}").expect("a new row");
+    assert_eq!(watcher.report().as_deref(), Some("saw IPAM handle h"));
 }

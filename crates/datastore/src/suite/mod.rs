@@ -60,7 +60,7 @@ impl Subject {
 }
 
 /// Makes a test of each case of [`suite`](crate::suite), given a function that makes a fresh
-/// [`Subject`](crate::suite::Subject).
+/// [`Subject`].
 #[macro_export]
 macro_rules! store_suite {
     ($subject:expr) => {

@@ -17,14 +17,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use api::Key;
+use api::{Key, Row};
 
 use crate::{Scope, Store, StoreError, Watch};
 use cache::Cache;
 
-/// What a syncer delivers. `R` is what rows are decoded to.
+/// What a syncer delivers. `R` is what rows are decoded to: [`Row`], or for the text itself [`String`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SyncEvent<R> {
+pub enum SyncEvent<R = Row> {
     /// These rows are now so. At most one update per row; deletes of rows that vanished while the datastore could not be
     /// watched come first. Never empty.
     Updates(Vec<Update<R>>),
@@ -34,7 +34,7 @@ pub enum SyncEvent<R> {
 
 /// What a row is now.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Update<R> {
+pub struct Update<R = Row> {
     /// Which row.
     pub key: Key,
     /// Its value; `None` if it does not exist, or is malformed.
@@ -48,6 +48,13 @@ pub trait Decode: Sized + Send + Sync + 'static {
     /// # Errors
     /// What is wrong with it, for the log.
     fn decode(key: &Key, text: &str) -> Result<Self, String>;
+}
+
+/// Typed, as the key promises. `metadata.resource_version` is left empty: a row is the same whichever write made it.
+impl Decode for Row {
+    fn decode(key: &Key, text: &str) -> Result<Self, String> {
+        Row::decode(key, text).map_err(|error| error.violation.to_string())
+    }
 }
 
 /// The text as it is.

@@ -1,5 +1,7 @@
 use std::sync::atomic::AtomicUsize;
 
+use api::Kind;
+
 use super::*;
 use crate::{Call, FaultStore, Memory, Moment, Operation, Outcome};
 
@@ -173,30 +175,31 @@ fn many_changes_of_a_row_arrive_as_its_last() {
     assert_eq!(cache.apply::<String>(events(&memory)), [], "the same again changes nothing");
 }
 
-/// A row that has to be a number.
-#[derive(Debug, PartialEq, Eq)]
-struct Number(u32);
-
-impl Decode for Number {
-    fn decode(_: &Key, text: &str) -> Result<Self, String> {
-        text.parse().map(Self).map_err(|error| format!("{text:?}: {error}"))
-    }
-}
-
 #[test]
 fn a_malformed_row_does_not_exist_until_it_is_mended() {
     let memory = Memory::new();
-    put(&memory, "a", "1");
-    let (_syncer, events) = start::<Number>(memory.clone());
-    let update = |row: Option<u32>| {
-        SyncEvent::Updates(vec![Update { key: handle("a"), row: row.map(|n| Arc::new(Number(n))) }])
+    let set = |namespace: &str| Key::namespaced(Kind::NetworkSet, namespace, "set");
+    let text = |net: &str| {
+        format!(
+            r#"{{"apiVersion": "projectcalico.org/v3", "kind": "NetworkSet", "metadata": {{}}, "spec": {{"nets": [{net}]}}}}"#
+        )
     };
-    assert_eq!(next(&events), update(Some(1)));
+    let updated = |row: Option<&str>| {
+        let row = row.map(|text| Arc::new(Row::decode(&set("a"), text).expect("a valid row")));
+        SyncEvent::Updates(vec![Update { key: set("a"), row }])
+    };
+    let (good, better) = (text("\"10.0.0.0/8\""), text("\"10.0.0.0/16\""));
+    memory.create(&set("a"), &good).expect("new");
+    let scopes = vec![Scope::all(Kind::NetworkSet)];
+    let (_syncer, events) = Syncer::channel::<Row>(Arc::new(memory.clone()), scopes, 16);
+    assert_eq!(next(&events), updated(Some(&good)));
     assert_eq!(next(&events), SyncEvent::InSync);
-    put(&memory, "a", "one");
-    assert_eq!(next(&events), update(None));
-    put(&memory, "a", "2");
-    assert_eq!(next(&events), update(Some(2)));
+    for malformed in ["not JSON", &text("7")] {
+        memory.update(&set("a"), malformed, None).expect("there");
+        assert_eq!(next(&events), updated(None), "{malformed}");
+    }
+    memory.update(&set("a"), &better, None).expect("there");
+    assert_eq!(next(&events), updated(Some(&better)));
 }
 
 #[test]
