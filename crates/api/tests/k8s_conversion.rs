@@ -304,3 +304,51 @@ fn length(value: &Value) -> usize {
         _ => 0,
     }
 }
+
+/// The policy vectors hold many objects as clusters have them: all of those are understood, but for peers that are nodes.
+#[test]
+fn kubernetes_objects_of_the_policy_vectors_convert_whole() {
+    let mut failures = Vec::new();
+    let mut converted = 0;
+    for case in testkit::vectors::load("policy-truth.jsonl") {
+        for object in case.given["objects"].as_array().into_iter().flatten() {
+            match converts(object) {
+                Some(Ok(())) => converted += 1,
+                Some(Err(error)) => failures.push(format!("{}: {error}", case.id)),
+                None => {}
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{converted} converted, {} not:\n{}", failures.len(), failures.join("\n"));
+    assert!(converted > 0, "the vectors hold no Kubernetes object");
+}
+
+/// `None` for objects of other kinds.
+fn converts(object: &Value) -> Option<Result<(), String>> {
+    let whole = |dropped: Vec<DroppedRule>| {
+        let unexpected = dropped.iter().find(|dropped| !dropped.error.path.ends_with(".nodes"));
+        unexpected.map_or(Ok(()), |dropped| Err(dropped.error.to_string()))
+    };
+    let text = |error: kubernetes::FieldError| error.to_string();
+    let version_and_kind = (object["apiVersion"].as_str()?, object["kind"].as_str()?);
+    Some(match version_and_kind {
+        ("v1", "Namespace") => {
+            read(object).and_then(|it| kubernetes::namespace_profile(&it).map(drop).map_err(text))
+        }
+        ("v1", "ServiceAccount") => {
+            read(object).and_then(|it| kubernetes::service_account_profile(&it).map(drop).map_err(text))
+        }
+        ("v1", "Pod") => read(object).and_then(|mut pod: kubernetes::Pod| {
+            // Where a pod runs does not matter to policy, so the vectors leave it out.
+            pod.spec.node_name = "node".to_owned();
+            kubernetes::pod_endpoint(&pod, "cali").map(drop).map_err(text)
+        }),
+        ("networking.k8s.io/v1", "NetworkPolicy") => read(object)
+            .and_then(|it| kubernetes::network_policy(&it).map_err(text))
+            .and_then(|it| whole(it.dropped_rules)),
+        ("policy.networking.k8s.io/v1alpha2", "ClusterNetworkPolicy") => read(object)
+            .and_then(|it| kubernetes::cluster_network_policy(&it).map_err(text))
+            .and_then(|it| whole(it.dropped_rules)),
+        _ => return None,
+    })
+}

@@ -21,7 +21,8 @@ pub const KUBERNETES_CLUSTER_NETWORK_POLICY: &str = "KubernetesClusterNetworkPol
 /// A cluster network policy as a global policy with the same name, its priority as order.
 ///
 /// A rule that cannot be converted is reported; one that denies or passes becomes one that denies everything in its
-/// place, any other is left out.
+/// place, any other is left out. So is a peer of a rule that accepts, reported too, if it is of a sort (nodes, DNS names)
+/// that has no counterpart: the rule goes on with the others.
 ///
 /// # Errors
 /// The policy has to be skipped, as though it did not exist: an unknown tier, no subject or more than one, a subject that
@@ -110,10 +111,11 @@ fn rules<'a>(
     let mut converted = Vec::new();
     for (index, parts) in rules.enumerate() {
         let action = action(parts.action);
-        match action.clone().and_then(|action| rule(direction, action, &parts)) {
+        let mut report = |error| dropped.push(DroppedRule::new(direction, index, error));
+        match action.clone().and_then(|action| rule(direction, action, &parts, &mut report)) {
             Ok(rules) => converted.extend(rules),
             Err(error) => {
-                dropped.push(DroppedRule::new(direction, index, error));
+                report(error);
                 let denies = matches!(action, Ok(Action::Deny | Action::Pass));
                 converted.extend(denies.then(|| Rule::new(Action::Deny)));
             }
@@ -131,27 +133,56 @@ fn action(word: &str) -> Result<Action, FieldError> {
     }
 }
 
-fn rule(direction: Direction, action: Action, parts: &RuleParts<'_>) -> Result<Vec<Rule>, FieldError> {
+fn rule(
+    direction: Direction,
+    action: Action,
+    parts: &RuleParts<'_>,
+    report: &mut impl FnMut(FieldError),
+) -> Result<Vec<Rule>, FieldError> {
     let mut ports = PortsByProtocol::default();
     for (index, protocol) in parts.protocols.iter().enumerate() {
         let (protocol, port) =
             protocol_and_port(protocol).map_err(|error| error.within(format_args!("protocols[{index}]")))?;
         ports.add(protocol, port);
     }
-    let mut peers = Vec::new();
-    for (index, peer) in parts.peers.iter().enumerate() {
-        let at = |error: FieldError| error.within(format_args!("{}[{index}]", direction.peers_field()));
-        peers.push(entity(direction, peer).map_err(at)?);
-    }
-    if peers.is_empty() {
-        return Err(FieldError::new(direction.peers_field(), "must not be empty"));
-    }
+    let peers = peers(direction, action, parts.peers, report)?;
     let mut rules = ports.into_rules(action, direction, &peers);
     for rule in rules.iter_mut().filter(|_| !parts.name.is_empty()) {
         let annotations = BTreeMap::from([("name".to_owned(), parts.name.to_owned())]);
         rule.metadata = Some(RuleMetadata { annotations });
     }
     Ok(rules)
+}
+
+fn peers(
+    direction: Direction,
+    action: Action,
+    peers: &[ClusterNetworkPolicyPeer],
+    report: &mut impl FnMut(FieldError),
+) -> Result<Vec<EntityRule>, FieldError> {
+    if peers.is_empty() {
+        return Err(FieldError::new(direction.peers_field(), "must not be empty"));
+    }
+    let mut entities = Vec::new();
+    for (index, peer) in peers.iter().enumerate() {
+        let at = |error: FieldError| error.within(format_args!("{}[{index}]", direction.peers_field()));
+        match inexpressible(peer) {
+            Some(error) if action == Action::Allow => report(at(error)),
+            Some(error) => return Err(at(error)),
+            None => entities.push(entity(direction, peer).map_err(at)?),
+        }
+    }
+    Ok(entities)
+}
+
+/// What a peer says that Calico cannot.
+fn inexpressible(peer: &ClusterNetworkPolicyPeer) -> Option<FieldError> {
+    let unsupported = |field| FieldError::new(field, "is not supported; use networks, namespaces or pods");
+    match (&peer.nodes, peer.domain_names.is_empty()) {
+        (Some(_), _) => Some(unsupported("nodes")),
+        (None, false) => Some(unsupported("domainNames")),
+        (None, true) => None,
+    }
 }
 
 fn protocol_and_port(

@@ -336,9 +336,9 @@ pub struct ClusterNetworkPolicyEgressRule {
     pub protocols: Vec<ClusterNetworkPolicyProtocol>,
 }
 
-/// The other end of a rule's traffic: one of the three.
+/// The other end of a rule's traffic: one of these.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct ClusterNetworkPolicyPeer {
     /// All pods of these namespaces.
     pub namespaces: Option<LabelSelector>,
@@ -347,6 +347,11 @@ pub struct ClusterNetworkPolicyPeer {
     /// Networks; for egress only.
     #[serde(deserialize_with = "or_default")]
     pub networks: Vec<String>,
+    /// Nodes; for egress only, and nothing that Calico can express.
+    pub nodes: Option<LabelSelector>,
+    /// DNS names; for egress only, and nothing that Calico can express.
+    #[serde(deserialize_with = "or_default")]
+    pub domain_names: Vec<String>,
 }
 
 /// Protocol and ports: one of the four.

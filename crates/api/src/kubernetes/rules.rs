@@ -83,18 +83,15 @@ pub(super) fn port_number(number: i64, path: &str) -> Result<u16, FieldError> {
         .ok_or_else(|| FieldError::bad_value(path, number, "is not a port number: 1..65535"))
 }
 
-/// The ports from one number to another.
+/// The ports from one number to another; a range that goes on beyond the last port there is ends with that.
 pub(super) fn ports_between(
     (first, first_path): (i64, &str),
     (last, last_path): (i64, &str),
 ) -> Result<Port, FieldError> {
-    let (start, end) = (port_number(first, first_path)?, port_number(last, last_path)?);
-    if start > end {
-        return Err(FieldError::bad_value(
-            last_path,
-            end,
-            format!("is less than the first port of the range, {start}"),
-        ));
+    let start = port_number(first, first_path)?;
+    if last < first {
+        let reason = format!("is less than the first port of the range, {first}");
+        return Err(FieldError::bad_value(last_path, last, reason));
     }
-    Ok(port_range(start, end))
+    Ok(port_range(start, port_number(last.min(u16::MAX.into()), last_path)?))
 }

@@ -5,7 +5,9 @@ use ipnet::IpNet;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::objects::{IpBlock, Namespace, NetworkPolicy, NetworkPolicyPeer, ServiceAccount};
+use super::objects::{
+    IpBlock, Namespace, NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort, ServiceAccount,
+};
 use super::{FieldError, namespace_or_default, namespace_profile, network_policy, service_account_profile};
 use crate::decode::{self, Content, Problem, Tree};
 use crate::{Metadata, Resource, Violation};
@@ -79,7 +81,7 @@ fn stored_service_account(account: &ServiceAccount) -> Result<Resource, Vec<Fiel
 fn stored_network_policy(policy: NetworkPolicy) -> Result<Resource, Vec<FieldError>> {
     let mut errors = identity_errors(&policy.metadata);
     errors.extend(policy_type_errors(&policy));
-    errors.extend(exception_errors(&policy));
+    errors.extend(rule_errors(&policy));
     let name = stored_network_policy_name(&policy.metadata.name);
     let source = NetworkPolicy { metadata: user_owned(&policy.metadata), ..policy }.with_default_types();
     match network_policy(&source) {
@@ -158,15 +160,25 @@ fn policy_type_errors(policy: &NetworkPolicy) -> Vec<FieldError> {
         .collect()
 }
 
-/// The holes of an `ipBlock` have to be inside it, and smaller than it.
-fn exception_errors(policy: &NetworkPolicy) -> Vec<FieldError> {
-    let ingress = policy.spec.ingress.iter().map(|rule| ("from", &rule.from)).enumerate();
-    let ingress = ingress.map(|(index, peers)| (format!("spec.ingress[{index}]"), peers));
-    let egress = policy.spec.egress.iter().map(|rule| ("to", &rule.to)).enumerate();
-    let egress = egress.map(|(index, peers)| (format!("spec.egress[{index}]"), peers));
-    ingress
-        .chain(egress)
-        .flat_map(|(rule, (field, peers))| peers_errors(&format!("{rule}.{field}"), peers))
+/// What the API server checks in rules, but the conversion tolerates.
+fn rule_errors(policy: &NetworkPolicy) -> Vec<FieldError> {
+    let ingress = policy.spec.ingress.iter().map(|rule| ("from", &rule.from, &rule.ports)).enumerate();
+    let ingress = ingress.map(|(index, rule)| (format!("spec.ingress[{index}]"), rule));
+    let egress = policy.spec.egress.iter().map(|rule| ("to", &rule.to, &rule.ports)).enumerate();
+    let egress = egress.map(|(index, rule)| (format!("spec.egress[{index}]"), rule));
+    let mut errors = Vec::new();
+    for (path, (field, peers, ports)) in ingress.chain(egress) {
+        errors.extend(peers_errors(&format!("{path}.{field}"), peers));
+        errors.extend(ports_errors(&format!("{path}.ports"), ports));
+    }
+    errors
+}
+
+fn ports_errors(path: &str, ports: &[NetworkPolicyPort]) -> Vec<FieldError> {
+    let ends = ports.iter().enumerate().filter_map(|(index, port)| Some((index, port.end_port?)));
+    let beyond = ends.filter(|(_, end)| *end > i64::from(u16::MAX));
+    beyond
+        .map(|(index, end)| FieldError::bad_value(format!("{path}[{index}].endPort"), end, "is above 65535"))
         .collect()
 }
 
@@ -175,6 +187,7 @@ fn peers_errors(path: &str, peers: &[NetworkPolicyPeer]) -> Vec<FieldError> {
     blocks.flat_map(|(index, block)| holes_outside(&format!("{path}[{index}].ipBlock"), block)).collect()
 }
 
+/// The holes of an `ipBlock` have to be inside it, and smaller than it.
 fn holes_outside(path: &str, block: &IpBlock) -> Vec<FieldError> {
     let Ok(cidr) = block.cidr.parse::<IpNet>() else { return Vec::new() };
     let inside = |hole: &IpNet| cidr.trunc().contains(&hole.trunc()) && hole.prefix_len() > cidr.prefix_len();

@@ -172,6 +172,35 @@ fn a_baseline_policy_without_usable_subject_is_skipped() {
 }
 
 #[test]
+fn nodes_are_left_out_of_what_is_accepted_and_never_out_of_what_is_denied() {
+    let convert = |action: &str, to: Value| {
+        let spec = json!({
+            "tier": "Admin",
+            "subject": { "namespaces": {} },
+            "egress": [{ "action": action, "to": to }],
+        });
+        cluster_network_policy(&serde_json::from_value(json!({ "spec": spec })).unwrap()).unwrap()
+    };
+    let some = json!([{ "networks": ["10.0.0.0/8"] }, { "nodes": {} }]);
+    let accepted = convert("Accept", some.clone());
+    assert_eq!(accepted.policy.spec.egress.len(), 1);
+    assert_eq!(accepted.dropped_rules[0].error.path, "spec.egress[0].to[1].nodes");
+    assert_eq!(convert("Deny", some).policy.spec.egress, [crate::Rule::new(crate::Action::Deny)]);
+    assert!(convert("Accept", json!([{ "domainNames": ["example.org"] }])).policy.spec.egress.is_empty());
+}
+
+#[test]
+fn a_range_that_leaves_the_ports_behind_ends_with_the_last_but_is_no_user_s_to_write() {
+    let spec = json!({ "ingress": [{ "ports": [{ "port": 30000, "endPort": 65537 }] }] });
+    let rules = network_policy(&policy(spec.clone())).unwrap().policy.spec.ingress;
+    assert_eq!(rules[0].destination.ports, [Port::Range(30000, 65535)]);
+    assert_eq!(
+        stored_policy(spec).unwrap_err(),
+        ["spec.ingress[0].ports[0].endPort: \"65537\" is above 65535"]
+    );
+}
+
+#[test]
 fn applied_objects_are_stored_under_calico_s_names() {
     let key = |resource: Result<crate::Resource, Vec<String>>| resource.unwrap().key();
     let labelled =
