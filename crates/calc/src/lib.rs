@@ -3,3 +3,12 @@
 pub mod contract;
 pub mod evaluator;
 pub mod program;
+
+mod ip_sets;
+mod label_index;
+mod names;
+mod policies;
+mod published;
+mod routes;
+mod services;
+mod slab;
