@@ -69,7 +69,9 @@ impl Blocks {
     fn fact(&self, cidr: IpNet) -> Option<BlockFact> {
         let block = self.blocks.get(&cidr)?;
         let owner = match &block.owner {
-            Some(owner @ AffinityOwner::Host(name)) if self.is_confirmed(cidr, owner) => Some(name.as_str().into()),
+            Some(owner @ AffinityOwner::Host(name)) if self.is_confirmed(cidr, owner) => {
+                Some(name.as_str().into())
+            }
             _ => None,
         };
         let elsewhere = block.nodes.iter().filter(|(_, node)| owner.as_ref() != Some(*node));

@@ -9,13 +9,13 @@ mod policy;
 
 use std::collections::BTreeMap;
 
+use api as v3;
 use api::selector::SelectorError;
-use api::v3;
 
 use crate::contract::{Action, Direction, EntityMatch, IcmpMatch, IpVersion, Rule, RuleId, RuleOwner};
 use crate::ip_sets::Definition;
 use entity::{Side, compile_entity};
-pub(crate) use policy::{compile_policy, compile_profile};
+pub(crate) use policy::{compile_policy, compile_profile, policy_kind};
 
 /// Why a rule, or a policy as a whole, means nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -43,12 +43,6 @@ pub enum CompileError {
     ServiceNamespace {
         /// The service.
         name: String,
-    },
-    /// A staged Kubernetes policy that cannot be converted.
-    #[error("spec cannot be converted: {reason}")]
-    Conversion {
-        /// What stands in the way.
-        reason: String,
     },
 }
 
@@ -163,6 +157,3 @@ fn icmp(fields: &v3::IcmpFields) -> Result<Option<IcmpMatch>, CompileError> {
     let icmp_type = fields.icmp_type.map(|icmp_type| byte("icmp.type", icmp_type)).transpose()?;
     Ok(icmp_type.map(|icmp_type| IcmpMatch { icmp_type, code }))
 }
-
-#[cfg(test)]
-mod tests;

@@ -133,8 +133,8 @@ pub enum Change {
     InSync,
 }
 
-/// Identity of an IP set: `s:…` for a selector, `n:…` for a named port, `svc:…` for a service; globally unique for
-/// its content's definition, so equal selectors share one set. See `Selector::unique_id`.
+/// Identity of an IP set: `s:…` for a selector, `n:…` for a named port, `svc:…` (`svcnoport:…` without ports) for a
+/// service; globally unique for its content's definition, so equal selectors share one set. See `Selector::unique_id`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct IpSetId(pub Arc<str>);
 
@@ -147,7 +147,8 @@ impl fmt::Display for IpSetId {
 /// The shape of an IP set's members.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum IpSetKind {
-    /// Addresses and networks of either family; members may overlap (`10.0.0.0/8` beside `10.0.0.1/32`).
+    /// Addresses and networks of either family. No member lies inside another, whatever the endpoints and network sets
+    /// that it is made of: the inner one is not mentioned while the outer one is there.
     Net,
     /// (address or network, protocol, port).
     NetPort,
@@ -246,7 +247,7 @@ impl fmt::Display for ProfileId {
 pub struct WorkloadEndpointId {
     /// `k8s`, `cni`, …
     pub orchestrator: Arc<str>,
-    /// `namespace/pod` for Kubernetes, else the orchestrator's own name for it.
+    /// `namespace/pod` for Kubernetes, else the namespace and the orchestrator's own name for it.
     pub workload: Arc<str>,
     /// The interface inside: `eth0`.
     pub endpoint: Arc<str>,

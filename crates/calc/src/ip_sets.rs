@@ -15,8 +15,8 @@ use ipnet::IpNet;
 
 use crate::contract::{Change, IpSetId, IpSetKind, IpSetMember};
 use crate::label_index::{LabelIndex, SelectorId};
-use crate::services::{EndpointSlice, SliceKey, Slices};
 use crate::names::Names;
+use crate::services::{EndpointSlice, SliceKey, Slices};
 use crate::slab::Slab;
 use members::Members;
 
@@ -26,16 +26,9 @@ pub(crate) enum Definition {
     /// The networks of everything that the selector matches.
     Selector(Selector),
     /// Address and port of everything that the selector matches and that has a port of that name and protocol.
-    NamedPort {
-        selector: Selector,
-        protocol: u8,
-        name: Arc<str>,
-    },
+    NamedPort { selector: Selector, protocol: u8, name: Arc<str> },
     /// The endpoints of a service (`namespace/name`), with or without ports.
-    Service {
-        service: Arc<str>,
-        with_ports: bool,
-    },
+    Service { service: Arc<str>, with_ports: bool },
 }
 
 impl Definition {
@@ -161,12 +154,12 @@ pub(crate) struct IpSets {
 
 impl IpSets {
     /// Adds or replaces an item.
-    pub(crate) fn set_item<'a>(
+    pub(crate) fn set_item<'l, 'p>(
         &mut self,
         key: ItemKey,
         mut item: Item,
-        labels: impl IntoIterator<Item = (&'a str, &'a str)>,
-        parents: impl IntoIterator<Item = &'a str>,
+        labels: impl IntoIterator<Item = (&'l str, &'l str)>,
+        parents: impl IntoIterator<Item = &'p str>,
     ) {
         item.node = item.node.map(|node| self.nodes.share(&node));
         let known = self.item_ids.get(&key).copied();
@@ -224,7 +217,9 @@ impl IpSets {
             let Some((service, slice)) = slice else { continue };
             for with_ports in [true, false] {
                 let id = Definition::Service { service: service.clone(), with_ports }.id();
-                let Some(set) = self.set_ids.get(&id).and_then(|set| self.sets.get_mut(*set)) else { continue };
+                let Some(set) = self.set_ids.get(&id).and_then(|set| self.sets.get_mut(*set)) else {
+                    continue;
+                };
                 slice.members(with_ports).into_iter().for_each(|member| apply(&mut set.members, member));
                 self.dirty.insert(id);
             }
@@ -328,7 +323,11 @@ impl Set {
         if !self.is_published {
             self.is_published = true;
             self.members.forget_delta();
-            return Some(Change::IpSetUpdate { id, kind: self.definition.kind(), members: self.members.visible() });
+            return Some(Change::IpSetUpdate {
+                id,
+                kind: self.definition.kind(),
+                members: self.members.visible(),
+            });
         }
         let (added, removed) = self.members.take_delta();
         let is_empty = added.is_empty() && removed.is_empty();

@@ -85,11 +85,11 @@ pub(crate) struct LabelIndex {
 
 impl LabelIndex {
     /// Adds or changes an item.
-    pub(crate) fn set_item<'a>(
+    pub(crate) fn set_item<'l, 'p>(
         &mut self,
         item: u32,
-        labels: impl IntoIterator<Item = (&'a str, &'a str)>,
-        parents: impl IntoIterator<Item = &'a str>,
+        labels: impl IntoIterator<Item = (&'l str, &'l str)>,
+        parents: impl IntoIterator<Item = &'p str>,
     ) -> ItemMove {
         let own = self.label_set(labels);
         let parents: Parents = parents.into_iter().map(|name| self.names.share(name)).collect();
@@ -142,9 +142,8 @@ impl LabelIndex {
     /// Adds a selector.
     pub(crate) fn add_selector(&mut self, selector: &Selector) -> SelectorId {
         let restrictions = selector.label_restrictions();
-        let id = SelectorId(
-            self.selectors.insert(Filed { selector: selector.clone(), classes: BTreeSet::new() }),
-        );
+        let id =
+            SelectorId(self.selectors.insert(Filed { selector: selector.clone(), classes: BTreeSet::new() }));
         let candidates = match self.class_shelves.candidates(&restrictions) {
             Some(candidates) => candidates,
             None => self.classes.iter().map(|(class, _)| ClassId(class)).collect(),
@@ -195,7 +194,8 @@ impl LabelIndex {
     }
 
     fn label_set<'a>(&mut self, labels: impl IntoIterator<Item = (&'a str, &'a str)>) -> LabelSet {
-        let shared = labels.into_iter().map(|(name, value)| (self.names.share(name), self.names.share(value)));
+        let shared =
+            labels.into_iter().map(|(name, value)| (self.names.share(name), self.names.share(value)));
         let sorted: BTreeMap<_, _> = shared.collect();
         sorted.into_iter().collect()
     }

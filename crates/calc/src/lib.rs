@@ -1,14 +1,32 @@
 //! Cluster state to this node's desired state, incrementally, and the reference policy evaluator.
+//!
+//! - [`Graph`] takes rows of the datastore and gives [`contract::Change`]s: policies, IP sets, endpoints and routes.
+//! - [`contract`] has the types that the dataplane consumes; they know neither the datastore nor the kernel.
+//! - [`program`] renders policy to a rule program for any backend; [`evaluator`] interprets such a program.
+//!
+//! Everything here is pure and synchronous: no clock, no I/O, no randomness. Equal rows give equal state, in whatever
+//! order and batches they come.
 
+mod blocks;
+mod compile;
 pub mod contract;
+mod convert;
+mod endpoints;
 pub mod evaluator;
-pub mod program;
-
+mod felix_config;
+mod graph;
 mod ip_sets;
 mod label_index;
 mod names;
 mod policies;
+mod pools;
+mod profiles;
+pub mod program;
 mod published;
 mod routes;
 mod services;
 mod slab;
+
+pub use compile::CompileError;
+pub use graph::{Graph, GraphConfig, Problem, RouteSource};
+pub use services::EndpointSlice;

@@ -83,17 +83,18 @@ impl Policies {
         if self.tiers.set(name, tier) {
             self.order_is_stale = true;
             let in_tier = self.entries.iter().filter(|(_, entry)| &*entry.compiled.policy.tier == name);
-            let endpoints: Vec<u32> = in_tier.flat_map(|(selector, _)| self.index.items_of(*selector)).collect();
+            let endpoints: Vec<u32> =
+                in_tier.flat_map(|(selector, _)| self.index.items_of(*selector)).collect();
             self.dirty_endpoints.extend(endpoints);
         }
     }
 
     /// Adds or changes a local endpoint.
-    pub(crate) fn set_endpoint<'a>(
+    pub(crate) fn set_endpoint<'l, 'p>(
         &mut self,
         number: u32,
-        labels: impl IntoIterator<Item = (&'a str, &'a str)>,
-        profiles: impl IntoIterator<Item = &'a str>,
+        labels: impl IntoIterator<Item = (&'l str, &'l str)>,
+        profiles: impl IntoIterator<Item = &'p str>,
         sets: &mut IpSets,
     ) {
         let moved = self.index.set_item(number, labels, profiles);

@@ -1,6 +1,6 @@
 //! The stage between "what should be" and "what the dataplane has been told".
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// Objects by id: what was last handed on, and what has been set since. Only real differences come out, however often
 /// and in whatever order an object was set in between.
@@ -54,9 +54,6 @@ impl<K: Ord + Clone, V: PartialEq + Clone> Published<K, V> {
         self.current.len() + self.before.len()
     }
 }
-
-/// Ids of things that have to be looked at again.
-pub(crate) type Dirty<K> = BTreeSet<K>;
 
 #[cfg(test)]
 mod tests {

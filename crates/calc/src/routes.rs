@@ -48,6 +48,9 @@ pub(crate) struct BlockFact {
     pub(crate) borrowed: BTreeMap<IpAddr, Arc<str>>,
 }
 
+/// A workload's node and addresses.
+pub(crate) type Location = (Arc<str>, Box<[IpNet]>);
+
 /// The resolver.
 #[derive(Debug)]
 pub(crate) struct Routes {
@@ -55,7 +58,7 @@ pub(crate) struct Routes {
     entries: JointPrefixMap<IpNet, Entry>,
     nodes: BTreeMap<Arc<str>, NodeFact>,
     blocks: BTreeMap<IpNet, BlockFact>,
-    workloads: BTreeMap<Box<str>, (Arc<str>, Box<[IpNet]>)>,
+    workloads: BTreeMap<Box<str>, Location>,
     /// The CIDRs that have facts naming a node.
     by_node: BTreeMap<Arc<str>, BTreeMap<IpNet, u32>>,
     use_blocks: bool,
@@ -129,7 +132,7 @@ impl Routes {
     }
 
     /// A workload, by `namespace/name`, and the node it runs on.
-    pub(crate) fn set_workload(&mut self, id: &str, workload: Option<(Arc<str>, Box<[IpNet]>)>) {
+    pub(crate) fn set_workload(&mut self, id: &str, workload: Option<Location>) {
         if self.workloads.get(id) == workload.as_ref() {
             return;
         }
@@ -144,11 +147,6 @@ impl Routes {
                 self.edit(cidr, |entry| entry.workloads.count(node.clone(), is_there));
             }
         }
-    }
-
-    /// Workloads known here, by `namespace/name`.
-    pub(crate) fn workload_ids(&self) -> Vec<Box<str>> {
-        self.workloads.keys().cloned().collect()
     }
 
     /// Routes that changed and that are gone.

@@ -31,7 +31,11 @@ pub(crate) struct Slices {
 
 impl Slices {
     /// Replaces a slice; returns the old and the new one, each with its service.
-    pub(crate) fn set(&mut self, key: SliceKey, slice: Option<EndpointSlice>) -> [Option<(Arc<str>, EndpointSlice)>; 2] {
+    pub(crate) fn set(
+        &mut self,
+        key: SliceKey,
+        slice: Option<EndpointSlice>,
+    ) -> [Option<(Arc<str>, EndpointSlice)>; 2] {
         let old = self.slices.remove(&key);
         if let Some((service, _)) = &old {
             self.forget(service.clone(), &key);

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use api as v3;
 use api::scalars::{Net, Port};
 use api::selector::{PeerSelector, Selector};
-use api::v3;
 
 use super::{CompileError, selector};
 use crate::contract::{EntityMatch, PortRange};
@@ -50,7 +50,8 @@ pub(super) fn compile_entity(
     let not_named = named_ports(&entity.not_ports, protocol, peer.as_ref());
     compiled.named_port_sets = named.into_iter().map(&mut refer).collect();
     compiled.not_named_port_sets = not_named.into_iter().map(&mut refer).collect();
-    compiled.ip_sets = peer.filter(|_| !is_covered).map(|peer| refer(Definition::Selector(peer))).into_iter().collect();
+    compiled.ip_sets =
+        peer.filter(|_| !is_covered).map(|peer| refer(Definition::Selector(peer))).into_iter().collect();
     compiled.not_ip_sets = not_peer.map(|peer| refer(Definition::Selector(peer))).into_iter().collect();
     match (service, side) {
         (Some(service), Side::Destination) => compiled.ip_port_sets.push(refer(service)),

@@ -43,7 +43,8 @@ impl ClassShelves {
             return Some(BTreeSet::new());
         }
         let shelves = restrictions.iter().filter_map(|(label, restriction)| self.shelf(label, restriction));
-        let smallest = shelves.min_by_key(|shelf| shelf.iter().map(|classes| classes.len()).sum::<usize>())?;
+        let smallest =
+            shelves.min_by_key(|shelf| shelf.iter().map(|classes| classes.len()).sum::<usize>())?;
         Some(smallest.into_iter().flatten().copied().collect())
     }
 

@@ -95,7 +95,8 @@ const SELECTORS: [&str; 14] = [
 
 impl Pair {
     fn labels(random: &mut fastrand::Rng) -> Vec<(&'static str, &'static str)> {
-        NAMES.iter().filter_map(|name| random.bool().then(|| (*name, VALUES[random.usize(..3)]))).collect()
+        let present: Vec<_> = NAMES.into_iter().filter(|_| random.bool()).collect();
+        present.into_iter().map(|name| (name, VALUES[random.usize(..3)])).collect()
     }
 
     fn step(&mut self, random: &mut fastrand::Rng) {

@@ -22,7 +22,7 @@ impl EndpointTiers {
     /// Adds the next policy in order.
     pub(super) fn add(&mut self, id: &PolicyId, compiled: &CompiledPolicy, default_action: TierDefault) {
         let policy = &compiled.policy;
-        let mut add = |tiers: &mut Vec<Tier>| add_to(tiers, id, compiled, default_action);
+        let add = |tiers: &mut Vec<Tier>| add_to(tiers, id, compiled, default_action);
         if policy.untracked {
             add(&mut self.untracked);
         } else if policy.pre_dnat {

@@ -1,0 +1,199 @@
+//! From rows to the facts that the parts of the graph work with.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use api::scalars::{Net, Protocol};
+use api::{EncapsulationMode, HostEndpointSpec, IPPoolSpec, NodeSpec, TierSpec, WorkloadEndpointSpec};
+use ipnet::IpNet;
+
+use crate::contract::{
+    EncapMode, HostEndpoint, Pool, ProfileId, TierDefault, TunnelKind, WorkloadEndpoint, WorkloadEndpointId,
+};
+use crate::ip_sets::{Item, NamedPort};
+use crate::policies::TierFact;
+use crate::routes::NodeFact;
+
+/// The label that everything in a namespace has.
+pub(crate) const NAMESPACE_LABEL: &str = "projectcalico.org/namespace";
+const ORCHESTRATOR_LABEL: &str = "projectcalico.org/orchestrator";
+const SERVICE_ACCOUNT_LABEL: &str = "projectcalico.org/serviceaccount";
+/// A service account's name goes into a label only below this length (resources.md 7.3).
+const MAX_LABEL_VALUE: usize = 63;
+
+/// The labels of a workload endpoint: its own, and those that Calico gives to each.
+pub(crate) fn workload_labels<'a>(
+    endpoint: &'a api::WorkloadEndpoint,
+    namespace: &'a str,
+) -> impl Iterator<Item = (&'a str, &'a str)> {
+    let spec = &endpoint.spec;
+    let account = spec.service_account_name.as_str();
+    let implied = [
+        (ORCHESTRATOR_LABEL, spec.orchestrator.as_str()),
+        (SERVICE_ACCOUNT_LABEL, if account.len() < MAX_LABEL_VALUE { account } else { "" }),
+    ];
+    let own = &endpoint.metadata.labels;
+    let implied = implied.into_iter().filter(|(name, value)| !value.is_empty() && !own.contains_key(*name));
+    let own = own.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    own.chain(implied).chain([(NAMESPACE_LABEL, namespace)])
+}
+
+/// The profile that lends a namespace's labels to what is in it.
+pub(crate) fn namespace_profile(namespace: &str) -> String {
+    format!("kns.{namespace}")
+}
+
+/// What a workload endpoint contributes to IP sets.
+pub(crate) fn workload_item(spec: &WorkloadEndpointSpec) -> Item {
+    let ports = spec.ports.iter().map(|port| (port.name.as_str(), port.protocol, port.port));
+    Item { node: Some(spec.node.as_str().into()), ..Item::new(nets(&spec.ip_networks), named_ports(ports)) }
+}
+
+/// What a host endpoint contributes to IP sets.
+pub(crate) fn host_item(spec: &HostEndpointSpec) -> Item {
+    let ports = spec.ports.iter().map(|port| (port.name.as_str(), port.protocol, port.port));
+    Item::new(spec.expected_ips.iter().copied().map(IpNet::from), named_ports(ports))
+}
+
+/// What a network set contributes to IP sets.
+pub(crate) fn network_set_item(networks: &[Net]) -> Item {
+    Item::new(nets(networks), BTreeSet::new())
+}
+
+/// The identity that the dataplane knows a workload endpoint by.
+pub(crate) fn workload_id(namespace: &str, name: &str, spec: &WorkloadEndpointSpec) -> WorkloadEndpointId {
+    match name_segments(name).as_slice() {
+        [_node, orchestrator, workload, endpoint] => WorkloadEndpointId {
+            orchestrator: orchestrator.as_str().into(),
+            workload: format!("{namespace}/{workload}").into(),
+            endpoint: endpoint.as_str().into(),
+        },
+        _ => WorkloadEndpointId {
+            orchestrator: spec.orchestrator.as_str().into(),
+            workload: format!("{namespace}/{name}").into(),
+            endpoint: spec.endpoint.as_str().into(),
+        },
+    }
+}
+
+/// The parts of a workload endpoint's name: joined by dashes, with the dashes inside doubled (resources.md 3.2).
+fn name_segments(name: &str) -> Vec<String> {
+    let mut segments = vec![String::new()];
+    let mut rest = name;
+    while let Some((before, after)) = rest.split_once('-') {
+        let last = segments.len() - 1;
+        segments[last].push_str(before);
+        match after.strip_prefix('-') {
+            Some(after) => {
+                segments[last].push('-');
+                rest = after;
+            }
+            None => {
+                segments.push(String::new());
+                rest = after;
+            }
+        }
+    }
+    let last = segments.len() - 1;
+    segments[last].push_str(rest);
+    segments
+}
+
+/// A local workload endpoint; its tiers are filled in later.
+pub(crate) fn workload_endpoint(spec: &WorkloadEndpointSpec) -> WorkloadEndpoint {
+    let (ipv4_nets, ipv6_nets) = nets(&spec.ip_networks).partition(|net| net.addr().is_ipv4());
+    WorkloadEndpoint {
+        active: true,
+        interface: spec.interface_name.as_str().into(),
+        mac: spec.mac.map(|mac| mac.0),
+        ipv4_nets,
+        ipv6_nets,
+        tiers: Vec::new(),
+        profiles: profile_ids(&spec.profiles),
+        allow_spoofed_source_prefixes: nets(&spec.allow_spoofed_source_prefixes).collect(),
+    }
+}
+
+/// A local host endpoint; its tiers are filled in later.
+pub(crate) fn host_endpoint(spec: &HostEndpointSpec) -> HostEndpoint {
+    let interface = Some(spec.interface_name.as_str()).filter(|name| !name.is_empty());
+    HostEndpoint {
+        interface: interface.map(Arc::from),
+        expected_ips: spec.expected_ips.clone(),
+        tiers: Vec::new(),
+        untracked_tiers: Vec::new(),
+        pre_dnat_tiers: Vec::new(),
+        forward_tiers: Vec::new(),
+        profiles: profile_ids(&spec.profiles),
+    }
+}
+
+/// A tier's order and end.
+pub(crate) fn tier(spec: &TierSpec) -> TierFact {
+    let default_action = match spec.default_action.unwrap_or_default() {
+        api::TierDefaultAction::Deny => TierDefault::Deny,
+        api::TierDefaultAction::Pass => TierDefault::Pass,
+    };
+    TierFact { order: spec.order, default_action }
+}
+
+/// A pool's CIDR and what else counts of it.
+pub(crate) fn pool(spec: &IPPoolSpec) -> (IpNet, Pool) {
+    let mode = |mode: Option<EncapsulationMode>| match mode.unwrap_or_default() {
+        EncapsulationMode::Never => EncapMode::Never,
+        EncapsulationMode::Always => EncapMode::Always,
+        EncapsulationMode::CrossSubnet => EncapMode::CrossSubnet,
+    };
+    let (ipip, vxlan) = (mode(spec.ipip_mode), mode(spec.vxlan_mode));
+    (spec.cidr.net(), Pool { ipip, vxlan, nat_outgoing: spec.nat_outgoing })
+}
+
+/// A node's addresses.
+pub(crate) fn node(spec: &NodeSpec) -> NodeFact {
+    let bgp = spec.bgp.as_ref();
+    let interfaces = bgp.map(|bgp| [bgp.ipv4_address, bgp.ipv6_address]).unwrap_or_default();
+    let interfaces: Vec<IpNet> = interfaces.into_iter().flatten().map(|net| net.interface()).collect();
+    let others = spec.addresses.iter().map(|address| address.address.addr());
+    let wireguard = spec.wireguard.as_ref();
+    let tunnels = [
+        (TunnelKind::Ipip, bgp.and_then(|bgp| bgp.ipv4_ipip_tunnel_addr).map(IpAddr::V4)),
+        (TunnelKind::Vxlan, spec.ipv4_vxlan_tunnel_addr.map(IpAddr::V4)),
+        (TunnelKind::Vxlan, spec.ipv6_vxlan_tunnel_addr.map(IpAddr::V6)),
+        (TunnelKind::Wireguard, wireguard.and_then(|of| of.interface_ipv4_address).map(IpAddr::V4)),
+        (TunnelKind::Wireguard, wireguard.and_then(|of| of.interface_ipv6_address).map(IpAddr::V6)),
+    ];
+    NodeFact {
+        addresses: interfaces.iter().map(IpNet::addr).chain(others).collect(),
+        bgp: interfaces,
+        tunnels: tunnels.into_iter().filter_map(|(kind, address)| Some((kind, address?))).collect(),
+    }
+}
+
+fn nets(nets: &[Net]) -> impl Iterator<Item = IpNet> {
+    nets.iter().map(Net::net)
+}
+
+fn named_ports<'a>(ports: impl Iterator<Item = (&'a str, Protocol, u16)>) -> BTreeSet<NamedPort> {
+    let named = ports.filter(|(name, ..)| !name.is_empty());
+    named
+        .map(|(name, protocol, port)| NamedPort { name: name.into(), protocol: protocol.number(), port })
+        .collect()
+}
+
+fn profile_ids(names: &[String]) -> Vec<ProfileId> {
+    names.iter().map(|name| ProfileId(name.as_str().into())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_workloads_identity_comes_from_its_name() {
+        let spec = WorkloadEndpointSpec::default();
+        let id = workload_id("ns", "n--1-k8s-a--b-eth0", &spec);
+        assert_eq!(id.to_string(), "k8s/ns/a-b/eth0");
+        assert_eq!(workload_id("ns", "odd", &spec).to_string(), "/ns/odd/");
+    }
+}
