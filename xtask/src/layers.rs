@@ -16,7 +16,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("ipam", &["api", "datastore"]),
     ("dataplane", &["api", "calc", "kernel"]),
     ("node", &["api", "bgp", "calc", "dataplane", "datastore", "ipam", "kernel"]),
-    ("cni", &["api"]),
+    ("cni", &["api", "kernel"]),
     ("ctl", &["api", "bgp", "calc", "datastore", "ipam"]),
     ("lab", &["api", "cni", "datastore", "kernel"]),
     ("tortie", &["cni", "ctl", "lab", "node"]),
