@@ -55,6 +55,18 @@ macro_rules! resources {
             }
         })*
 
+        $(impl TryFrom<Resource> for $kind {
+            /// The resource, which is of another kind.
+            type Error = Resource;
+
+            fn try_from(resource: Resource) -> Result<Self, Resource> {
+                match resource {
+                    Resource::$kind(object) => Ok(*object),
+                    other => Err(other),
+                }
+            }
+        })*
+
         impl Serialize for Resource {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 match self { $(Self::$kind(object) => serialize_object(&**object, serializer),)* }

@@ -14,6 +14,7 @@ pub mod config;
 mod fault;
 pub mod layout;
 mod memory;
+pub mod objects;
 mod sqlite;
 mod store;
 pub mod suite;
