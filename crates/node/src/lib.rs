@@ -5,3 +5,4 @@ pub mod config;
 pub mod felix;
 pub mod health;
 pub mod http;
+pub mod startup;
