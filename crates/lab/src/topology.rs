@@ -1,0 +1,99 @@
+//! Who is where: hosts, subnets and addresses of a lab, as arithmetic.
+
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
+
+/// Most hosts in a lab: one subnet's worth.
+pub const MAX_HOSTS: u8 = 200;
+/// Most subnets.
+pub const MAX_SUBNETS: u8 = 20;
+
+/// A host of the lab.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Host {
+    /// `node-1`, `node-2`, …
+    pub name: String,
+    /// Which subnet it is in, from 0.
+    pub subnet: u8,
+    /// Its address on the fabric.
+    pub address: Ipv4Addr,
+}
+
+/// The hosts and the fabric between them. The fabric is one namespace with a bridge per subnet; when there are several,
+/// it routes between them and knows nothing of pods, as a data centre's routers that do not speak BGP with us.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Topology {
+    /// In order of their numbers.
+    pub hosts: Vec<Host>,
+    /// How many subnets.
+    pub subnets: u8,
+}
+
+impl Topology {
+    /// `hosts` hosts, dealt to `subnets` subnets in turn.
+    ///
+    /// # Errors
+    /// Counts that make no lab, in words.
+    pub fn new(hosts: u8, subnets: u8) -> Result<Self, String> {
+        if !(1..=MAX_HOSTS).contains(&hosts) {
+            return Err(format!("--hosts {hosts}: a lab has 1 to {MAX_HOSTS} hosts"));
+        }
+        if !(1..=MAX_SUBNETS.min(hosts)).contains(&subnets) {
+            return Err(format!(
+                "--subnets {subnets}: use 1 to {} for {hosts} hosts",
+                MAX_SUBNETS.min(hosts)
+            ));
+        }
+        let host = |index: u8| {
+            let subnet = index % subnets;
+            Host {
+                name: format!("node-{}", index + 1),
+                subnet,
+                address: Ipv4Addr::new(172, 30, subnet, index / subnets + 1),
+            }
+        };
+        Ok(Self { hosts: (0..hosts).map(host).collect(), subnets })
+    }
+
+    /// The host of this name.
+    pub fn host(&self, name: &str) -> Option<&Host> {
+        self.hosts.iter().find(|host| host.name == name)
+    }
+
+    /// The network of a subnet.
+    pub fn network(subnet: u8) -> Ipv4Net {
+        Ipv4Net::new_assert(Ipv4Addr::new(172, 30, subnet, 0), 24)
+    }
+
+    /// The fabric's own address in a subnet: the default gateway of its hosts.
+    pub fn gateway(subnet: u8) -> Ipv4Addr {
+        Ipv4Addr::new(172, 30, subnet, 254)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_dealt_to_subnets_and_have_addresses_of_their_own() {
+        let topology = Topology::new(5, 2).unwrap();
+        let addresses: Vec<_> = topology.hosts.iter().map(|host| host.address.to_string()).collect();
+        assert_eq!(addresses, ["172.30.0.1", "172.30.1.1", "172.30.0.2", "172.30.1.2", "172.30.0.3"]);
+        for host in &topology.hosts {
+            assert!(Topology::network(host.subnet).contains(&host.address));
+        }
+        assert_eq!(topology.host("node-4").unwrap().subnet, 1);
+    }
+
+    #[test]
+    fn the_largest_lab_has_no_address_twice() {
+        let topology = Topology::new(MAX_HOSTS, MAX_SUBNETS).unwrap();
+        let addresses: std::collections::BTreeSet<_> =
+            topology.hosts.iter().map(|host| host.address).collect();
+        assert_eq!(addresses.len(), usize::from(MAX_HOSTS));
+        assert!(Topology::new(0, 1).is_err() && Topology::new(3, 4).is_err());
+    }
+}
