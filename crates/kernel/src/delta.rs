@@ -110,7 +110,9 @@ impl<K: Ord + Clone, V> DeltaTracker<K, V> {
 mod tests {
     use super::*;
 
-    fn difference(tracker: &DeltaTracker<u8, u8>) -> (Vec<(u8, u8, Option<u8>)>, Vec<u8>) {
+    type Update = (u8, u8, Option<u8>);
+
+    fn difference(tracker: &DeltaTracker<u8, u8>) -> (Vec<Update>, Vec<u8>) {
         let updates = tracker.updates().map(|(key, want, have)| (*key, *want, have.copied())).collect();
         (updates, tracker.deletions().map(|(key, _)| *key).collect())
     }

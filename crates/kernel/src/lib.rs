@@ -10,11 +10,14 @@
 //! - [`ownership`]: every mark by which a restarted process knows its own objects
 //! - [`Rtnetlink`]: a socket for [`link`], [`address`], [`neighbour`] and [`route`]
 //! - [`route::RouteTable`]: the one writer of the main table
+//! - [`pod`]: the plumbing of a workload
+//! - [`interface`]: what the agent keeps as it should be on workloads' interfaces
 //! - [`sysctl`]: settings below `/proc/sys`
 //! - [`delta`]: what is wanted beside what is there
 
 pub mod address;
 pub mod delta;
+pub mod interface;
 pub mod link;
 mod name;
 pub mod neighbour;
@@ -22,6 +25,7 @@ pub mod netlink;
 pub mod netns;
 pub mod nft;
 pub mod ownership;
+pub mod pod;
 pub mod route;
 mod rtnetlink;
 mod sys;

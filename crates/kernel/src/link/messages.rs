@@ -7,7 +7,7 @@ use netlink_packet_route::link::{
 
 use super::{LinkChange, LinkId, NewVeth, VethEnd, list};
 use crate::InterfaceName;
-use crate::netlink::{Message, flags};
+use crate::netlink::{Message, attributes, flags};
 
 pub(crate) fn list_links() -> Message {
     let mut body = LinkMessage::default();
@@ -86,10 +86,6 @@ pub(crate) fn delete_link(id: &LinkId) -> Message {
     Message::route(&RouteNetlinkMessage::DelLink(identified(id)), 0)
 }
 
-pub(crate) fn delete_index(index: u32) -> Message {
-    delete_link(&LinkId::Index(index))
-}
-
 pub(crate) fn delete_group(group: u32) -> Message {
     let mut body = LinkMessage::default();
     body.attributes.push(LinkAttribute::Group(group));
@@ -103,4 +99,19 @@ fn identified(id: &LinkId) -> LinkMessage {
         LinkId::Name(name) => body.attributes.push(LinkAttribute::IfName(name.to_string())),
     }
     body
+}
+
+const RTM_GETNSID: u16 = 90;
+const NETNSA_NSID: u16 = 1;
+const NETNSA_FD: u16 = 3;
+
+/// `struct rtgenmsg` (one byte, padded), then `NETNSA_FD`.
+pub(crate) fn get_namespace_id(namespace: &crate::netns::Netns) -> Message {
+    let mut message = Message::new(RTM_GETNSID, 0);
+    message.push(&[0]).attribute(NETNSA_FD, &namespace.as_fd().as_raw_fd().to_ne_bytes());
+    message
+}
+
+pub(crate) fn read_namespace_id(payload: &[u8]) -> Option<i32> {
+    attributes(payload.get(4..)?).find(|attribute| attribute.kind == NETNSA_NSID)?.i32()
 }

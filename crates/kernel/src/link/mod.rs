@@ -9,7 +9,7 @@ use crate::netlink::{Error, Message, Refusal, flags};
 use crate::netns::Netns;
 use crate::{InterfaceName, MacAddress, Rtnetlink, ownership};
 
-pub(crate) use messages::{change_link, create_veth, delete_index};
+pub(crate) use messages::change_link;
 pub(crate) use read::read_link;
 
 /// A network interface as the kernel reports it.
@@ -157,8 +157,10 @@ impl Rtnetlink {
     /// # Errors
     /// [`Error::Refused`], for example when a name is taken; nothing was made.
     pub fn create_veth(&mut self, veth: &NewVeth<'_>) -> Result<(), Error> {
-        self.socket
-            .acknowledge(&create_veth(veth), format_args!("veth {} to {}", veth.near.name, veth.far.name))
+        self.socket.acknowledge(
+            &messages::create_veth(veth),
+            format_args!("veth {} to {}", veth.near.name, veth.far.name),
+        )
     }
 
     /// Makes a bridge.
@@ -190,20 +192,22 @@ impl Rtnetlink {
     }
 
     /// Deletes links together, so that all of them wait for the same grace periods: they are put into the group
-    /// [`ownership::CONDEMNED_GROUP`], which is then deleted whole. Links that are gone are no error.
+    /// [`ownership::CONDEMNED_GROUP`], which is then deleted whole. Gives for each whether it was there.
     ///
     /// # Errors
     /// [`Error::Refused`], naming the link that could not be condemned; the others are deleted all the same.
-    pub fn delete_links(&mut self, links: &[LinkId]) -> Result<(), Error> {
+    pub fn delete_links(&mut self, links: &[LinkId]) -> Result<Vec<bool>, Error> {
+        if let [only] = links {
+            return Ok(vec![self.delete_link(only.clone())?]);
+        }
         let condemn = LinkChange { group: Some(ownership::CONDEMNED_GROUP), ..LinkChange::default() };
         let messages: Vec<_> = links.iter().map(|id| change_link(id, &condemn)).collect();
         let outcomes = self.socket.batch(&messages, "links to be deleted")?;
-        let refused = outcomes.into_iter().zip(links).find_map(|(outcome, id)| {
-            let refusal = outcome.err().filter(|refusal: &Refusal| !refusal.is_absent())?;
-            Some(Error::refused(id, refusal))
-        });
         self.delete_condemned()?;
-        refused.map_or(Ok(()), Err)
+        let judge = |(outcome, id): (Result<(), Refusal>, &LinkId)| {
+            present(outcome.map_err(|refusal| Error::refused(id, refusal)))
+        };
+        outcomes.into_iter().zip(links).map(judge).collect()
     }
 
     /// Deletes whatever is in the group of links that are to be deleted, also what an earlier process left there.
@@ -228,4 +232,20 @@ pub(crate) fn present(outcome: Result<(), Error>) -> Result<bool, Error> {
 /// The part of a message that all lists share.
 pub(crate) fn list(body: &netlink_packet_route::RouteNetlinkMessage) -> Message {
     Message::route(body, flags::DUMP)
+}
+
+impl Rtnetlink {
+    /// The number by which the socket's namespace knows another one; none if it knows none.
+    ///
+    /// # Errors
+    /// [`Error::Refused`].
+    pub(crate) fn namespace_id(&mut self, namespace: &Netns) -> Result<Option<i32>, Error> {
+        let read = |reply: crate::netlink::Reply<'_>| messages::read_namespace_id(reply.payload);
+        let id = self.socket.get(
+            &messages::get_namespace_id(namespace),
+            format_args!("namespace {namespace}"),
+            read,
+        )?;
+        Ok(id.filter(|id| *id >= 0))
+    }
 }
