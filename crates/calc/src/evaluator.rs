@@ -11,7 +11,7 @@ pub use packet::Packet;
 pub use sets::IpSets;
 
 use crate::contract::Direction;
-use crate::program::{ChainId, HostHook, Match, Origin, Program, Rule, Verdict, tracked_preamble};
+use crate::program::{ChainId, HostHook, Match, Origin, Program, Rule, Verdict};
 
 /// What becomes of a packet on one side of its path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,8 +27,8 @@ pub enum Decision {
 /// A rule that matched on the way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
-    /// The chain that the rule stands in; none for the rules before all chains.
-    pub chain: Option<ChainId>,
+    /// The chain that the rule stands in.
+    pub chain: ChainId,
     /// Why the rule is there.
     pub origin: Origin,
     /// What it did.
@@ -61,26 +61,12 @@ impl<'a> Evaluator<'a> {
 
     /// One side of a packet of a workload. An interface that has no program drops.
     pub fn workload(&self, interface: &str, direction: Direction, packet: &Packet) -> Outcome {
-        self.tracked(&ChainId::Workload(interface.into(), direction), packet)
+        self.chain(&ChainId::Workload(interface.into(), direction), packet)
     }
 
     /// One hook of a host endpoint. A hook without chain leaves the packet to what comes after.
     pub fn host(&self, name: &str, hook: HostHook, direction: Direction, packet: &Packet) -> Outcome {
-        let chain = ChainId::Host(name.into(), hook, direction);
-        match hook {
-            HostHook::Untracked => self.chain(&chain, packet),
-            HostHook::Normal | HostHook::Forward | HostHook::PreDnat => self.tracked(&chain, packet),
-        }
-    }
-
-    /// A chain, after what connection tracking decides.
-    fn tracked(&self, chain: &ChainId, packet: &Packet) -> Outcome {
-        let mut run = self.start(packet);
-        let decision = match run.rules(None, &tracked_preamble()) {
-            Flow::Decided(decision) => decision,
-            Flow::Return => run.enter(chain),
-        };
-        run.finish(decision)
+        self.chain(&ChainId::Host(name.into(), hook, direction), packet)
     }
 
     /// A chain by itself.
@@ -112,7 +98,7 @@ impl Run<'_> {
     fn enter(&mut self, id: &ChainId) -> Decision {
         let program = self.program;
         match (program.chain(id), id) {
-            (Some(chain), _) => match self.rules(Some(id), &chain.rules) {
+            (Some(chain), _) => match self.rules(id, &chain.rules) {
                 Flow::Decided(decision) => decision,
                 Flow::Return => Decision::NoMatch,
             },
@@ -121,13 +107,13 @@ impl Run<'_> {
         }
     }
 
-    fn rules(&mut self, chain: Option<&ChainId>, rules: &[Rule]) -> Flow {
+    fn rules(&mut self, chain: &ChainId, rules: &[Rule]) -> Flow {
         for rule in rules {
             if !rule.matches.iter().all(|condition| self.holds(condition)) {
                 continue;
             }
             self.trace.push(Step {
-                chain: chain.cloned(),
+                chain: chain.clone(),
                 origin: rule.origin.clone(),
                 verdict: rule.verdict.clone(),
             });
@@ -155,7 +141,7 @@ impl Run<'_> {
             Verdict::Jump(id) => {
                 let program = self.program;
                 let rules = program.chain(id).map_or(&[][..], |chain| &chain.rules);
-                match self.rules(Some(id), rules) {
+                match self.rules(id, rules) {
                     Flow::Return => None,
                     decided => Some(decided),
                 }

@@ -26,8 +26,8 @@
 //! or named-port sets) becomes several rules with the same [`Origin`].
 //!
 //! # Connection tracking
-//! Replies and other packets of a known connection, and packets that tracking calls invalid, are decided before any
-//! endpoint's chain, by [`tracked_preamble`]: a backend writes these two rules once for all endpoints, not once for each.
+//! Replies and other packets of a known connection pass, and packets that tracking calls invalid do not; but only where the
+//! endpoint is known and up, so these two rules stand in each endpoint's chain and not before all of them.
 //!
 //! # Missing things
 //! A policy or profile that an endpoint names and that is not known denies, at its place in the order: nothing waits
@@ -44,7 +44,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-pub use endpoint::{HostHook, ProtocolPort, failsafe_chain, host_chain, tracked_preamble, workload_chain};
+pub use endpoint::{HostHook, Options, ProtocolPort, failsafe_chain, host_chain, workload_chain};
 pub use policy::{policy_chain, profile_chain};
 
 use crate::contract::{
@@ -321,13 +321,14 @@ pub trait Shapes {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Program {
     version: IpVersion,
+    options: Options,
     chains: BTreeMap<ChainId, Chain>,
 }
 
 impl Program {
-    /// An empty program of a family.
+    /// An empty program of a family, with the default options.
     pub fn new(version: IpVersion) -> Self {
-        Self { version, chains: BTreeMap::new() }
+        Self { version, options: Options::default(), chains: BTreeMap::new() }
     }
 
     /// Its family.
@@ -364,7 +365,7 @@ impl Program {
     /// Renders both directions of a workload endpoint.
     pub fn set_workload(&mut self, endpoint: &WorkloadEndpoint) {
         for direction in BOTH {
-            let chain = workload_chain(endpoint, direction, self);
+            let chain = workload_chain(endpoint, direction, self.options, self);
             self.chains.insert(ChainId::Workload(endpoint.interface.clone(), direction), chain);
         }
     }
@@ -373,7 +374,7 @@ impl Program {
     pub fn set_host(&mut self, name: &Arc<str>, endpoint: &HostEndpoint) {
         for hook in HostHook::ALL {
             for direction in BOTH {
-                let chain = host_chain(endpoint, hook, direction, self);
+                let chain = host_chain(endpoint, hook, direction, self.options, self);
                 self.chains.insert(ChainId::Host(name.clone(), hook, direction), chain);
             }
         }

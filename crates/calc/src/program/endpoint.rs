@@ -54,25 +54,33 @@ impl fmt::Display for HostHook {
     }
 }
 
-/// What connection tracking decides before any endpoint's chain.
-pub fn tracked_preamble() -> [Rule; 2] {
-    let states = |list: &[Conntrack]| vec![Match::Conntrack(BTreeSet::from_iter(list.iter().copied()))];
-    [
-        Rule {
-            matches: states(&[Conntrack::Established, Conntrack::Related]),
-            verdict: Verdict::Accept,
-            origin: Origin::Established,
-        },
-        Rule { matches: states(&[Conntrack::Invalid]), verdict: Verdict::Drop, origin: Origin::Invalid },
-    ]
+/// What the chains of endpoints depend on besides the endpoints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// Drop what connection tracking calls invalid (`DisableConntrackInvalidCheck` turns it off).
+    pub drop_invalid: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { drop_invalid: true }
+    }
 }
 
 /// What a workload may receive (ingress) or send (egress). Always decides.
-pub fn workload_chain(endpoint: &WorkloadEndpoint, direction: Direction, shapes: &impl Shapes) -> Chain {
+pub fn workload_chain(
+    endpoint: &WorkloadEndpoint,
+    direction: Direction,
+    options: Options,
+    shapes: &impl Shapes,
+) -> Chain {
     let mut walk = Walk { rules: Vec::new(), direction, shapes };
     if !endpoint.active {
         walk.push(Verdict::Drop, Origin::Disabled);
-    } else if !walk.tiers(&endpoint.tiers, true) {
+        return Chain { rules: walk.rules };
+    }
+    walk.tracked(options);
+    if !walk.tiers(&endpoint.tiers, true) {
         walk.profiles(&endpoint.profiles);
     }
     Chain { rules: walk.rules }
@@ -83,9 +91,13 @@ pub fn host_chain(
     endpoint: &HostEndpoint,
     hook: HostHook,
     direction: Direction,
+    options: Options,
     shapes: &impl Shapes,
 ) -> Chain {
     let mut walk = Walk { rules: Vec::new(), direction, shapes };
+    if hook != HostHook::Untracked {
+        walk.tracked(options);
+    }
     let tiers = hook.tiers(endpoint);
     if hook == HostHook::Forward && !tiers.iter().any(|tier| has_enforced(tier, direction)) {
         walk.push(Verdict::Accept, Origin::NoForwardPolicy);
@@ -141,6 +153,20 @@ struct Walk<'a, S> {
 impl<S: Shapes> Walk<'_, S> {
     fn push(&mut self, verdict: Verdict, origin: Origin) {
         self.rules.push(Rule::always(verdict, origin));
+    }
+
+    /// Packets of known connections pass, invalid ones do not.
+    fn tracked(&mut self, options: Options) {
+        let states = |list: &[Conntrack]| vec![Match::Conntrack(BTreeSet::from_iter(list.iter().copied()))];
+        self.rules.push(Rule {
+            matches: states(&[Conntrack::Established, Conntrack::Related]),
+            verdict: Verdict::Accept,
+            origin: Origin::Established,
+        });
+        if options.drop_invalid {
+            let matches = states(&[Conntrack::Invalid]);
+            self.rules.push(Rule { matches, verdict: Verdict::Drop, origin: Origin::Invalid });
+        }
     }
 
     /// Whether the walk ended: nothing can come through the tiers.

@@ -44,10 +44,21 @@ fn render(rule: &contract::Rule, version: IpVersion, untracked: bool) -> Vec<Rul
         for destination in port_alternatives(Side::Destination, &rule.destination) {
             let mut matches = common.clone();
             matches.extend(source.iter().cloned().chain(destination));
+            matches.sort_by_key(cost);
             rules.push(Rule { matches, verdict: verdict.clone(), origin: Origin::Rule(rule.id.clone()) });
         }
     }
     rules
+}
+
+/// Cheap conditions come first; and that on the protocol before those on its ports.
+fn cost(condition: &Match) -> u8 {
+    match condition {
+        Match::Protocol { .. } => 0,
+        Match::Icmp { .. } | Match::Ports { .. } | Match::Conntrack(_) | Match::Passed(_) => 1,
+        Match::Net { .. } => 2,
+        Match::IpSet { .. } | Match::PortSet { .. } => 3,
+    }
 }
 
 /// All conditions but the ports that are a disjunction; `None` when no packet of the family can match.

@@ -63,11 +63,12 @@ fn endpoint(tiers: Vec<Tier>, profiles: &[&str]) -> WorkloadEndpoint {
     }
 }
 
-/// A chain in one line a rule: `[unless passed] verdict`.
+/// A chain in one line a rule: `[unless passed] verdict`; without the two rules on tracked packets.
 fn lines(chain: &Chain) -> Vec<String> {
     chain
         .rules
         .iter()
+        .filter(|rule| ![Origin::Established, Origin::Invalid].contains(&rule.origin))
         .map(|rule| {
             let guard = if rule.matches == [Match::Passed(false)] { "unless passed: " } else { "" };
             match &rule.verdict {
@@ -85,7 +86,7 @@ fn the_usual_endpoint_is_a_jump_for_each_policy_and_one_drop() {
     let program = program(&[("a", &[Action::Allow]), ("b", &[Action::Deny])]);
     let endpoint = endpoint(vec![tier("default", TierDefault::Deny, &["a", "b"])], &["kns.x"]);
     assert_eq!(
-        lines(&workload_chain(&endpoint, Direction::Ingress, &program)),
+        lines(&workload_chain(&endpoint, Direction::Ingress, Options::default(), &program)),
         [
             "jump policy GlobalNetworkPolicy/a ingress",
             "jump policy GlobalNetworkPolicy/b ingress",
@@ -100,7 +101,7 @@ fn a_tier_that_can_pass_guards_what_follows_in_it_and_goes_on() {
     let tiers =
         vec![tier("first", TierDefault::Deny, &["a", "b"]), tier("default", TierDefault::Deny, &["c"])];
     assert_eq!(
-        lines(&workload_chain(&endpoint(tiers, &[]), Direction::Ingress, &program)),
+        lines(&workload_chain(&endpoint(tiers, &[]), Direction::Ingress, Options::default(), &program)),
         [
             "ClearPass",
             "jump policy GlobalNetworkPolicy/a ingress",
@@ -119,7 +120,7 @@ fn a_direction_without_policies_reaches_the_profiles() {
     program.set_profile(&ProfileId("kns.x".into()), &profile);
     let endpoint = endpoint(vec![tier("default", TierDefault::Deny, &["a"])], &["kns.x", "gone", "kns.y"]);
     assert_eq!(
-        lines(&workload_chain(&endpoint, Direction::Egress, &program)),
+        lines(&workload_chain(&endpoint, Direction::Egress, Options::default(), &program)),
         ["jump profile kns.x egress", "drop: profile not known: gone"]
     );
 }
@@ -129,7 +130,7 @@ fn an_unknown_policy_denies_in_its_place() {
     let program = program(&[("a", &[Action::Allow])]);
     let endpoint = endpoint(vec![tier("default", TierDefault::Pass, &["a", "gone", "a"])], &[]);
     assert_eq!(
-        lines(&workload_chain(&endpoint, Direction::Ingress, &program)),
+        lines(&workload_chain(&endpoint, Direction::Ingress, Options::default(), &program)),
         ["jump policy GlobalNetworkPolicy/a ingress", "drop: policy not known: GlobalNetworkPolicy/gone"]
     );
 }
@@ -140,7 +141,12 @@ fn staged_policies_are_not_enforced_and_do_not_end_a_tier() {
     staged.ingress[0].kind = PolicyKind::StagedGlobalNetworkPolicy;
     let program = Program::new(IpVersion::V4);
     assert_eq!(
-        lines(&workload_chain(&endpoint(vec![staged], &[]), Direction::Ingress, &program)),
+        lines(&workload_chain(
+            &endpoint(vec![staged], &[]),
+            Direction::Ingress,
+            Options::default(),
+            &program
+        )),
         ["drop: no profile matched ingress"]
     );
 }
@@ -149,7 +155,8 @@ fn staged_policies_are_not_enforced_and_do_not_end_a_tier() {
 fn an_inactive_endpoint_drops_everything() {
     let mut endpoint = endpoint(Vec::new(), &[]);
     endpoint.active = false;
-    let chain = workload_chain(&endpoint, Direction::Ingress, &Program::new(IpVersion::V4));
+    let chain =
+        workload_chain(&endpoint, Direction::Ingress, Options::default(), &Program::new(IpVersion::V4));
     assert_eq!(lines(&chain), ["drop: endpoint disabled"]);
 }
 
@@ -165,7 +172,7 @@ fn forwarded_traffic_of_a_host_endpoint_without_forward_policy_is_allowed() {
         profiles: Vec::new(),
     };
     let program = Program::new(IpVersion::V4);
-    let chain = |hook| lines(&host_chain(&endpoint, hook, Direction::Ingress, &program));
+    let chain = |hook| lines(&host_chain(&endpoint, hook, Direction::Ingress, Options::default(), &program));
     assert_eq!(chain(HostHook::Forward), ["accept: no policy on forwarded traffic"]);
     assert_eq!(chain(HostHook::Normal), ["jump failsafe ingress", "drop: no profile matched ingress"]);
     assert_eq!(chain(HostHook::PreDnat), ["jump failsafe ingress"]);
