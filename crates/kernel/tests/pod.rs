@@ -228,3 +228,26 @@ fn removals_at_the_same_time_share_their_wait() {
         assert!(!remover.remove(&Removal { host_interface: name("cali1"), inside: None }).unwrap());
     });
 }
+
+#[test]
+fn a_condemned_interface_goes_soon_and_is_not_reused() {
+    on_host(|host, socket| {
+        let pod = TestNamespace::new();
+        let namespace = netns(&pod);
+        let before = spec(&namespace, &["10.65.0.2"]).add(socket).unwrap();
+        assert!(socket.condemn_link(&name("cali0123456789a")).unwrap());
+        let after = spec(&namespace, &["10.65.0.2"]).add(socket).unwrap();
+        assert!(!after.existed);
+        assert_ne!(after.host.index, before.host.index);
+        socket.delete_condemned().unwrap();
+        assert_eq!(
+            spec(&namespace, &["10.65.0.2"]).inspect(socket).unwrap(),
+            [],
+            "the new one must not go with the old"
+        );
+        let remover = Remover::start(Rtnetlink::open().unwrap()).unwrap();
+        assert!(remover.condemn(socket, &removal()).unwrap());
+        drop(remover);
+        assert!(!host.command("ip link").contains("cali"));
+    });
+}

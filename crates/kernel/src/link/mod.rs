@@ -27,6 +27,8 @@ pub struct Link {
     pub up: bool,
     /// Whether it has a carrier (`IFF_LOWER_UP`).
     pub carrier: bool,
+    /// Whether it has had its carrier for long enough that the kernel sends by it (`IFF_RUNNING`).
+    pub running: bool,
     /// Whether it is the loopback.
     pub loopback: bool,
     /// `veth`, `bridge`, `vxlan`…; none for physical devices and the loopback.
@@ -197,17 +199,31 @@ impl Rtnetlink {
     /// # Errors
     /// [`Error::Refused`], naming the link that could not be condemned; the others are deleted all the same.
     pub fn delete_links(&mut self, links: &[LinkId]) -> Result<Vec<bool>, Error> {
-        if let [only] = links {
-            return Ok(vec![self.delete_link(only.clone())?]);
+        match links {
+            [] => Ok(Vec::new()),
+            [only] => Ok(vec![self.delete_link(only.clone())?]),
+            several => self.delete_condemned_and(several),
         }
-        let condemn = LinkChange { group: Some(ownership::CONDEMNED_GROUP), ..LinkChange::default() };
-        let messages: Vec<_> = links.iter().map(|id| change_link(id, &condemn)).collect();
+    }
+
+    /// Deletes these together with whatever was condemned before.
+    pub(crate) fn delete_condemned_and(&mut self, links: &[LinkId]) -> Result<Vec<bool>, Error> {
+        let messages: Vec<_> = links.iter().map(condemn).collect();
         let outcomes = self.socket.batch(&messages, "links to be deleted")?;
         self.delete_condemned()?;
         let judge = |(outcome, id): (Result<(), Refusal>, &LinkId)| {
             present(outcome.map_err(|refusal| Error::refused(id, refusal)))
         };
         outcomes.into_iter().zip(links).map(judge).collect()
+    }
+
+    /// Marks a link as one to be deleted by [`Rtnetlink::delete_condemned`]. Gives false if there was none.
+    ///
+    /// # Errors
+    /// [`Error::Refused`].
+    pub fn condemn_link(&mut self, id: impl Into<LinkId>) -> Result<bool, Error> {
+        let id = id.into();
+        present(self.socket.acknowledge(&condemn(&id), &id))
     }
 
     /// Deletes whatever is in the group of links that are to be deleted, also what an earlier process left there.
@@ -218,6 +234,10 @@ impl Rtnetlink {
         let delete = messages::delete_group(ownership::CONDEMNED_GROUP);
         present(self.socket.acknowledge(&delete, "links to be deleted")).map(drop)
     }
+}
+
+fn condemn(id: &LinkId) -> Message {
+    change_link(id, &LinkChange { group: Some(ownership::CONDEMNED_GROUP), ..LinkChange::default() })
 }
 
 /// Whether there was something to be deleted.

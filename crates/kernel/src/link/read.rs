@@ -12,6 +12,7 @@ use crate::{InterfaceName, MacAddress};
 pub(crate) fn read_link(payload: &[u8]) -> Option<Link> {
     const UP: u32 = libc::IFF_UP as u32;
     const LOOPBACK: u32 = libc::IFF_LOOPBACK as u32;
+    const RUNNING: u32 = libc::IFF_RUNNING as u32;
     const LOWER_UP: u32 = 1 << 16;
     let (header, rest) = payload.split_at_checked(16)?;
     if header[0] != 0 {
@@ -25,6 +26,7 @@ pub(crate) fn read_link(payload: &[u8]) -> Option<Link> {
         mtu: 0,
         up: flags & UP != 0,
         carrier: flags & LOWER_UP != 0,
+        running: flags & RUNNING != 0,
         loopback: flags & LOOPBACK != 0,
         kind: None,
         master: None,

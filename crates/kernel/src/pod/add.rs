@@ -1,4 +1,5 @@
 use std::net::IpAddr;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
@@ -13,6 +14,10 @@ use crate::{InterfaceName, MacAddress, Rtnetlink, ownership};
 
 /// `RTPROT_BOOT`, as `ip route add` marks what it adds.
 const PROTOCOL_INSIDE: u8 = 3;
+
+/// How often, and how far apart, the carrier is looked for; after that the workload is left to wait for it.
+const CARRIER_POLLS: u32 = 100;
+const CARRIER_POLL: Duration = Duration::from_millis(1);
 
 /// Requests with the names of what they change.
 type Steps = Vec<(Message, String)>;
@@ -49,9 +54,10 @@ impl PodSpec<'_> {
         if let (Some(outside), Some(inside)) = (&outside, &inside)
             && is_pair(host, outside, inside, self.namespace)?
         {
-            return Ok(true);
-        }
-        if inside.is_some() {
+            if outside.group != ownership::CONDEMNED_GROUP {
+                return Ok(true);
+            }
+        } else if inside.is_some() {
             return Err(Error::InterfaceTaken {
                 interface: self.interface.clone(),
                 host_interface: self.host_interface.clone(),
@@ -74,13 +80,28 @@ impl PodSpec<'_> {
     }
 
     fn complete(&self, host: &mut Rtnetlink, existed: bool) -> Result<PodInterfaces, Error> {
-        let inside = self.namespace.run(|| self.complete_inside(existed))??;
+        let mut socket = self.namespace.run(|| self.complete_inside(existed))??;
         let host = self.complete_host(host, existed)?;
+        let inside = self.wait_until_running(&mut socket)?;
         Ok(PodInterfaces { host, inside, existed })
     }
 
-    /// Runs in the workload's namespace.
-    fn complete_inside(&self, existed: bool) -> Result<Link, Error> {
+    /// The end that was set up first gets its carrier when the other is set up too, but a worker of the kernel has to
+    /// notice before anything can be sent. From Linux 6.9 on, asking for the link makes it notice.
+    fn wait_until_running(&self, inside: &mut Rtnetlink) -> Result<Link, Error> {
+        let mut link = self.present(find(inside, &self.interface), &self.interface, Error::Inside)?;
+        for _ in 0..CARRIER_POLLS {
+            if link.running {
+                break;
+            }
+            std::thread::sleep(CARRIER_POLL);
+            link = self.present(find(inside, &self.interface), &self.interface, Error::Inside)?;
+        }
+        Ok(link)
+    }
+
+    /// Runs in the workload's namespace. Gives a socket there.
+    fn complete_inside(&self, existed: bool) -> Result<Rtnetlink, Error> {
         for setting in self.settings_inside() {
             setting.enforce(&mut ProcSys)?;
         }
@@ -93,7 +114,7 @@ impl PodSpec<'_> {
         }
         steps.extend(self.routes_inside(link.index));
         socket.all(steps).map_err(Error::Inside)?;
-        Ok(Link { up: true, ..link })
+        Ok(socket)
     }
 
     pub(super) fn settings_inside(&self) -> Vec<Setting> {

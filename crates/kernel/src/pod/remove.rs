@@ -97,8 +97,11 @@ pub struct Remover {
     thread: Option<JoinHandle<()>>,
 }
 
+/// An interface to be deleted and who waits for it; none to delete what was condemned.
+type Request = Option<Deletion>;
+
 #[derive(Debug)]
-struct Request {
+struct Deletion {
     interface: InterfaceName,
     reply: SyncSender<Result<bool, netlink::Error>>,
 }
@@ -126,11 +129,31 @@ impl Remover {
         removal.run_with(|interface| self.delete(interface))
     }
 
+    /// As [`Remover::remove`], but returns when the interface is marked for deletion; it is deleted soon after. Until
+    /// then it still exists, so its routes and its policy have to be gone before. `host` is a socket in the host's
+    /// namespace.
+    ///
+    /// The mark is on the interface itself: an ADD under the same name does not reuse it, and should this process end
+    /// too early, the next one finds it ([`Rtnetlink::delete_condemned`]).
+    ///
+    /// # Errors
+    /// [`RemovalErrors`].
+    pub fn condemn(&self, host: &mut Rtnetlink, removal: &Removal<'_>) -> Result<bool, RemovalErrors> {
+        removal.run_with(|interface| {
+            let condemned = host.condemn_link(interface)?;
+            let requests = self.requests.as_ref().filter(|_| condemned);
+            if requests.is_some_and(|requests| requests.send(None).is_err()) {
+                return Err(Error::NoThread(interface.clone()));
+            }
+            Ok(condemned)
+        })
+    }
+
     fn delete(&self, interface: &InterfaceName) -> Result<bool, Error> {
         let gone = || Error::NoThread(interface.clone());
         let (reply, answer) = mpsc::sync_channel(1);
         let requests = self.requests.as_ref().ok_or_else(gone)?;
-        requests.send(Request { interface: interface.clone(), reply }).map_err(|_| gone())?;
+        requests.send(Some(Deletion { interface: interface.clone(), reply })).map_err(|_| gone())?;
         Ok(answer.recv().map_err(|_| gone())??)
     }
 }
@@ -146,18 +169,22 @@ impl Drop for Remover {
 
 fn delete_all(host: &mut Rtnetlink, queue: &Receiver<Request>) {
     while let Ok(first) = queue.recv() {
-        let batch: Vec<Request> = std::iter::once(first).chain(queue.try_iter().take(QUEUE)).collect();
-        let links: Vec<LinkId> = batch.iter().map(|request| LinkId::from(&request.interface)).collect();
-        match host.delete_links(&links) {
+        let requests: Vec<Request> = std::iter::once(first).chain(queue.try_iter().take(QUEUE)).collect();
+        let condemned = requests.iter().any(Option::is_none);
+        let batch: Vec<Deletion> = requests.into_iter().flatten().collect();
+        let links: Vec<LinkId> = batch.iter().map(|deletion| LinkId::from(&deletion.interface)).collect();
+        let deleted = if condemned { host.delete_condemned_and(&links) } else { host.delete_links(&links) };
+        match deleted {
             Ok(deleted) => {
-                for (request, deleted) in batch.into_iter().zip(deleted) {
-                    let _ = request.reply.send(Ok(deleted));
+                for (deletion, deleted) in batch.into_iter().zip(deleted) {
+                    let _ = deletion.reply.send(Ok(deleted));
                 }
             }
             // Something in the batch is amiss: then each for itself.
-            Err(_) => {
-                for request in batch {
-                    let _ = request.reply.send(host.delete_link(&request.interface));
+            Err(error) => {
+                tracing::warn!(%error, "cannot delete interfaces together");
+                for deletion in batch {
+                    let _ = deletion.reply.send(host.delete_link(&deletion.interface));
                 }
             }
         }
