@@ -2,6 +2,8 @@
 
 use std::io;
 
+use crate::netlink;
+
 /// A rule or set that cannot be expressed; found before anything is sent. Not retryable.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidRule {
@@ -113,21 +115,14 @@ pub struct Refusal {
     pub index: usize,
     /// The operation, readable: `add rule ip calico cali-INPUT …`.
     pub operation: String,
-    /// The error number.
-    pub errno: i32,
-    /// The kernel's own words (extended acknowledgement), where it has any.
-    pub message: Option<String>,
-    /// Offset in the netlink message of the attribute that is at fault.
-    pub offset: Option<u32>,
+    /// The kernel's reason: error number, its own words, the offset of the attribute that is at fault.
+    pub cause: netlink::Refusal,
 }
 
 impl std::fmt::Display for Refusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: {}", self.operation, io::Error::from_raw_os_error(self.errno))?;
-        if let Some(message) = &self.message {
-            write!(f, " ({message})")?;
-        }
-        self.offset.map_or(Ok(()), |offset| write!(f, " [attribute at byte {offset}]"))
+        write!(f, "{}: {}", self.operation, self.cause)?;
+        self.cause.offset.map_or(Ok(()), |offset| write!(f, " [attribute at byte {offset}]"))
     }
 }
 

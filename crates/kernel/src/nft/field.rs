@@ -205,11 +205,6 @@ impl Field {
         }
     }
 
-    /// Whether it lies in the transport header, so that nft's listing takes the protocol for granted.
-    pub(crate) fn is_transport(self) -> bool {
-        matches!(self.load(), Load::Payload { base: TRANSPORT, .. })
-    }
-
     /// The field that nft lists for the generic `th` one once the transport protocol is known.
     pub(crate) fn of_protocol(self, protocol: u8) -> Field {
         match (self, protocol) {

@@ -204,11 +204,6 @@ impl Intervals {
         self.replace(touched, rest)
     }
 
-    /// What the kernel is to have.
-    pub(crate) fn joined(&self) -> impl Iterator<Item = Element> + '_ {
-        self.joined.iter().map(|(low, high)| Element { low: low.clone(), high: Some(high.clone()) })
-    }
-
     /// The members themselves.
     pub(crate) fn members(&self) -> impl Iterator<Item = Element> + '_ {
         self.members.iter().flat_map(|(low, highs)| {

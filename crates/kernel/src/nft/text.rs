@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use super::field::{Dependency, Field};
 use super::names;
 use super::rule::Rule;
-use super::set::{self, SetKind};
+use super::set::{self, Element, SetKind};
 use super::statement::{
     Limit, Log, LogTarget, Masquerade, Match, Nat, NatFlags, Pattern, Reject, SetMark, Statement, Verdict,
 };
@@ -48,15 +48,17 @@ pub(crate) fn known_protocol(statement: &Statement) -> Option<u8> {
     }
 }
 
-/// Whether nft leaves the statement out because a later one says the same.
+/// Whether nft leaves the statement out because a later one, with only conditions between, says the same.
 fn is_implied(statement: &Statement, later: &[Statement]) -> bool {
     let Statement::Match(Match { fields, .. }) = statement else { return false };
     let Some(protocol) = known_protocol(statement).filter(|_| fields[..] == [Field::L4proto]) else {
         return false;
     };
-    later.iter().any(|statement| match statement {
-        Statement::Match(condition) => condition.fields.iter().any(|field| implies(*field, protocol)),
-        Statement::VerdictMap { fields, .. } => fields.iter().any(|field| implies(*field, protocol)),
+    let conditions = later.iter().take_while(|statement| matches!(statement, Statement::Match(_))).count();
+    later.iter().take(conditions + 1).any(|statement| match statement {
+        Statement::Match(Match { fields, .. }) | Statement::VerdictMap { fields, .. } => {
+            fields.iter().any(|field| implies(*field, protocol))
+        }
         Statement::Reject(Reject::TcpReset) => protocol == 6,
         _ => false,
     })
@@ -175,7 +177,7 @@ fn write_range(f: &mut fmt::Formatter<'_>, kind: DataType, low: &Value, high: &V
 /// A mask of leading ones is written as a prefix, as for an address.
 fn write_masked(f: &mut fmt::Formatter<'_>, negated: bool, mask: u32, value: u32) -> fmt::Result {
     let ones = mask.leading_ones();
-    if ones > 0 && mask.count_ones() == ones && value != 0 {
+    if ones > 0 && mask.count_ones() == ones {
         return write!(f, " {}{value:#010x}/{ones}", if negated { "!= " } else { "" });
     }
     write!(f, " & {mask:#010x} {} {value:#010x}", if negated { "!=" } else { "==" })
@@ -183,7 +185,12 @@ fn write_masked(f: &mut fmt::Formatter<'_>, negated: bool, mask: u32, value: u32
 
 fn write_members(f: &mut fmt::Formatter<'_>, not: &str, fields: &[Field], members: &[Member]) -> fmt::Result {
     let kind = set_kind(fields, members);
-    let Ok(elements) = set::elements(&kind, members) else { return write!(f, " {not}{{ {members:?} }}") };
+    let Ok(mut elements) = set::elements(&kind, members) else {
+        return write!(f, " {not}{{ {members:?} }}");
+    };
+    if kind.is_concatenation() || kind.key.iter().any(|part| part.is_host_order()) {
+        elements.sort_by_cached_key(as_number);
+    }
     write!(f, " {not}{{")?;
     let mut separator = " ";
     for member in elements.iter().filter_map(|element| kind.member(element)) {
@@ -192,6 +199,15 @@ fn write_members(f: &mut fmt::Formatter<'_>, not: &str, fields: &[Field], member
         separator = ", ";
     }
     f.write_str(" }")
+}
+
+/// nft sorts concatenations, and what is in the machine's byte order, as one number in that order.
+fn as_number(element: &Element) -> Vec<u8> {
+    let mut bytes = element.low.as_slice().to_vec();
+    if cfg!(target_endian = "little") {
+        bytes.reverse();
+    }
+    bytes
 }
 
 /// The kind of the anonymous set that holds `members`.

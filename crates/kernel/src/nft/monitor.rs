@@ -1,0 +1,168 @@
+//! Listening to what others commit.
+//!
+//! Every transaction of anyone changes the generation of the ruleset, also one that has nothing to do with our table
+//! (kube-proxy commits several a second). Reading our table back each time would make us slow exactly when the host is
+//! busy. The kernel multicasts every change with the table's name and the port of the socket that made it, and ends
+//! each transaction with its generation; so we know which generations touched a table of ours.
+//!
+//! The kernel makes the generation visible just before it multicasts, so the events of a generation that was read may
+//! still be on their way: they are waited for. Lost events (`ENOBUFS`) count as a touch.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use netlink_sys::Socket as RawSocket;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::RecvFlags;
+
+use super::error::NftError;
+use super::family::TableId;
+use super::socket::{failed, io_error, open_socket, receive, set_receive_buffer};
+use super::wire::{Message, be32, kind, messages, text};
+
+/// `NFNLGRP_NFTABLES`.
+const GROUP: u32 = 7;
+
+const RECEIVE_BUFFER_BYTES: usize = 4 * 1024 * 1024;
+const DATAGRAM_BYTES: usize = 128 * 1024;
+
+/// The events of a generation follow within microseconds; after this long they are taken for lost.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// A table that is watched.
+#[derive(Debug)]
+struct Watched {
+    table: TableId,
+    /// The last generation in which someone else changed it.
+    touched_in: Option<u32>,
+    /// Changed in the transaction whose events are being read.
+    pending: bool,
+}
+
+/// The events of the namespace in which it was opened.
+#[derive(Debug)]
+pub(crate) struct Monitor {
+    raw: RawSocket,
+    buffer: Vec<u8>,
+    /// Events that this port caused are our own.
+    own_port: u32,
+    watched: Vec<Watched>,
+    /// The last generation whose events were read.
+    seen: Option<u32>,
+    /// The generation that was asked about when events were found to be lost.
+    lost: bool,
+}
+
+impl AsFd for Monitor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.raw.as_fd()
+    }
+}
+
+impl Monitor {
+    pub(crate) fn open(own_port: u32) -> Result<Self, NftError> {
+        let (raw, _) = open_socket()?;
+        set_receive_buffer(&raw, RECEIVE_BUFFER_BYTES)?;
+        raw.add_membership(GROUP).map_err(failed("subscribe to changes of the ruleset"))?;
+        let buffer = vec![0; DATAGRAM_BYTES];
+        Ok(Self { raw, buffer, own_port, watched: Vec::new(), seen: None, lost: false })
+    }
+
+    /// Starts to watch a table that is about to be read: what was seen before the reading does not matter any more.
+    pub(crate) fn watch(&mut self, table: &TableId) {
+        if !self.watched.iter().any(|watched| watched.table == *table) {
+            self.watched.push(Watched { table: table.clone(), touched_in: None, pending: false });
+        }
+    }
+
+    /// Whether someone else may have changed the table after generation `since`, up to `until`.
+    pub(crate) fn touched(&mut self, table: &TableId, since: u32, until: u32) -> Result<bool, NftError> {
+        let complete = self.catch_up(until)?;
+        if self.lost {
+            // Whoever reads back now is right again from `until` on, for every table that is watched.
+            self.lost = false;
+            self.watched.iter_mut().for_each(|watched| watched.touched_in = Some(until));
+        }
+        let Some(watched) = self.watched.iter().find(|watched| watched.table == *table) else {
+            return Ok(true);
+        };
+        let touched = watched.touched_in.is_some_and(|generation| is_after(generation, since));
+        Ok(touched || !complete)
+    }
+
+    /// Reads events until those of `until` are in; false when they do not come.
+    fn catch_up(&mut self, until: u32) -> Result<bool, NftError> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            self.drain()?;
+            if self.lost || self.seen.is_some_and(|seen| !is_after(until, seen)) {
+                return Ok(true);
+            }
+            let Some(left) = deadline.checked_duration_since(Instant::now()) else { return Ok(false) };
+            self.wait(left)?;
+        }
+    }
+
+    fn wait(&self, left: Duration) -> Result<(), NftError> {
+        let timeout = Timespec { tv_sec: left.as_secs() as _, tv_nsec: left.subsec_nanos().into() };
+        match poll(&mut [PollFd::new(&self.raw, PollFlags::IN)], Some(&timeout)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(errno) => Err(io_error("wait for events", errno)),
+        }
+    }
+
+    /// Reads what is queued.
+    fn drain(&mut self) -> Result<(), NftError> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let result = loop {
+            match receive(&self.raw, &mut buffer, RecvFlags::DONTWAIT) {
+                Ok(length) => messages(&buffer[..length]).for_each(|message| self.take(&message)),
+                Err(NftError::Io { source, .. }) if source.kind() == io::ErrorKind::WouldBlock => {
+                    break Ok(());
+                }
+                Err(NftError::Io { source, .. }) if source.raw_os_error() == Some(libc::ENOBUFS) => {
+                    self.lost = true;
+                }
+                Err(error) => break Err(error),
+            }
+        };
+        self.buffer = buffer;
+        result
+    }
+
+    fn take(&mut self, message: &Message<'_>) {
+        const NAME: u16 = 1;
+        const GENERATION: u16 = 1;
+        let first = message.attributes().next();
+        if message.nft_kind() == Some(kind::NEWGEN) {
+            let generation = first.filter(|attribute| attribute.kind == GENERATION);
+            if let Some(generation) = generation.and_then(|attribute| be32(&attribute)) {
+                self.end_of(generation);
+            }
+            return;
+        }
+        if message.port == self.own_port {
+            return;
+        }
+        let name = first.filter(|attribute| attribute.kind == NAME);
+        let (Some(name), Some(family)) = (name.as_ref().and_then(text), message.family()) else { return };
+        self.watched
+            .iter_mut()
+            .filter(|watched| watched.table.name == name && watched.table.family.number() == family)
+            .for_each(|watched| watched.pending = true);
+    }
+
+    fn end_of(&mut self, generation: u32) {
+        self.seen = Some(generation);
+        for watched in self.watched.iter_mut().filter(|watched| watched.pending) {
+            watched.pending = false;
+            watched.touched_in = Some(generation);
+        }
+    }
+}
+
+/// Whether generation `a` comes after `b`; they wrap around.
+fn is_after(a: u32, b: u32) -> bool {
+    a != b && a.wrapping_sub(b) < u32::MAX / 2
+}
