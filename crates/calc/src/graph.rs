@@ -417,9 +417,9 @@ impl Graph {
 }
 
 impl Item {
-    /// The node and the addresses of a workload.
+    /// The node and the addresses of a workload; the name is a copy, since the item's own is counted.
     fn location(&self) -> Option<Location> {
-        Some((self.node.clone()?, self.nets.clone()))
+        Some((self.node.as_deref()?.into(), self.nets.clone()))
     }
 }
 
