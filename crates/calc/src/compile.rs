@@ -44,6 +44,12 @@ pub enum CompileError {
         /// The service.
         name: String,
     },
+    /// A staged Kubernetes policy, or a rule of one, that cannot be converted.
+    #[error("cannot be converted: {reason}")]
+    Conversion {
+        /// What stands in the way.
+        reason: String,
+    },
 }
 
 /// Parses a selector field; an empty one is no criterion.
@@ -157,3 +163,6 @@ fn icmp(fields: &v3::IcmpFields) -> Result<Option<IcmpMatch>, CompileError> {
     let icmp_type = fields.icmp_type.map(|icmp_type| byte("icmp.type", icmp_type)).transpose()?;
     Ok(icmp_type.map(|icmp_type| IcmpMatch { icmp_type, code }))
 }
+
+#[cfg(test)]
+mod tests;

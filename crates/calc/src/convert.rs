@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use api::endpoint_name::WorkloadEndpointName;
 use api::scalars::{Net, Protocol};
 use api::{EncapsulationMode, HostEndpointSpec, IPPoolSpec, NodeSpec, TierSpec, WorkloadEndpointSpec};
 use ipnet::IpNet;
@@ -39,11 +40,6 @@ pub(crate) fn workload_labels<'a>(
     own.chain(implied).chain([(NAMESPACE_LABEL, namespace)])
 }
 
-/// The profile that lends a namespace's labels to what is in it.
-pub(crate) fn namespace_profile(namespace: &str) -> String {
-    format!("kns.{namespace}")
-}
-
 /// What a workload endpoint contributes to IP sets.
 pub(crate) fn workload_item(spec: &WorkloadEndpointSpec) -> Item {
     let ports = spec.ports.iter().map(|port| (port.name.as_str(), port.protocol, port.port));
@@ -61,43 +57,18 @@ pub(crate) fn network_set_item(networks: &[Net]) -> Item {
     Item::new(nets(networks), BTreeSet::new())
 }
 
-/// The identity that the dataplane knows a workload endpoint by.
+/// The identity that the dataplane knows a workload endpoint by: the parts of its name. One whose name has no parts is
+/// known by the whole of it.
 pub(crate) fn workload_id(namespace: &str, name: &str, spec: &WorkloadEndpointSpec) -> WorkloadEndpointId {
-    match name_segments(name).as_slice() {
-        [_node, orchestrator, workload, endpoint] => WorkloadEndpointId {
-            orchestrator: orchestrator.as_str().into(),
-            workload: format!("{namespace}/{workload}").into(),
-            endpoint: endpoint.as_str().into(),
-        },
-        _ => WorkloadEndpointId {
-            orchestrator: spec.orchestrator.as_str().into(),
-            workload: format!("{namespace}/{name}").into(),
-            endpoint: spec.endpoint.as_str().into(),
-        },
+    let id = |orchestrator: &str, workload: &str, endpoint: &str| WorkloadEndpointId {
+        orchestrator: orchestrator.into(),
+        workload: format!("{namespace}/{workload}").into(),
+        endpoint: endpoint.into(),
+    };
+    match WorkloadEndpointName::parse(name) {
+        Ok(name) => id(name.workload.orchestrator(), name.workload.identity(), &name.endpoint),
+        Err(_) => id(&spec.orchestrator, name, &spec.endpoint),
     }
-}
-
-/// The parts of a workload endpoint's name: joined by dashes, with the dashes inside doubled (resources.md 3.2).
-fn name_segments(name: &str) -> Vec<String> {
-    let mut segments = vec![String::new()];
-    let mut rest = name;
-    while let Some((before, after)) = rest.split_once('-') {
-        let last = segments.len() - 1;
-        segments[last].push_str(before);
-        match after.strip_prefix('-') {
-            Some(after) => {
-                segments[last].push('-');
-                rest = after;
-            }
-            None => {
-                segments.push(String::new());
-                rest = after;
-            }
-        }
-    }
-    let last = segments.len() - 1;
-    segments[last].push_str(rest);
-    segments
 }
 
 /// A local workload endpoint; its tiers are filled in later.

@@ -299,7 +299,7 @@ impl Graph {
         };
         match resource {
             Some(Resource::NetworkSet(set)) => {
-                let profile = convert::namespace_profile(namespace);
+                let profile = api::kubernetes::namespace_profile_name(namespace);
                 let labels = texts(&set.metadata.labels).chain([(convert::NAMESPACE_LABEL, namespace)]);
                 let item = convert::network_set_item(&set.spec.nets);
                 self.sets.set_item(key, item, labels, [profile.as_str()]);

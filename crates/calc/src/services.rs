@@ -19,6 +19,28 @@ pub struct EndpointSlice {
     pub ports: Vec<(u8, u16)>,
 }
 
+impl EndpointSlice {
+    /// What policy needs of a Kubernetes object; `None` if it belongs to no Service. Addresses that are host names, and
+    /// ports that stand for all ports, are left out: no set can hold them.
+    pub fn from_kubernetes(slice: &api::kubernetes::EndpointSlice) -> Option<Self> {
+        let addresses = slice.endpoints.iter().flat_map(|endpoint| &endpoint.addresses);
+        let ports = slice.ports.iter().filter_map(|port| {
+            let protocol = match port.protocol.as_deref() {
+                Some("TCP") | None => 6,
+                Some("UDP") => 17,
+                Some("SCTP") => 132,
+                Some(_) => return None,
+            };
+            Some((protocol, port.port?))
+        });
+        Some(Self {
+            service: slice.service_name()?.to_owned(),
+            addresses: addresses.filter_map(|address| address.parse().ok()).collect(),
+            ports: ports.collect(),
+        })
+    }
+}
+
 /// Namespace and name.
 pub(crate) type SliceKey = (String, String);
 

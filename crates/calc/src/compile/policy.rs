@@ -89,6 +89,10 @@ pub(crate) fn compile_policy(
         Resource::StagedGlobalNetworkPolicy(policy) if is_set(policy.spec.staged_action) => {
             compile(id, global_source!(policy.spec), errors)
         }
+        Resource::StagedKubernetesNetworkPolicy(policy) if is_set(policy.spec.staged_action) => {
+            let converted = convert(&policy.metadata, &policy.spec, errors);
+            converted.and_then(|policy| compile(id, source!(policy.spec), errors))
+        }
         _ => return None,
     };
     compiled.map_err(|error| errors.push(error)).ok()
@@ -110,6 +114,26 @@ pub(crate) fn compile_profile(
 
 fn is_set(action: Option<v3::StagedAction>) -> bool {
     action.unwrap_or_default() == v3::StagedAction::Set
+}
+
+/// The staged spec is that of a Kubernetes policy, under the same names.
+fn convert(
+    metadata: &api::Metadata,
+    spec: &v3::StagedKubernetesNetworkPolicySpec,
+    errors: &mut Vec<CompileError>,
+) -> Result<v3::NetworkPolicy, CompileError> {
+    let failed = |reason: String| CompileError::Conversion { reason };
+    let text = serde_json::to_value(spec).map_err(|error| failed(error.to_string()))?;
+    let spec = serde_json::from_value(text).map_err(|error| failed(error.to_string()))?;
+    let metadata = api::Metadata {
+        name: metadata.name.clone(),
+        namespace: metadata.namespace.clone(),
+        ..Default::default()
+    };
+    let policy = api::kubernetes::NetworkPolicy { metadata, spec };
+    let converted = api::kubernetes::network_policy(&policy).map_err(|error| failed(error.to_string()))?;
+    errors.extend(converted.dropped_rules.iter().map(|rule| failed(format!("rule {} is left out: {}", rule.index, rule.error))));
+    Ok(converted.policy)
 }
 
 fn compile(
