@@ -1,0 +1,350 @@
+//! The Felix parameters that the dataplane follows (resources.md section 8).
+//!
+//! Parameters come by name in the form of the environment, from the datastore ([`calc::contract::Change::ConfigUpdate`]) and from
+//! the node itself (environment, file); the node's own win, parameter by parameter.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+
+use calc::program::ProtocolPort;
+use ipnet::IpNet;
+
+/// What the node hands in at the start.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DataplaneConfig {
+    /// Name of this node, as in [`calc::contract::Change::HostUpdate`].
+    pub node_name: String,
+    /// Parameters from the environment and the configuration file, which win over those of the datastore.
+    pub local_parameters: BTreeMap<String, String>,
+}
+
+/// What becomes of traffic from a workload to its own host, after the workload's egress policy allowed it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum EndpointToHostAction {
+    /// It is dropped.
+    #[default]
+    Drop,
+    /// It is accepted.
+    Accept,
+    /// The host's other rules decide.
+    Return,
+}
+
+/// How a packet that policy denies is dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DenyAction {
+    /// Silently.
+    #[default]
+    Drop,
+    /// With an ICMP error.
+    Reject,
+}
+
+/// The effective parameters. Field names are the parameters' in snake case.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parameters {
+    /// Whatever begins with one of these is a workload's interface.
+    pub interface_prefix: Vec<String>,
+    /// After egress policy.
+    pub default_endpoint_to_host_action: EndpointToHostAction,
+    /// For denied packets in the filter chains.
+    pub filter_deny_action: DenyAction,
+    /// Do not drop packets that connection tracking calls invalid.
+    pub disable_conntrack_invalid_check: bool,
+    /// Always open on host endpoints, inbound.
+    pub failsafe_inbound_host_ports: Vec<ProtocolPort>,
+    /// Always open on host endpoints, outbound.
+    pub failsafe_outbound_host_ports: Vec<ProtocolPort>,
+    /// Turn on forwarding of the host.
+    pub ip_forwarding: bool,
+    /// Program IPv6 too.
+    pub ipv6_support: bool,
+    /// Prefix of the lines of Log rules; `%t` tier, `%k` kind, `%p` policy, `%n` name.
+    pub log_prefix: String,
+    /// Source address of masqueraded traffic; that of the outgoing interface when absent.
+    pub nat_outgoing_address: Option<Ipv4Addr>,
+    /// Do not masquerade towards addresses of hosts of the cluster either.
+    pub nat_outgoing_excludes_hosts: bool,
+    /// Source ports of masqueraded TCP and UDP.
+    pub nat_port_range: Option<(u16, u16)>,
+    /// Bits of the packet mark that are ours.
+    pub mark_mask: u32,
+    /// Honour a workload's allowed source prefixes.
+    pub workload_source_spoofing: bool,
+    /// rtnetlink protocol of the routes to workloads.
+    pub device_route_protocol: u8,
+    /// Preferred source address of the host towards its workloads.
+    pub device_route_source_address: Option<Ipv4Addr>,
+    /// The same for IPv6.
+    pub device_route_source_address_ipv6: Option<Ipv6Addr>,
+    /// Metric of IPv4 routes to workloads; the kernel's own when absent.
+    pub ipv4_normal_route_priority: Option<u32>,
+    /// The same for IPv6.
+    pub ipv6_normal_route_priority: Option<u32>,
+}
+
+impl Default for Parameters {
+    fn default() -> Self {
+        Self {
+            interface_prefix: vec!["cali".to_owned()],
+            default_endpoint_to_host_action: EndpointToHostAction::Drop,
+            filter_deny_action: DenyAction::Drop,
+            disable_conntrack_invalid_check: false,
+            failsafe_inbound_host_ports: failsafe(&[(6, 22), (17, 68)]),
+            failsafe_outbound_host_ports: failsafe(&[(17, 53), (17, 67)]),
+            ip_forwarding: true,
+            ipv6_support: true,
+            log_prefix: "calico-packet".to_owned(),
+            nat_outgoing_address: None,
+            nat_outgoing_excludes_hosts: false,
+            nat_port_range: None,
+            mark_mask: 0xffff_0000,
+            workload_source_spoofing: false,
+            device_route_protocol: kernel::ownership::ROUTE_BOOT,
+            device_route_source_address: None,
+            device_route_source_address_ipv6: None,
+            ipv4_normal_route_priority: None,
+            ipv6_normal_route_priority: None,
+        }
+    }
+}
+
+/// The ports that both directions have, after those that only one has.
+fn failsafe(own: &[(u8, u16)]) -> Vec<ProtocolPort> {
+    let common = [179, 2379, 2380, 5473, 6443, 6666, 6667].map(|port| (6, port));
+    own.iter()
+        .chain(&common)
+        .map(|(protocol, port)| ProtocolPort { protocol: *protocol, port: *port, net: None })
+        .collect()
+}
+
+/// A parameter whose value is not one; its default holds.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("Felix parameter {name}: {value:?} is not {expected}; its default is used")]
+pub struct InvalidParameter {
+    /// The parameter.
+    pub name: String,
+    /// What was given.
+    pub value: String,
+    /// What it could be.
+    pub expected: &'static str,
+}
+
+impl Parameters {
+    /// The effective parameters, and what could not be read. The local ones win over those of the datastore.
+    pub fn effective(
+        datastore: &BTreeMap<String, String>,
+        local: &BTreeMap<String, String>,
+    ) -> (Self, Vec<InvalidParameter>) {
+        let mut parameters = Self::default();
+        let mut merged: BTreeMap<String, (&str, &str)> = BTreeMap::new();
+        for (name, value) in datastore.iter().chain(local) {
+            merged.insert(name.to_ascii_lowercase(), (name, value));
+        }
+        let mut invalid = Vec::new();
+        for (lower, (name, value)) in merged {
+            if let Err(expected) = parameters.set(&lower, value.trim()) {
+                invalid.push(InvalidParameter { name: name.to_owned(), value: value.to_owned(), expected });
+            }
+        }
+        (parameters, invalid)
+    }
+
+    fn set(&mut self, name: &str, value: &str) -> Result<(), &'static str> {
+        match name {
+            "interfaceprefix" => self.interface_prefix = prefixes(value)?,
+            "defaultendpointtohostaction" => self.default_endpoint_to_host_action = to_host_action(value)?,
+            "iptablesfilterdenyaction" | "nftablesfilterdenyaction" => {
+                self.filter_deny_action = deny_action(value)?
+            }
+            "disableconntrackinvalidcheck" => self.disable_conntrack_invalid_check = boolean(value)?,
+            "failsafeinboundhostports" => self.failsafe_inbound_host_ports = ports(value)?,
+            "failsafeoutboundhostports" => self.failsafe_outbound_host_ports = ports(value)?,
+            "ipforwarding" => self.ip_forwarding = word(value, "Enabled", "Disabled", "Enabled or Disabled")?,
+            "ipv6support" => self.ipv6_support = boolean(value)?,
+            "logprefix" => self.log_prefix = optional(value).unwrap_or_default().to_owned(),
+            "natoutgoingaddress" => self.nat_outgoing_address = parsed(value, "an IPv4 address")?,
+            "natoutgoingexclusions" => {
+                let expected = "IPPoolsAndHostIPs or IPPoolsOnly";
+                self.nat_outgoing_excludes_hosts = word(value, "IPPoolsAndHostIPs", "IPPoolsOnly", expected)?;
+            }
+            "natportrange" => self.nat_port_range = port_range(value)?,
+            "iptablesmarkmask" | "nftablesmarkmask" => self.mark_mask = mask(value)?,
+            "workloadsourcespoofing" => {
+                self.workload_source_spoofing = word(value, "Any", "Disabled", "Any or Disabled")?;
+            }
+            "deviceroutesourceaddress" => {
+                self.device_route_source_address = parsed(value, "an IPv4 address")?
+            }
+            "deviceroutesourceaddressipv6" => {
+                self.device_route_source_address_ipv6 = parsed(value, "an IPv6 address")?;
+            }
+            "devicerouteprotocol" => {
+                let protocol = parsed(value, "a route protocol, 0 to 255")?;
+                self.device_route_protocol = protocol.unwrap_or(kernel::ownership::ROUTE_BOOT);
+            }
+            "ipv4normalroutepriority" => self.ipv4_normal_route_priority = parsed(value, "a metric")?,
+            "ipv6normalroutepriority" => self.ipv6_normal_route_priority = parsed(value, "a metric")?,
+            // The other parameters belong to other parts of the node.
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// `none` and nothing clear a parameter.
+fn optional(value: &str) -> Option<&str> {
+    (!value.is_empty() && !value.eq_ignore_ascii_case("none")).then_some(value)
+}
+
+fn parsed<T: FromStr>(value: &str, expected: &'static str) -> Result<Option<T>, &'static str> {
+    optional(value).map(|value| value.parse().map_err(|_| expected)).transpose()
+}
+
+fn word(value: &str, yes: &str, no: &str, expected: &'static str) -> Result<bool, &'static str> {
+    match value {
+        _ if value.eq_ignore_ascii_case(yes) => Ok(true),
+        _ if value.eq_ignore_ascii_case(no) => Ok(false),
+        _ => Err(expected),
+    }
+}
+
+fn boolean(value: &str) -> Result<bool, &'static str> {
+    match value.to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" | "y" | "t" => Ok(true),
+        "false" | "0" | "no" | "n" | "f" => Ok(false),
+        _ => Err("true or false"),
+    }
+}
+
+fn prefixes(value: &str) -> Result<Vec<String>, &'static str> {
+    let list: BTreeSet<String> = value.split(',').map(|prefix| prefix.trim().to_owned()).collect();
+    if list.iter().any(|prefix| prefix.is_empty() || prefix.len() > 15) {
+        return Err("a list of interface name prefixes of 1 to 15 characters");
+    }
+    Ok(list.into_iter().collect())
+}
+
+fn to_host_action(value: &str) -> Result<EndpointToHostAction, &'static str> {
+    match value.to_ascii_lowercase().as_str() {
+        "drop" => Ok(EndpointToHostAction::Drop),
+        "accept" => Ok(EndpointToHostAction::Accept),
+        "return" => Ok(EndpointToHostAction::Return),
+        _ => Err("DROP, ACCEPT or RETURN"),
+    }
+}
+
+fn deny_action(value: &str) -> Result<DenyAction, &'static str> {
+    match value.to_ascii_lowercase().as_str() {
+        "drop" => Ok(DenyAction::Drop),
+        "reject" => Ok(DenyAction::Reject),
+        _ => Err("DROP or REJECT"),
+    }
+}
+
+fn mask(value: &str) -> Result<u32, &'static str> {
+    let digits = value.strip_prefix("0x").or_else(|| value.strip_prefix("0X"));
+    let number = match digits {
+        Some(digits) => u32::from_str_radix(digits, 16),
+        None => value.parse(),
+    };
+    number.ok().filter(|mask| *mask != 0).ok_or("a mask of packet mark bits with at least one bit")
+}
+
+fn port_range(value: &str) -> Result<Option<(u16, u16)>, &'static str> {
+    let expected = "a port range such as 32768:65535";
+    let Some(value) = optional(value) else { return Ok(None) };
+    let (min, max) = value.split_once([':', '-']).unwrap_or((value, value));
+    let range = (min.parse().map_err(|_| expected)?, max.parse().map_err(|_| expected)?);
+    if range.0 > range.1 { Err(expected) } else { Ok(Some(range)) }
+}
+
+/// `tcp:22,udp:[10.0.0.0/8]:53`, a bare number is TCP; `none` and `[]` are the empty list.
+fn ports(value: &str) -> Result<Vec<ProtocolPort>, &'static str> {
+    if value == "[]" || optional(value).is_none() {
+        return Ok(Vec::new());
+    }
+    let expected = "a list of PROTOCOL:PORT or PROTOCOL:[CIDR]:PORT";
+    value.split(',').map(|entry| port(entry.trim()).ok_or(expected)).collect()
+}
+
+fn port(entry: &str) -> Option<ProtocolPort> {
+    let (protocol, rest) = entry.split_once(':').unwrap_or(("tcp", entry));
+    let protocol = match protocol.to_ascii_lowercase().as_str() {
+        "tcp" => 6,
+        "udp" => 17,
+        "sctp" => 132,
+        _ => return None,
+    };
+    let (net, port) = match rest.rsplit_once(':') {
+        Some((net, port)) => (Some(network(net.trim_start_matches('[').trim_end_matches(']'))?), port),
+        None => (None, rest),
+    };
+    Some(ProtocolPort { protocol, port: port.parse().ok()?, net })
+}
+
+fn network(text: &str) -> Option<IpNet> {
+    text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(pairs: &[(&str, &str)]) -> (Parameters, Vec<InvalidParameter>) {
+        let datastore = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Parameters::effective(&datastore, &BTreeMap::new())
+    }
+
+    #[test]
+    fn the_nodes_own_parameters_win_whatever_their_case() {
+        let one = |name: &str, value: &str| BTreeMap::from([(name.to_owned(), value.to_owned())]);
+        let datastore = one("DefaultEndpointToHostAction", "RETURN");
+        let local = one("defaultendpointtohostaction", "ACCEPT");
+        let (parameters, invalid) = Parameters::effective(&datastore, &local);
+        assert_eq!(parameters.default_endpoint_to_host_action, EndpointToHostAction::Accept);
+        assert_eq!(invalid, []);
+    }
+
+    #[test]
+    fn a_bad_value_is_named_and_its_default_holds() {
+        let (parameters, invalid) =
+            read(&[("DefaultEndpointToHostAction", "LET-IN"), ("Ipv6Support", "perhaps")]);
+        assert_eq!(parameters, Parameters::default());
+        assert_eq!(
+            invalid.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            [
+                "Felix parameter DefaultEndpointToHostAction: \"LET-IN\" is not DROP, ACCEPT or RETURN; its default is used",
+                "Felix parameter Ipv6Support: \"perhaps\" is not true or false; its default is used"
+            ]
+        );
+    }
+
+    #[test]
+    fn failsafe_ports_read_as_in_the_environment() {
+        let (parameters, _) = read(&[
+            ("FailsafeInboundHostPorts", "tcp:22, udp:[10.0.0.0/8]:68,8080"),
+            ("FailsafeOutboundHostPorts", "none"),
+        ]);
+        let port = |protocol, port, net: Option<&str>| ProtocolPort {
+            protocol,
+            port,
+            net: net.map(|net| net.parse().unwrap()),
+        };
+        assert_eq!(
+            parameters.failsafe_inbound_host_ports,
+            [port(6, 22, None), port(17, 68, Some("10.0.0.0/8")), port(6, 8080, None)]
+        );
+        assert_eq!(parameters.failsafe_outbound_host_ports, []);
+    }
+
+    #[test]
+    fn ranges_and_masks_have_their_forms() {
+        let (parameters, invalid) = read(&[("NATPortRange", "1000:2000"), ("NftablesMarkMask", "0xff00")]);
+        assert_eq!((parameters.nat_port_range, parameters.mark_mask), (Some((1000, 2000)), 0xff00));
+        assert_eq!(invalid, []);
+        let (_, invalid) = read(&[("NATPortRange", "2000:1000"), ("NftablesMarkMask", "0")]);
+        assert_eq!(invalid.len(), 2);
+    }
+}

@@ -1,0 +1,477 @@
+//! The apply loop.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use calc::contract::{Change, IpVersion, WorkloadEndpoint, WorkloadEndpointId};
+use ipnet::IpNet;
+use kernel::link::Link;
+use kernel::nft::{NftSocket, Transport};
+use kernel::route::{KernelRoute, Route, RouteClass, RouteKernel, RouteStatus, RouteTable};
+use kernel::sysctl::{ProcSys, Sysctls};
+use kernel::{InterfaceName, Rtnetlink, ownership};
+use tracing::{info, warn};
+
+use crate::config::{DataplaneConfig, Parameters};
+use crate::family::Family;
+use crate::model::Model;
+use crate::report::{ApplyError, ApplyReport};
+use crate::sysctls::SysctlManager;
+use crate::table::Table;
+
+/// Shortest and longest time until something that failed is tried again.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
+
+/// The owner of blackhole routes in the route table.
+const BLOCKS: &str = "blocks";
+/// The owner of BGP's routes in the route table.
+const BGP: &str = "bgp";
+
+/// The kernels that a dataplane writes to: the real ones ([`Kernel::open`]) or fakes.
+#[derive(Debug)]
+pub struct Kernel<N, R, S> {
+    /// For the table of IPv4.
+    pub nft_v4: N,
+    /// For the table of IPv6.
+    pub nft_v6: N,
+    /// For routes and links.
+    pub routes: R,
+    /// For settings.
+    pub sysctls: S,
+}
+
+impl Kernel<NftSocket, Rtnetlink, ProcSys> {
+    /// The kernel of the calling thread's network namespace. Settings are written in the namespace of the thread that
+    /// calls [`Dataplane::apply`], which has to be the same.
+    ///
+    /// # Errors
+    /// When a socket cannot be opened.
+    pub fn open() -> Result<Self, OpenError> {
+        Ok(Self {
+            nft_v4: NftSocket::open()?,
+            nft_v6: NftSocket::open()?,
+            routes: Rtnetlink::open()?,
+            sysctls: ProcSys,
+        })
+    }
+}
+
+/// A socket of the kernel cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// For rules.
+    #[error("nf_tables: {0}")]
+    Nft(#[from] kernel::nft::NftError),
+    /// For routes.
+    #[error("rtnetlink: {0}")]
+    Route(#[from] kernel::netlink::Error),
+}
+
+/// The dataplane over the kernel.
+pub type RealDataplane = Dataplane<NftSocket, Rtnetlink, ProcSys>;
+
+/// Desired state to kernel objects. See the crate's documentation for the calling order.
+#[derive(Debug)]
+pub struct Dataplane<N, R, S> {
+    config: DataplaneConfig,
+    parameters: Parameters,
+    in_sync: bool,
+    model: Model,
+    families: [Family<Table<N>>; 2],
+    routes: RouteTable<R>,
+    sysctls: SysctlManager<S>,
+    /// Interfaces whose routes and settings are to be worked out again.
+    dirty_interfaces: BTreeSet<Arc<str>>,
+    /// Endpoints whose rules, routes and settings the kernel has.
+    programmed: BTreeMap<WorkloadEndpointId, Arc<WorkloadEndpoint>>,
+    /// Endpoints that may have become programmed, or have to be withdrawn.
+    unsure: BTreeSet<WorkloadEndpointId>,
+    ruleset_failures: u32,
+    failures: u32,
+}
+
+impl<N: Transport, R: RouteKernel, S: Sysctls> Dataplane<N, R, S> {
+    /// A dataplane that wants nothing yet, over these kernels. Touches nothing.
+    pub fn new(config: DataplaneConfig, kernel: Kernel<N, R, S>) -> Self {
+        let (parameters, invalid) = Parameters::effective(&BTreeMap::new(), &config.local_parameters);
+        invalid.iter().for_each(|error| warn!("{error}"));
+        Self {
+            config,
+            parameters,
+            in_sync: false,
+            model: Model::default(),
+            families: [
+                Family::new(IpVersion::V4, Table::new(IpVersion::V4, kernel.nft_v4)),
+                Family::new(IpVersion::V6, Table::new(IpVersion::V6, kernel.nft_v6)),
+            ],
+            routes: RouteTable::new(kernel.routes, kernel::route::RouteTableConfig::default()),
+            sysctls: SysctlManager::new(kernel.sysctls),
+            dirty_interfaces: BTreeSet::new(),
+            programmed: BTreeMap::new(),
+            unsure: BTreeSet::new(),
+            ruleset_failures: 0,
+            failures: 0,
+        }
+    }
+
+    /// Takes in a change of the desired state. Memory only.
+    pub fn on_change(&mut self, change: Change) {
+        match change {
+            Change::IpSetUpdate { .. } | Change::IpSetDelta { .. } | Change::IpSetRemove { .. } => {
+                self.families.iter_mut().for_each(|family| family.on_ip_set(&change, &self.model));
+            }
+            Change::PolicyUpdate { id, policy } => {
+                self.families.iter_mut().for_each(|family| family.rules.on_policy(&id));
+                self.model.policies.insert(id, policy);
+            }
+            Change::PolicyRemove { id } => {
+                self.families.iter_mut().for_each(|family| family.rules.on_policy(&id));
+                self.model.policies.remove(&id);
+            }
+            Change::ProfileUpdate { id, profile } => {
+                self.families.iter_mut().for_each(|family| family.rules.on_profile(&id));
+                self.model.profiles.insert(id, profile);
+            }
+            Change::ProfileRemove { id } => {
+                self.families.iter_mut().for_each(|family| family.rules.on_profile(&id));
+                self.model.profiles.remove(&id);
+            }
+            Change::WorkloadEndpointUpdate { id, endpoint } => self.on_workload(id, Some(endpoint)),
+            Change::WorkloadEndpointRemove { id } => self.on_workload(id, None),
+            Change::HostEndpointUpdate { name, endpoint } => {
+                self.model.hosts.insert(name, endpoint);
+                self.families.iter_mut().for_each(|family| family.rules.on_hosts());
+            }
+            Change::HostEndpointRemove { name } => {
+                self.model.hosts.remove(&name);
+                self.families.iter_mut().for_each(|family| family.rules.on_hosts());
+            }
+            Change::PoolUpdate { cidr, pool } => {
+                self.model.pools.insert(cidr, pool);
+                self.families.iter_mut().for_each(|family| family.rules.on_pools());
+            }
+            Change::PoolRemove { cidr } => {
+                self.model.pools.remove(&cidr);
+                self.families.iter_mut().for_each(|family| family.rules.on_pools());
+            }
+            Change::HostUpdate { node, addresses } => {
+                self.model.nodes.insert(node, addresses);
+                self.families.iter_mut().for_each(|family| family.rules.on_pools());
+            }
+            Change::HostRemove { node } => {
+                self.model.nodes.remove(&node);
+                self.families.iter_mut().for_each(|family| family.rules.on_pools());
+            }
+            // Routes between hosts are BGP's; those to our own workloads follow from the endpoints.
+            Change::RouteUpdate { .. } | Change::RouteRemove { .. } => {}
+            Change::ConfigUpdate { parameters } => self.on_parameters(&parameters),
+            Change::InSync => self.on_in_sync(),
+        }
+    }
+
+    fn on_workload(&mut self, id: WorkloadEndpointId, endpoint: Option<Arc<WorkloadEndpoint>>) {
+        let interfaces = self.model.set_workload(id.clone(), endpoint);
+        self.families.iter_mut().for_each(|family| family.rules.on_interfaces(&interfaces));
+        self.unsure.insert(id);
+        // The loser of a shared interface may have it now, or the other way round.
+        for interface in interfaces {
+            self.unsure.extend(self.model.on_interface(&interface).map(|(id, _)| id.clone()));
+            self.dirty_interfaces.insert(interface);
+        }
+    }
+
+    fn on_parameters(&mut self, datastore: &BTreeMap<String, String>) {
+        let (parameters, invalid) = Parameters::effective(datastore, &self.config.local_parameters);
+        invalid.iter().for_each(|error| warn!("{error}"));
+        if parameters == self.parameters {
+            return;
+        }
+        self.parameters = parameters;
+        self.families.iter_mut().for_each(|family| family.rules.on_parameters(&self.model));
+        self.dirty_interfaces.extend(self.model.interfaces().cloned());
+        self.sysctls.queue_resync();
+        self.unsure.extend(self.model.workloads().keys().cloned());
+    }
+
+    fn on_in_sync(&mut self) {
+        info!(node = %self.config.node_name, "datastore in sync: programming the kernel");
+        self.in_sync = true;
+        self.routes.allow_sweep(ownership::ROUTE_FELIX);
+    }
+
+    /// A link is there (again), or has changed. Memory only.
+    pub fn on_link(&mut self, link: &Link) {
+        let name = link.name.as_str();
+        self.routes.on_link(link);
+        if link.up {
+            self.sysctls.on_interface(name);
+        }
+        self.unsure.extend(self.model.on_interface(name).map(|(id, _)| id.clone()));
+    }
+
+    /// A link is gone. Memory only.
+    pub fn on_link_gone(&mut self, index: u32) {
+        let name = self.routes.device_name(index).cloned();
+        self.routes.on_link_gone(index);
+        let Some(name) = name else { return };
+        self.sysctls.on_interface(name.as_str());
+        self.unsure.extend(self.model.on_interface(name.as_str()).map(|(id, _)| id.clone()));
+    }
+
+    /// The kernel says that a route was added or changed (`present`), or deleted. Memory only.
+    pub fn on_route(&mut self, route: &KernelRoute, present: bool) {
+        self.routes.on_route(route, present);
+    }
+
+    /// The addresses of one of the host's own interfaces, all of them; host endpoints are found by them. Memory only.
+    pub fn set_addresses(&mut self, interface: &str, addresses: BTreeSet<IpAddr>) {
+        if addresses.is_empty() {
+            self.model.addresses.remove(interface);
+        } else {
+            self.model.addresses.insert(interface.into(), addresses);
+        }
+        if !self.model.hosts.is_empty() {
+            self.families.iter_mut().for_each(|family| family.rules.on_hosts());
+        }
+    }
+
+    /// These blocks, and no others, are this node's: what is not given out in them leads nowhere
+    /// (`blackhole <block> proto bird`). Memory only.
+    pub fn set_blocks(&mut self, blocks: impl IntoIterator<Item = IpNet>) {
+        let routes = blocks.into_iter().map(|block| Route::blackhole(block, ownership::ROUTE_BIRD));
+        self.routes.set_routes(RouteClass::NoEncapsulationBlackhole, BLOCKS, routes);
+    }
+
+    /// These, and no others, are the routes that BGP has chosen. Memory only.
+    pub fn set_bgp_routes(&mut self, routes: impl IntoIterator<Item = Route>) {
+        self.routes.set_routes(RouteClass::Bgp, BGP, routes);
+    }
+
+    /// BGP has chosen this route in place of the one to the same destination. Memory only.
+    pub fn set_bgp_route(&mut self, route: Route) {
+        self.routes.set_route(RouteClass::Bgp, BGP, route);
+    }
+
+    /// BGP has no route there any more. Memory only.
+    pub fn remove_bgp_route(&mut self, destination: IpNet) {
+        self.routes.remove_route(RouteClass::Bgp, BGP, destination);
+    }
+
+    /// BGP has heard all that its peers have to say: its routes of an earlier process that nobody wants are deleted from now on.
+    pub fn allow_bgp_sweep(&mut self) {
+        self.routes.allow_sweep(ownership::ROUTE_BIRD);
+    }
+
+    /// Whether the host answers workloads that ask for their gateway 169.254.1.1 without a default route of its own
+    /// ([`kernel::pod::gateway_route`]). Memory only.
+    pub fn set_gateway_route(&mut self, wanted: bool) {
+        let route = wanted.then(|| kernel::pod::gateway_route(ownership::ROUTE_FELIX));
+        self.routes.set_routes(RouteClass::LocalWorkload, "gateway", route);
+    }
+
+    /// The counters of the rules of both tables, each with its rule's comment (its [`calc::program::Origin`]).
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub fn counters(&mut self) -> Result<Vec<(IpVersion, kernel::nft::RuleCount)>, kernel::nft::NftError> {
+        let mut counters = Vec::new();
+        for family in &mut self.families {
+            let version = family.version();
+            counters.extend(family.table.counters()?.into_iter().map(|count| (version, count)));
+        }
+        Ok(counters)
+    }
+
+    /// The writer of routes, for status.
+    pub fn routes(&self) -> &RouteTable<R> {
+        &self.routes
+    }
+
+    /// The next apply reads everything back and repairs it. Call it periodically and when events were lost. Memory only.
+    pub fn resync(&mut self) {
+        self.families.iter_mut().for_each(|family| family.table.queue_resync());
+        self.routes.queue_resync();
+        self.sysctls.queue_resync();
+    }
+
+    /// The endpoint as the kernel has it, if it has all of it: rules, routes and settings.
+    pub fn programmed(&self, id: &WorkloadEndpointId) -> Option<&Arc<WorkloadEndpoint>> {
+        self.programmed.get(id)
+    }
+
+    /// How many endpoints the kernel has all of.
+    pub fn programmed_count(&self) -> usize {
+        self.programmed.len()
+    }
+
+    /// The effective parameters.
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    /// Makes the smallest change that brings the kernel to the desired state. Does nothing before the datastore is in sync,
+    /// and makes no system call when there is no news.
+    ///
+    /// Order: rules (one transaction a family), then settings and routes. Where the rules were not taken, new endpoints get no route.
+    pub fn apply(&mut self, now: Instant) -> ApplyReport {
+        if !self.in_sync {
+            return ApplyReport { waiting_for_sync: true, ..ApplyReport::default() };
+        }
+        let mut report = ApplyReport::default();
+        let ruled = self.apply_rules(now, &mut report);
+        self.place_interfaces(ruled, &mut report);
+        self.apply_sysctls(&mut report);
+        let next_routes = self.apply_routes(now, &mut report);
+        self.judge_endpoints(ruled, &mut report);
+        self.schedule(now, next_routes, &mut report);
+        report
+    }
+
+    /// Whether every family's rules are in the kernel.
+    fn apply_rules(&mut self, now: Instant, report: &mut ApplyReport) -> bool {
+        let mut ruled = true;
+        for family in &mut self.families {
+            if family.version() == IpVersion::V6 && !self.parameters.ipv6_support {
+                continue;
+            }
+            family.rules.render(&self.model, &self.parameters, &mut family.table);
+            match family.table.apply(now) {
+                Ok(()) => report.errors.extend(family.table.faults(family.version())),
+                Err(source) => {
+                    ruled = false;
+                    report.errors.push(ApplyError::Ruleset { version: family.version(), source });
+                }
+            }
+        }
+        self.ruleset_failures = if ruled { 0 } else { self.ruleset_failures.saturating_add(1) };
+        report.ruleset_failures = self.ruleset_failures;
+        ruled
+    }
+
+    /// Routes and settings of the interfaces whose endpoints changed; of new ones only when their rules are there.
+    fn place_interfaces(&mut self, ruled: bool, report: &mut ApplyReport) {
+        for interface in std::mem::take(&mut self.dirty_interfaces) {
+            let endpoint =
+                self.model.on_interface(&interface).map(|(id, endpoint)| (id.clone(), endpoint.clone()));
+            let Some((id, endpoint)) = endpoint else {
+                self.routes.set_routes(RouteClass::LocalWorkload, &interface, []);
+                self.sysctls.set_wanted(&interface, None);
+                continue;
+            };
+            if !ruled {
+                self.dirty_interfaces.insert(interface);
+                continue;
+            }
+            let Ok(device) = InterfaceName::new(&interface) else {
+                report.errors.push(ApplyError::InterfaceName { endpoint: id, interface });
+                continue;
+            };
+            let routes = self.workload_routes(&endpoint, &device);
+            self.routes.set_routes(RouteClass::LocalWorkload, &interface, routes);
+            self.sysctls.set_wanted(&interface, Some(!endpoint.ipv6_nets.is_empty()));
+        }
+    }
+
+    fn workload_routes(&self, endpoint: &WorkloadEndpoint, device: &InterfaceName) -> Vec<Route> {
+        let parameters = &self.parameters;
+        let protocol = parameters.device_route_protocol;
+        nets_of(endpoint, parameters)
+            .map(|net| {
+                let (metric, source) = match net {
+                    IpNet::V4(_) => (
+                        parameters.ipv4_normal_route_priority,
+                        parameters.device_route_source_address.map(IpAddr::V4),
+                    ),
+                    IpNet::V6(_) => (
+                        parameters.ipv6_normal_route_priority,
+                        parameters.device_route_source_address_ipv6.map(IpAddr::V6),
+                    ),
+                };
+                let route = Route::device(net, device.clone(), protocol);
+                Route { metric: metric.unwrap_or(0), source, ..route }
+            })
+            .collect()
+    }
+
+    fn apply_sysctls(&mut self, report: &mut ApplyReport) {
+        let mut errors = Vec::new();
+        self.sysctls.apply(&self.parameters, &mut errors);
+        report.errors.extend(errors.into_iter().map(ApplyError::Sysctl));
+    }
+
+    fn apply_routes(&mut self, now: Instant, report: &mut ApplyReport) -> Option<Instant> {
+        let outcome = self.routes.apply(now);
+        report.errors.extend(self.routes.failures().cloned().map(ApplyError::Route));
+        let blocking = self.routes.conflicts().filter(|conflict| conflict.blocks());
+        report.errors.extend(blocking.cloned().map(ApplyError::Conflict));
+        match outcome {
+            Ok(done) => done.next_apply,
+            Err(error) => {
+                report.errors.push(ApplyError::Routes(error));
+                None
+            }
+        }
+    }
+
+    /// Which endpoints the kernel has all of. Those that it does not stay unsure.
+    fn judge_endpoints(&mut self, ruled: bool, report: &mut ApplyReport) {
+        for id in std::mem::take(&mut self.unsure) {
+            let endpoint = self.model.workloads().get(&id).cloned();
+            let Some(endpoint) = endpoint else {
+                if self.programmed.remove(&id).is_some() {
+                    report.withdrawn.push(id);
+                }
+                continue;
+            };
+            if ruled && self.is_programmed(&id, &endpoint, report) {
+                if self.programmed.insert(id.clone(), endpoint.clone()).as_ref() != Some(&endpoint) {
+                    report.programmed.push(id);
+                }
+                continue;
+            }
+            if self.programmed.remove(&id).is_some() {
+                report.withdrawn.push(id.clone());
+            }
+            self.unsure.insert(id);
+        }
+    }
+
+    fn is_programmed(
+        &self,
+        id: &WorkloadEndpointId,
+        endpoint: &WorkloadEndpoint,
+        report: &mut ApplyReport,
+    ) -> bool {
+        match self.model.on_interface(&endpoint.interface) {
+            Some((owner, _)) if owner != id => {
+                let (endpoint, interface) = (id.clone(), endpoint.interface.clone());
+                report.errors.push(ApplyError::InterfaceTaken { endpoint, interface, owner: owner.clone() });
+                false
+            }
+            _ => {
+                self.sysctls.is_done(&endpoint.interface)
+                    && nets_of(endpoint, &self.parameters)
+                        .all(|net| self.routes.status(net) == RouteStatus::Programmed)
+            }
+        }
+    }
+
+    fn schedule(&mut self, now: Instant, next_routes: Option<Instant>, report: &mut ApplyReport) {
+        // The route table times its own retries.
+        let ours = |error: &ApplyError| !matches!(error, ApplyError::Route(_) | ApplyError::Conflict(_));
+        self.failures = if report.errors.iter().any(ours) { self.failures.saturating_add(1) } else { 0 };
+        let retry = (self.failures > 0).then(|| {
+            let doubled = RETRY.0.saturating_mul(1_u32.checked_shl(self.failures - 1).unwrap_or(u32::MAX));
+            now + doubled.min(RETRY.1)
+        });
+        report.next_apply = [retry, next_routes].into_iter().flatten().min();
+    }
+}
+
+/// The addresses that are routed to an endpoint: none while it is administratively down.
+fn nets_of<'a>(endpoint: &'a WorkloadEndpoint, parameters: &Parameters) -> impl Iterator<Item = IpNet> + 'a {
+    let v6 = if parameters.ipv6_support { &endpoint.ipv6_nets[..] } else { &[] };
+    endpoint.ipv4_nets.iter().chain(v6).copied().filter(|_| endpoint.active)
+}

@@ -1,0 +1,70 @@
+//! What the calculation wants on this node: the contract's objects, as the changes left them. Memory only.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use calc::contract::{
+    HostEndpoint, Policy, PolicyId, Pool, Profile, ProfileId, WorkloadEndpoint, WorkloadEndpointId,
+};
+use ipnet::IpNet;
+
+/// The objects of the contract that managers look at.
+#[derive(Debug, Default)]
+pub(crate) struct Model {
+    pub(crate) policies: BTreeMap<PolicyId, Arc<Policy>>,
+    pub(crate) profiles: BTreeMap<ProfileId, Arc<Profile>>,
+    pub(crate) hosts: BTreeMap<Arc<str>, Arc<HostEndpoint>>,
+    pub(crate) pools: BTreeMap<IpNet, Pool>,
+    pub(crate) nodes: BTreeMap<Arc<str>, BTreeSet<IpAddr>>,
+    /// Addresses of the host's own interfaces.
+    pub(crate) addresses: BTreeMap<Arc<str>, BTreeSet<IpAddr>>,
+    workloads: BTreeMap<WorkloadEndpointId, Arc<WorkloadEndpoint>>,
+    /// Endpoints by interface. More than one on an interface is a fault of the datastore; the first by identity has it.
+    interfaces: BTreeMap<Arc<str>, BTreeSet<WorkloadEndpointId>>,
+}
+
+impl Model {
+    /// Puts in or takes out an endpoint; the answer names the interfaces that are concerned.
+    pub(crate) fn set_workload(
+        &mut self,
+        id: WorkloadEndpointId,
+        endpoint: Option<Arc<WorkloadEndpoint>>,
+    ) -> BTreeSet<Arc<str>> {
+        let mut concerned = BTreeSet::new();
+        if let Some(old) = self.workloads.remove(&id) {
+            concerned.insert(old.interface.clone());
+            if let Some(ids) = self.interfaces.get_mut(&old.interface) {
+                ids.remove(&id);
+                if ids.is_empty() {
+                    self.interfaces.remove(&old.interface);
+                }
+            }
+        }
+        if let Some(endpoint) = endpoint {
+            concerned.insert(endpoint.interface.clone());
+            self.interfaces.entry(endpoint.interface.clone()).or_default().insert(id.clone());
+            self.workloads.insert(id, endpoint);
+        }
+        concerned
+    }
+
+    /// Every endpoint.
+    pub(crate) fn workloads(&self) -> &BTreeMap<WorkloadEndpointId, Arc<WorkloadEndpoint>> {
+        &self.workloads
+    }
+
+    /// The endpoint that has an interface.
+    pub(crate) fn on_interface(
+        &self,
+        interface: &str,
+    ) -> Option<(&WorkloadEndpointId, &Arc<WorkloadEndpoint>)> {
+        let id = self.interfaces.get(interface)?.first()?;
+        self.workloads.get_key_value(id)
+    }
+
+    /// The interfaces that have an endpoint.
+    pub(crate) fn interfaces(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.interfaces.keys()
+    }
+}

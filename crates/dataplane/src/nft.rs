@@ -1,0 +1,41 @@
+//! The translation to nf_tables: one table `calico` a family (datapath.md 4.1).
+//!
+//! # The path of a packet
+//! Each side of a packet's path is judged in a base chain of its own, because `accept` ends one base chain and lets the next
+//! one on the same hook still speak. So *Allow* is `accept`, in any chain however deep, with no mark and no check after it:
+//!
+//! | base chain | judges |
+//! |---|---|
+//! | `raw-PREROUTING` | spoofed sources from workloads; untracked policy of host endpoints |
+//! | `mangle-PREROUTING` | pre-DNAT policy of host endpoints |
+//! | `filter-INPUT` | what the sender may send to this host: a workload's egress policy, a host endpoint's ingress policy |
+//! | `filter-INPUT-to-host` | whether this host takes it from a workload (`DefaultEndpointToHostAction`) |
+//! | `filter-FORWARD` | by the interface it came from: a workload's egress policy, a host endpoint's forward policy |
+//! | `filter-FORWARD-to` | by the interface it leaves by: a workload's ingress policy, a host endpoint's forward policy |
+//! | `filter-OUTPUT` | host endpoints' egress policy; towards own workloads nothing is judged |
+//! | `nat-POSTROUTING` | masquerade of pools with natOutgoing |
+//!
+//! In front of every judgement the same two rules accept packets of known connections and drop invalid ones, then a
+//! verdict map finds the endpoint's chain by interface name: the cost for a packet depends neither on the number of
+//! endpoints nor on the number of policies of others. A workload interface that is not in the map drops.
+//!
+//! # What a change costs
+//! Members of IP sets are plain set elements. The kernel checks a whole table again only for rules with verdicts and map
+//! elements, so label changes and new pods elsewhere never cost that; a new local pod costs its two chains and two map
+//! elements, and a changed policy its one chain, whatever the number of endpoints it applies to.
+//!
+//! # Identity
+//! The table is ours as a whole. Every rule carries its [`calc::program::Origin`] as its comment, and every rule that decides a
+//! counter, so counters can be read back by policy rule.
+
+mod base;
+mod chain;
+mod names;
+mod nat;
+mod set;
+
+pub use base::{BaseRules, Features, base_chains};
+pub use chain::{Context, translate};
+pub use names::{chain_name, comment, host_map, map};
+pub use nat::{Masquerading, nat_outgoing};
+pub use set::{members as set_members, spec as set_spec};

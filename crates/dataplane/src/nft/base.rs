@@ -1,0 +1,209 @@
+//! Base chains: what every packet meets before an endpoint's chain (datapath.md 4.4 to 4.9).
+
+use std::collections::BTreeSet;
+use std::net::Ipv6Addr;
+
+use calc::contract::{Direction, IpVersion};
+use calc::program::HostHook;
+use ipnet::IpNet;
+use kernel::nft::{BaseChain, ChainType, Field, Hook, Match, Policy, Rule, Statement, Verdict, priority};
+
+use super::names::{host_map, map};
+use crate::config::{EndpointToHostAction, Parameters};
+
+/// What the base chains have to make room for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Features {
+    /// Hooks and directions at which some host endpoint has a chain.
+    pub host_hooks: BTreeSet<(HostHook, Direction)>,
+    /// The chain of the host endpoint for every interface (`*`), at those hooks where there is one.
+    pub any_host: std::collections::BTreeMap<(HostHook, Direction), std::sync::Arc<str>>,
+    /// Interfaces and the extra sources that they may send from.
+    pub spoofing: BTreeSet<(std::sync::Arc<str>, IpNet)>,
+}
+
+/// A base chain and its rules.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BaseRules {
+    /// Its name: `filter-FORWARD`, ….
+    pub name: &'static str,
+    /// Where the kernel calls it.
+    pub base: BaseChain,
+    /// In order.
+    pub rules: Vec<Rule>,
+}
+
+/// The base chains of a family; those without rules are left out.
+pub fn base_chains(version: IpVersion, parameters: &Parameters, features: &Features) -> Vec<BaseRules> {
+    let builder = Builder { version, parameters, features };
+    let filter = |name, hook, priority, rules| BaseRules {
+        name,
+        base: BaseChain { kind: ChainType::Filter, hook, priority, policy: Policy::Accept },
+        rules,
+    };
+    let chains = [
+        filter("raw-PREROUTING", Hook::Prerouting, priority::RAW, builder.raw_prerouting()),
+        filter(
+            "raw-OUTPUT",
+            Hook::Output,
+            priority::RAW,
+            builder.host(HostHook::Untracked, Direction::Egress),
+        ),
+        filter(
+            "mangle-PREROUTING",
+            Hook::Prerouting,
+            priority::MANGLE,
+            builder.host(HostHook::PreDnat, Direction::Ingress),
+        ),
+        filter("filter-INPUT", Hook::Input, priority::FILTER, builder.input()),
+        filter("filter-INPUT-to-host", Hook::Input, priority::FILTER + 1, builder.input_to_host()),
+        filter("filter-FORWARD", Hook::Forward, priority::FILTER, builder.forward()),
+        filter("filter-FORWARD-to", Hook::Forward, priority::FILTER + 1, builder.forward_to()),
+        filter(
+            "filter-OUTPUT",
+            Hook::Output,
+            priority::FILTER,
+            builder.host(HostHook::Normal, Direction::Egress),
+        ),
+    ];
+    chains.into_iter().filter(|chain| !chain.rules.is_empty()).collect()
+}
+
+struct Builder<'a> {
+    version: IpVersion,
+    parameters: &'a Parameters,
+    features: &'a Features,
+}
+
+impl Builder<'_> {
+    /// Packets from workloads must come from where their source is routed to.
+    fn raw_prerouting(&self) -> Vec<Rule> {
+        let mut rules = Vec::new();
+        if self.parameters.workload_source_spoofing {
+            let source = match self.version {
+                IpVersion::V4 => Field::IpSaddr,
+                IpVersion::V6 => Field::Ip6Saddr,
+            };
+            let ours = |net: &IpNet| IpVersion::of(net.addr()) == self.version;
+            rules.extend(self.features.spoofing.iter().filter(|(_, net)| ours(net)).map(
+                |(interface, net)| {
+                    Rule::new()
+                        .when(Match::is(Field::Iifname, interface.clone()))
+                        .when(Match::net(source, *net))
+                        .verdict(Verdict::Accept)
+                        .comment("allowed source prefix")
+                },
+            ));
+        }
+        rules.extend(self.each_prefix(Field::Iifname, |matched| {
+            // The unspecified address has no route; it is never forwarded either.
+            let matched = match self.version {
+                IpVersion::V4 => matched,
+                IpVersion::V6 => matched.when(Match::is(Field::Ip6Saddr, Ipv6Addr::UNSPECIFIED).negate()),
+            };
+            matched
+                .when(Match::no_reverse_path(true))
+                .counter()
+                .verdict(Verdict::Drop)
+                .comment("spoofed source")
+        }));
+        rules.extend(self.host(HostHook::Untracked, Direction::Ingress));
+        rules
+    }
+
+    fn input(&self) -> Vec<Rule> {
+        let mut rules = self.neighbour_discovery();
+        rules.extend(self.dispatch(Field::Iifname, map::FROM_WORKLOAD));
+        rules.extend(self.host(HostHook::Normal, Direction::Ingress));
+        rules
+    }
+
+    /// What egress policy let through to this host.
+    fn input_to_host(&self) -> Vec<Rule> {
+        let verdict = match self.parameters.default_endpoint_to_host_action {
+            EndpointToHostAction::Return => return Vec::new(),
+            EndpointToHostAction::Accept => Verdict::Accept,
+            EndpointToHostAction::Drop => Verdict::Drop,
+        };
+        let known = kernel::nft::ct_state::ESTABLISHED | kernel::nft::ct_state::RELATED;
+        let mut rules =
+            vec![Rule::new().when(Match::ct_state(known)).verdict(Verdict::Accept).comment("established")];
+        rules.extend(self.neighbour_discovery());
+        rules.extend(self.each_prefix(Field::Iifname, |matched| {
+            matched
+                .counter()
+                .verdict(verdict.clone())
+                .comment("workload to host: DefaultEndpointToHostAction")
+        }));
+        rules
+    }
+
+    fn forward(&self) -> Vec<Rule> {
+        let mut rules = self.dispatch(Field::Iifname, map::FROM_WORKLOAD);
+        rules.extend(self.host(HostHook::Forward, Direction::Ingress));
+        rules
+    }
+
+    fn forward_to(&self) -> Vec<Rule> {
+        let mut rules = self.dispatch(Field::Oifname, map::TO_WORKLOAD);
+        rules.extend(self.host(HostHook::Forward, Direction::Egress));
+        rules
+    }
+
+    /// Into the endpoint's chain; a workload interface without one drops.
+    fn dispatch(&self, field: Field, map: &str) -> Vec<Rule> {
+        let mut rules = vec![lookup(field, map)];
+        rules.extend(self.each_prefix(field, |matched| {
+            matched.counter().verdict(Verdict::Drop).comment("unknown interface")
+        }));
+        rules
+    }
+
+    /// Into a host endpoint's chain by interface, else into that of the endpoint for every interface.
+    fn host(&self, hook: HostHook, direction: Direction) -> Vec<Rule> {
+        let mut rules = Vec::new();
+        if !self.features.host_hooks.contains(&(hook, direction)) {
+            return rules;
+        }
+        let field = match direction {
+            Direction::Ingress => Field::Iifname,
+            Direction::Egress => Field::Oifname,
+        };
+        rules.push(lookup(field, host_map(hook, direction)));
+        if let Some(chain) = self.features.any_host.get(&(hook, direction)) {
+            // The host and its own workloads talk freely, and nobody polices the loopback.
+            let but_workloads =
+                self.parameters.interface_prefix.iter().fold(Rule::new(), |rule, prefix| {
+                    rule.when(Match::is(field, format!("{prefix}*")).negate())
+                });
+            let rule = but_workloads.when(Match::is(field, "lo").negate());
+            rules.push(
+                rule.verdict(Verdict::goto(chain.clone())).comment("host endpoint for every interface"),
+            );
+        }
+        rules
+    }
+
+    /// IPv6 hosts and their neighbours must find each other: multicast listener and neighbour discovery.
+    fn neighbour_discovery(&self) -> Vec<Rule> {
+        if self.version == IpVersion::V4 {
+            return Vec::new();
+        }
+        let types = [130_u8, 131, 132, 133, 135, 136];
+        self.each_prefix(Field::Iifname, |matched| {
+            matched
+                .when(Match::one_of(Field::Icmpv6Type, types))
+                .verdict(Verdict::Accept)
+                .comment("neighbour discovery")
+        })
+    }
+
+    fn each_prefix(&self, field: Field, rule: impl Fn(Rule) -> Rule) -> Vec<Rule> {
+        let prefixes = self.parameters.interface_prefix.iter();
+        prefixes.map(|prefix| rule(Rule::new().when(Match::is(field, format!("{prefix}*"))))).collect()
+    }
+}
+
+fn lookup(field: Field, map: &str) -> Rule {
+    Rule::new().then(Statement::VerdictMap { fields: vec![field], map: map.into() })
+}

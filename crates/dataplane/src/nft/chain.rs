@@ -1,0 +1,206 @@
+//! Chains of the program to nftables rules.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use calc::contract::{IpSetId, IpVersion, PortRange, RuleOwner};
+use calc::program::{self, Conntrack, Side, Verdict as Verdict_};
+use ipnet::IpNet;
+use kernel::nft::{Field, Log, Match, Part, Reject, Rule, SetMark, Statement, Verdict, ct_state};
+
+use super::names::{chain_name, comment};
+use crate::config::DenyAction;
+use crate::ip_sets::{Shape, Widest, kernel_name};
+
+/// What the translation of a chain depends on besides the chain.
+#[derive(Debug, Clone, Copy)]
+pub struct Context<'a> {
+    /// The table's family.
+    pub version: IpVersion,
+    /// The shape that each set has now.
+    pub shapes: &'a BTreeMap<IpSetId, Shape>,
+    /// The bit of the packet mark that is the pass flag.
+    pub pass_bit: u32,
+    /// How denied packets are dropped.
+    pub deny: DenyAction,
+    /// Prefix of Log rules.
+    pub log_prefix: &'a str,
+    /// The tier, for the prefix of Log rules.
+    pub tier: &'a str,
+}
+
+/// The rules of a chain, in order.
+pub fn translate(chain: &program::Chain, context: &Context<'_>) -> Vec<Rule> {
+    chain.rules.iter().map(|rule| context.rule(rule)).collect()
+}
+
+impl Context<'_> {
+    pub(super) fn rule(&self, rule: &program::Rule) -> Rule {
+        let conditions = rule.matches.iter().flat_map(|condition| self.condition(condition));
+        let matched = conditions.fold(Rule::new(), Rule::when);
+        let rendered = self.verdict(matched, rule);
+        match rule.origin {
+            program::Origin::Walk => rendered,
+            _ => rendered.comment(comment(&rule.origin)),
+        }
+    }
+
+    fn verdict(&self, matched: Rule, rule: &program::Rule) -> Rule {
+        match &rule.verdict {
+            Verdict_::Accept => matched.counter().verdict(Verdict::Accept),
+            Verdict_::AcceptUntracked => matched.counter().then(Statement::Notrack).verdict(Verdict::Accept),
+            Verdict_::Drop => match self.deny {
+                DenyAction::Drop => matched.counter().verdict(Verdict::Drop),
+                DenyAction::Reject => matched.counter().reject(Reject::PortUnreachable),
+            },
+            Verdict_::Log => matched.log(Log { prefix: self.log_prefix(&rule.origin), ..Log::default() }),
+            Verdict_::Pass => matched.counter().set_mark(SetMark::or(self.pass_bit)).verdict(Verdict::Return),
+            Verdict_::ClearPass => matched.set_mark(SetMark::clear(self.pass_bit)),
+            Verdict_::Jump(id) => matched.verdict(Verdict::jump(chain_name(id))),
+        }
+    }
+
+    /// `LogPrefix` with its specifiers filled in, and `: ` (datapath.md 4.11).
+    fn log_prefix(&self, origin: &program::Origin) -> String {
+        let (kind, name) = match origin {
+            program::Origin::Rule(id) => match &id.owner {
+                RuleOwner::Policy(policy) => (policy.kind.name(), policy.to_string()),
+                RuleOwner::Profile(profile) => ("Profile", profile.to_string()),
+            },
+            _ => ("", String::new()),
+        };
+        let last = name.rsplit('/').next().unwrap_or_default();
+        let policy = name.split_once('/').map_or(name.as_str(), |(_, rest)| rest);
+        let text = self.log_prefix.replace("%t", self.tier).replace("%k", kind);
+        let mut text = text.replace("%p", policy).replace("%n", last);
+        while text.len() > 125 {
+            text.pop();
+        }
+        text + ": "
+    }
+
+    fn condition(&self, condition: &program::Match) -> Vec<Match> {
+        let (one, negated) = match condition {
+            program::Match::Conntrack(states) => {
+                let bits = states.iter().fold(0, |bits, state| bits | conntrack_bit(*state));
+                (Match::ct_state(bits), false)
+            }
+            program::Match::Passed(set) => {
+                (Match::mark(if *set { self.pass_bit } else { 0 }, self.pass_bit), false)
+            }
+            program::Match::Protocol { protocols, negated } => (protocol(protocols), *negated),
+            program::Match::Icmp { icmp, negated } => (self.icmp(icmp), *negated),
+            program::Match::Net { side, nets, negated } => (self.nets(*side, nets), *negated),
+            program::Match::Ports { side, ranges, negated } => (ports(*side, ranges), *negated),
+            program::Match::IpSet { side, set, negated } => {
+                (Match::in_set(self.address(*side), self.set_name(set, Shape::Addresses)), *negated)
+            }
+            program::Match::PortSet { side, set, negated } => {
+                let fields = [self.address(*side), Field::L4proto, port(*side)];
+                (Match::fields_in_set(fields, self.set_name(set, Shape::Ports)), *negated)
+            }
+        };
+        vec![if negated { one.negate() } else { one }]
+    }
+
+    /// The set as the kernel knows it now. One that is not known has no members, hence the shape without networks.
+    fn set_name(&self, id: &IpSetId, empty: Shape) -> Arc<str> {
+        let shape = self.shapes.get(id).copied().unwrap_or(empty);
+        kernel_name(id, shape, self.version).into()
+    }
+
+    fn icmp(&self, icmp: &calc::contract::IcmpMatch) -> Match {
+        let (kind, code_field) = match self.version {
+            IpVersion::V4 => (Field::IcmpType, Field::IcmpCode),
+            IpVersion::V6 => (Field::Icmpv6Type, Field::Icmpv6Code),
+        };
+        match icmp.code {
+            None => Match::is(kind, icmp.icmp_type),
+            Some(code) => {
+                Match::fields_one_of([kind, code_field], [[Part::from(icmp.icmp_type), Part::from(code)]])
+            }
+        }
+    }
+
+    fn nets(&self, side: Side, nets: &[IpNet]) -> Match {
+        let field = self.address(side);
+        let mut widest = Widest::default();
+        for net in nets {
+            widest.insert(*net);
+        }
+        let nets: Vec<IpNet> = widest.widest().collect();
+        match nets[..] {
+            [net] => Match::net(field, net),
+            _ => Match::one_of(field, nets),
+        }
+    }
+
+    pub(super) fn address(&self, side: Side) -> Field {
+        match (self.version, side) {
+            (IpVersion::V4, Side::Source) => Field::IpSaddr,
+            (IpVersion::V4, Side::Destination) => Field::IpDaddr,
+            (IpVersion::V6, Side::Source) => Field::Ip6Saddr,
+            (IpVersion::V6, Side::Destination) => Field::Ip6Daddr,
+        }
+    }
+}
+
+fn conntrack_bit(state: Conntrack) -> u32 {
+    match state {
+        Conntrack::New => ct_state::NEW,
+        Conntrack::Established => ct_state::ESTABLISHED,
+        Conntrack::Related => ct_state::RELATED,
+        Conntrack::Invalid => ct_state::INVALID,
+    }
+}
+
+fn protocol(protocols: &[u8]) -> Match {
+    match *protocols {
+        [one] => Match::is(Field::L4proto, one),
+        _ => Match::one_of(Field::L4proto, protocols.iter().copied()),
+    }
+}
+
+fn port(side: Side) -> Field {
+    match side {
+        Side::Source => Field::ThSport,
+        Side::Destination => Field::ThDport,
+    }
+}
+
+fn ports(side: Side, ranges: &[PortRange]) -> Match {
+    match joined(ranges)[..] {
+        [range] => Match::range(port(side), range.min, range.max),
+        ref several => {
+            Match::one_of(port(side), several.iter().map(|range| Part::range(range.min, range.max)))
+        }
+    }
+}
+
+/// The same ports as ranges that neither overlap nor touch, ascending.
+fn joined(ranges: &[PortRange]) -> Vec<PortRange> {
+    let mut sorted = ranges.to_vec();
+    sorted.sort();
+    let mut joined: Vec<PortRange> = Vec::new();
+    for range in sorted {
+        match joined.last_mut() {
+            Some(last) if u32::from(range.min) <= u32::from(last.max) + 1 => {
+                last.max = last.max.max(range.max)
+            }
+            _ => joined.push(range),
+        }
+    }
+    joined
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn port_ranges_that_overlap_or_touch_are_joined() {
+        let range = |min, max| PortRange { min, max };
+        let given = [range(90, 100), range(1, 5), range(6, 6), range(95, 120), range(65535, 65535)];
+        assert_eq!(joined(&given), [range(1, 6), range(90, 120), range(65535, 65535)]);
+    }
+}

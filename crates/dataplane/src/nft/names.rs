@@ -1,0 +1,141 @@
+//! Names of chains and maps (datapath.md 4.3), and comments of rules.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use calc::contract::{Direction, PolicyId, PolicyKind};
+use calc::program::{ChainId, HostHook, Origin};
+use sha2::{Digest as _, Sha256};
+
+/// Verdict maps and sets with fixed names.
+pub mod map {
+    /// Interface of a workload to what it may send.
+    pub const FROM_WORKLOAD: &str = "cali-from-wl-dispatch";
+    /// Interface of a workload to what it may receive.
+    pub const TO_WORKLOAD: &str = "cali-to-wl-dispatch";
+}
+
+/// The verdict map from interfaces to the chains of host endpoints at a hook.
+pub fn host_map(hook: HostHook, direction: Direction) -> &'static str {
+    match (hook, direction) {
+        (HostHook::Normal, Direction::Ingress) => "cali-from-host-endpoint",
+        (HostHook::Normal, Direction::Egress) => "cali-to-host-endpoint",
+        (HostHook::Forward, Direction::Ingress) => "cali-from-hep-forward",
+        (HostHook::Forward, Direction::Egress) => "cali-to-hep-forward",
+        (HostHook::Untracked, Direction::Ingress) => "cali-from-hep-untracked",
+        (HostHook::Untracked, Direction::Egress) => "cali-to-hep-untracked",
+        (HostHook::PreDnat, Direction::Ingress) => "cali-from-hep-pre-dnat",
+        (HostHook::PreDnat, Direction::Egress) => "cali-to-hep-pre-dnat",
+    }
+}
+
+/// Longest name that we give a chain; nft prints up to 127 bytes without trouble.
+const LONGEST_NAME: usize = 120;
+/// Longest comment that nft takes.
+const LONGEST_COMMENT: usize = 127;
+
+/// The name of a chain: `cali-pi-…` policy in, `cali-po-…` policy out, `cali-pri-…`, `cali-pro-…` profiles, `cali-tw-…`, `cali-fw-…` to and
+/// from a workload, `cali-th-…`, `cali-fh-…` to and from a host endpoint.
+pub fn chain_name(id: &ChainId) -> Arc<str> {
+    let by_direction = |direction: &Direction, ingress, egress| match direction {
+        Direction::Ingress => ingress,
+        Direction::Egress => egress,
+    };
+    let (prefix, name) = match id {
+        ChainId::Policy(id, direction) => (by_direction(direction, "cali-pi-", "cali-po-"), policy_name(id)),
+        ChainId::Profile(id, direction) => {
+            (by_direction(direction, "cali-pri-", "cali-pro-"), id.to_string())
+        }
+        ChainId::Workload(interface, direction) => {
+            (by_direction(direction, "cali-tw-", "cali-fw-"), interface.to_string())
+        }
+        // Ingress of a host endpoint is what comes *from* its interface.
+        ChainId::Host(name, hook, direction) => {
+            let prefix = match hook {
+                HostHook::Normal => by_direction(direction, "cali-fh-", "cali-th-"),
+                HostHook::Forward => by_direction(direction, "cali-fhfw-", "cali-thfw-"),
+                HostHook::Untracked => by_direction(direction, "cali-fhut-", "cali-thut-"),
+                HostHook::PreDnat => by_direction(direction, "cali-fhpd-", "cali-thpd-"),
+            };
+            (prefix, name.to_string())
+        }
+        ChainId::Failsafe(direction) => {
+            (by_direction(direction, "cali-failsafe-in", "cali-failsafe-out"), String::new())
+        }
+    };
+    let name: String =
+        name.chars().map(|c| if c.is_ascii_alphanumeric() || "-_./".contains(c) { c } else { '_' }).collect();
+    shorten(&format!("{prefix}{name}"), LONGEST_NAME).into()
+}
+
+/// The kinds are told apart, since their names can be the same.
+fn policy_name(id: &PolicyId) -> String {
+    let kind = match id.kind {
+        PolicyKind::NetworkPolicy => "np",
+        PolicyKind::GlobalNetworkPolicy => "gnp",
+        PolicyKind::KubernetesNetworkPolicy => "knp",
+        PolicyKind::KubernetesClusterNetworkPolicy => "kcnp",
+        PolicyKind::StagedNetworkPolicy => "snp",
+        PolicyKind::StagedGlobalNetworkPolicy => "sgnp",
+        PolicyKind::StagedKubernetesNetworkPolicy => "sknp",
+    };
+    match &id.namespace {
+        Some(namespace) => format!("{kind}/{namespace}/{}", id.name),
+        None => format!("{kind}/{}", id.name),
+    }
+}
+
+/// The comment of a rule: its origin, and the rule's annotations.
+pub fn comment(origin: &Origin) -> Arc<str> {
+    shorten(&origin.to_string(), LONGEST_COMMENT).into()
+}
+
+/// Too long a text keeps its beginning and gets a hash of the whole in place of its end.
+fn shorten(text: &str, longest: usize) -> String {
+    if text.len() <= longest {
+        return text.to_owned();
+    }
+    let hash = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(Sha256::digest(text));
+    let mut short = String::with_capacity(longest);
+    let kept = longest - 23;
+    short.extend(text.chars().scan(0, |bytes, c| {
+        *bytes += c.len_utf8();
+        (*bytes <= kept).then_some(c)
+    }));
+    // Writing to a string cannot fail.
+    let _ = write!(short, "_{}", &hash[..22]);
+    short
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(kind: PolicyKind, namespace: Option<&str>, name: &str) -> Arc<str> {
+        let id = PolicyId { kind, namespace: namespace.map(Into::into), name: name.into() };
+        chain_name(&ChainId::Policy(id, Direction::Ingress))
+    }
+
+    #[test]
+    fn policies_of_different_kinds_have_different_chains() {
+        assert_eq!(&*policy(PolicyKind::NetworkPolicy, Some("a"), "b"), "cali-pi-np/a/b");
+        assert_eq!(&*policy(PolicyKind::KubernetesNetworkPolicy, Some("a"), "b"), "cali-pi-knp/a/b");
+        assert_eq!(&*policy(PolicyKind::GlobalNetworkPolicy, None, "b"), "cali-pi-gnp/b");
+    }
+
+    #[test]
+    fn long_names_are_told_apart_by_a_hash() {
+        let names =
+            ["x", "y"].map(|end| policy(PolicyKind::NetworkPolicy, Some("a"), &("n".repeat(250) + end)));
+        assert!(names.iter().all(|name| name.len() == LONGEST_NAME), "{names:?}");
+        assert_ne!(names[0], names[1]);
+    }
+
+    #[test]
+    fn workloads_are_named_by_their_interface() {
+        let chain = |direction| chain_name(&ChainId::Workload("cali12345678901".into(), direction));
+        assert_eq!(&*chain(Direction::Ingress), "cali-tw-cali12345678901");
+        assert_eq!(&*chain(Direction::Egress), "cali-fw-cali12345678901");
+    }
+}

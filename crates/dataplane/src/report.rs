@@ -1,0 +1,84 @@
+//! What an apply did and what is wrong.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use calc::contract::{IpVersion, WorkloadEndpointId};
+
+/// What one [`apply`](crate::Dataplane::apply) did.
+#[derive(Debug, Default)]
+pub struct ApplyReport {
+    /// Nothing was done because the datastore is not in sync yet.
+    pub waiting_for_sync: bool,
+    /// Endpoints that were not programmed (or not like this) before and are now.
+    pub programmed: Vec<WorkloadEndpointId>,
+    /// Endpoints that were programmed and are not any more.
+    pub withdrawn: Vec<WorkloadEndpointId>,
+    /// What is wrong now. All of it is tried again.
+    pub errors: Vec<ApplyError>,
+    /// How many applies in a row could not commit a ruleset; the kernel then keeps the last one that it took, and new
+    /// endpoints carry no traffic. A node that sees this grow should give up loudly.
+    pub ruleset_failures: u32,
+    /// When to apply again though nothing changes; never when absent.
+    pub next_apply: Option<Instant>,
+}
+
+/// Something that the kernel did not take, or that cannot be programmed.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// The transaction of one family failed as a whole; nothing of it was done.
+    #[error("{} rules: {source}", family_name(*version))]
+    Ruleset {
+        /// Which family.
+        version: IpVersion,
+        /// Why.
+        source: kernel::nft::NftError,
+    },
+    /// One chain or set cannot be programmed; what it was to decide is dropped, the others are in force.
+    #[error("{} rules: {what}", family_name(*version))]
+    Refused {
+        /// Which family.
+        version: IpVersion,
+        /// Which object, and why.
+        what: String,
+    },
+    /// The routes could not be read, or it is not known what was written.
+    #[error("routes: {0}")]
+    Routes(#[from] kernel::netlink::Error),
+    /// One route was refused.
+    #[error(transparent)]
+    Route(kernel::route::Failure),
+    /// A route of someone else is in the place of one of ours.
+    #[error(transparent)]
+    Conflict(kernel::route::Conflict),
+    /// A setting could not be made.
+    #[error(transparent)]
+    Sysctl(kernel::sysctl::Error),
+    /// No interface can have that name.
+    #[error(
+        "endpoint {endpoint}: {interface:?} cannot be the name of an interface: correct spec.interfaceName"
+    )]
+    InterfaceName {
+        /// The endpoint.
+        endpoint: WorkloadEndpointId,
+        /// Its interface.
+        interface: Arc<str>,
+    },
+    /// Two endpoints claim one interface.
+    #[error("endpoint {endpoint}: interface {interface} belongs to {owner} already: delete one of them")]
+    InterfaceTaken {
+        /// The endpoint that is not programmed.
+        endpoint: WorkloadEndpointId,
+        /// The interface.
+        interface: Arc<str>,
+        /// The endpoint that has it.
+        owner: WorkloadEndpointId,
+    },
+}
+
+fn family_name(version: IpVersion) -> &'static str {
+    match version {
+        IpVersion::V4 => "IPv4",
+        IpVersion::V6 => "IPv6",
+    }
+}

@@ -1,0 +1,139 @@
+//! Chains of host endpoints, and which hooks they need.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use calc::contract::{Direction, HostEndpoint};
+use calc::program::{self, BOTH, ChainId, HostHook};
+use kernel::nft::Verdict;
+
+use super::{FamilyRules, Known, options};
+use crate::config::{DenyAction, Parameters};
+use crate::model::Model;
+use crate::nft::{self, Features, chain_name, host_map};
+use crate::table::DesiredTable;
+
+impl FamilyRules {
+    /// Renders all host endpoints: there are few, and all of them share the failsafe ports.
+    pub(super) fn hosts(
+        &mut self,
+        model: &Model,
+        parameters: &Parameters,
+        table: &mut impl DesiredTable,
+    ) -> Features {
+        let placed = place(model);
+        let mut chains = BTreeSet::new();
+        let mut features = Features { spoofing: spoofing(model), ..Features::default() };
+        if !placed.is_empty() {
+            self.failsafe(parameters, &mut chains, table);
+        }
+        for hook in HostHook::ALL {
+            for direction in BOTH {
+                self.host_hook(hook, direction, &placed, parameters, (&mut chains, &mut features), table);
+            }
+        }
+        for gone in self.host_chains.difference(&chains) {
+            table.remove_chain(gone);
+        }
+        self.host_chains = chains;
+        features
+    }
+
+    fn failsafe(
+        &self,
+        parameters: &Parameters,
+        chains: &mut BTreeSet<Arc<str>>,
+        table: &mut impl DesiredTable,
+    ) {
+        let ports = [
+            (Direction::Ingress, &parameters.failsafe_inbound_host_ports),
+            (Direction::Egress, &parameters.failsafe_outbound_host_ports),
+        ];
+        for (direction, ports) in ports {
+            let name = chain_name(&ChainId::Failsafe(direction));
+            let chain = program::failsafe_chain(ports, direction, self.version);
+            table.set_chain(
+                &name,
+                None,
+                nft::translate(&chain, &self.context(parameters, DenyAction::Drop, "")),
+            );
+            chains.insert(name);
+        }
+    }
+
+    fn host_hook(
+        &self,
+        hook: HostHook,
+        direction: Direction,
+        placed: &BTreeMap<Arc<str>, (Arc<str>, Arc<HostEndpoint>)>,
+        parameters: &Parameters,
+        (chains, features): (&mut BTreeSet<Arc<str>>, &mut Features),
+        table: &mut impl DesiredTable,
+    ) {
+        let map = host_map(hook, direction);
+        let mut entries = BTreeMap::new();
+        for (interface, (name, endpoint)) in placed {
+            if !needs_chain(hook, direction, endpoint) {
+                continue;
+            }
+            let id = ChainId::Host(name.clone(), hook, direction);
+            let chain = program::host_chain(endpoint, hook, direction, options(parameters), &Known(self));
+            let early = matches!(hook, HostHook::Untracked | HostHook::PreDnat);
+            let deny = if early { DenyAction::Drop } else { parameters.filter_deny_action };
+            let chain_name = chain_name(&id);
+            table.set_chain(&chain_name, None, nft::translate(&chain, &self.context(parameters, deny, "")));
+            chains.insert(chain_name.clone());
+            if &**interface == "*" {
+                features.any_host.insert((hook, direction), chain_name);
+            } else {
+                entries.insert(kernel::nft::Member::from(interface.clone()), Verdict::goto(chain_name));
+            }
+        }
+        if entries.is_empty() && !features.any_host.contains_key(&(hook, direction)) {
+            table.remove_set(map);
+            return;
+        }
+        features.host_hooks.insert((hook, direction));
+        table.set_map(map, entries);
+    }
+}
+
+/// Which hooks can matter for an endpoint. Pre-DNAT policy is for what comes in only.
+fn needs_chain(hook: HostHook, direction: Direction, endpoint: &HostEndpoint) -> bool {
+    match hook {
+        HostHook::Normal => true,
+        HostHook::PreDnat if direction == Direction::Egress => false,
+        HostHook::Forward | HostHook::Untracked | HostHook::PreDnat => !hook.tiers(endpoint).is_empty(),
+    }
+}
+
+/// The endpoint of each interface: by name, else by an address of the interface; the first by name where several claim it.
+fn place(model: &Model) -> BTreeMap<Arc<str>, (Arc<str>, Arc<HostEndpoint>)> {
+    let mut placed = BTreeMap::new();
+    for (name, endpoint) in &model.hosts {
+        let interfaces = match &endpoint.interface {
+            Some(interface) => vec![interface.clone()],
+            None => holders(model, &endpoint.expected_ips),
+        };
+        for interface in interfaces {
+            placed.entry(interface).or_insert_with(|| (name.clone(), endpoint.clone()));
+        }
+    }
+    placed
+}
+
+fn holders(model: &Model, expected: &[IpAddr]) -> Vec<Arc<str>> {
+    let holds = |addresses: &BTreeSet<IpAddr>| expected.iter().any(|address| addresses.contains(address));
+    model.addresses.iter().filter(|(_, addresses)| holds(addresses)).map(|(name, _)| name.clone()).collect()
+}
+
+fn spoofing(model: &Model) -> BTreeSet<(Arc<str>, ipnet::IpNet)> {
+    let endpoints = model.interfaces().filter_map(|interface| model.on_interface(interface));
+    endpoints
+        .flat_map(|(_, endpoint)| {
+            let prefixes = &endpoint.allow_spoofed_source_prefixes;
+            prefixes.iter().map(|net| (endpoint.interface.clone(), *net))
+        })
+        .collect()
+}

@@ -1,0 +1,344 @@
+//! What comes out of the managers, as the text that nft would list.
+
+use std::collections::BTreeMap;
+
+use calc::contract::*;
+use kernel::nft::{BaseChain, Member, Rule as NftRule, SetKind, Verdict};
+
+use crate::common::*;
+use crate::config::Parameters;
+use crate::family::Family;
+use crate::model::Model;
+use crate::table::DesiredTable;
+
+/// A table in memory that keeps what it is given and counts what changes.
+#[derive(Debug, Default)]
+struct Recorder {
+    chains: BTreeMap<String, (Option<BaseChain>, Vec<NftRule>)>,
+    sets: BTreeMap<String, (SetKind, Vec<Member>)>,
+    maps: BTreeMap<String, BTreeMap<Member, Verdict>>,
+    written: Vec<String>,
+}
+
+impl DesiredTable for Recorder {
+    fn set_chain(&mut self, name: &str, base: Option<BaseChain>, rules: Vec<NftRule>) {
+        let chain = (base, rules);
+        if self.chains.get(name) != Some(&chain) {
+            self.written.push(format!("chain {name}"));
+            self.chains.insert(name.to_owned(), chain);
+        }
+    }
+
+    fn remove_chain(&mut self, name: &str) {
+        if self.chains.remove(name).is_some() {
+            self.written.push(format!("no chain {name}"));
+        }
+    }
+
+    fn set_set(&mut self, name: &str, kind: SetKind, members: Vec<Member>) {
+        self.written.push(format!("set {name}"));
+        self.sets.insert(name.to_owned(), (kind, members));
+    }
+
+    fn change_set(&mut self, name: &str, removed: Vec<Member>, added: Vec<Member>) {
+        self.written.push(format!("set {name} -{} +{}", removed.len(), added.len()));
+        let members = &mut self.sets.get_mut(name).expect("a set that is there").1;
+        members.retain(|member| !removed.contains(member));
+        members.extend(added);
+    }
+
+    fn remove_set(&mut self, name: &str) {
+        if self.sets.remove(name).is_some() || self.maps.remove(name).is_some() {
+            self.written.push(format!("no set {name}"));
+        }
+    }
+
+    fn set_map(&mut self, name: &str, entries: BTreeMap<Member, Verdict>) {
+        self.maps.insert(name.to_owned(), entries);
+    }
+
+    fn set_map_entry(&mut self, name: &str, key: Member, verdict: Verdict) {
+        let before = self.maps.get_mut(name).expect("a map that is there").insert(key, verdict.clone());
+        if before != Some(verdict) {
+            self.written.push(format!("map {name}"));
+        }
+    }
+
+    fn remove_map_entry(&mut self, name: &str, key: &Member) {
+        if self.maps.get_mut(name).is_some_and(|map| map.remove(key).is_some()) {
+            self.written.push(format!("map {name}"));
+        }
+    }
+}
+
+struct Bench {
+    family: Family<Recorder>,
+    model: Model,
+    parameters: Parameters,
+}
+
+impl Bench {
+    fn new(version: IpVersion, changes: impl IntoIterator<Item = Change>) -> Self {
+        let family = Family::new(version, Recorder::default());
+        let mut bench = Self { family, model: Model::default(), parameters: Parameters::default() };
+        bench.play(changes);
+        bench
+    }
+
+    /// Takes in changes and renders; the answer is what was written.
+    fn play(&mut self, changes: impl IntoIterator<Item = Change>) -> Vec<String> {
+        for change in changes {
+            self.take(change);
+        }
+        self.family.rules.render(&self.model, &self.parameters, &mut self.family.table);
+        std::mem::take(&mut self.family.table.written)
+    }
+
+    fn take(&mut self, change: Change) {
+        let rules = &mut self.family.rules;
+        match change {
+            Change::PolicyUpdate { id, policy } => {
+                rules.on_policy(&id);
+                self.model.policies.insert(id, policy);
+            }
+            Change::ProfileUpdate { id, profile } => {
+                rules.on_profile(&id);
+                self.model.profiles.insert(id, profile);
+            }
+            Change::WorkloadEndpointUpdate { id, endpoint } => {
+                rules.on_interfaces(&self.model.set_workload(id, Some(endpoint)));
+            }
+            Change::WorkloadEndpointRemove { id } => rules.on_interfaces(&self.model.set_workload(id, None)),
+            Change::HostEndpointUpdate { name, endpoint } => {
+                rules.on_hosts();
+                self.model.hosts.insert(name, endpoint);
+            }
+            Change::PoolUpdate { cidr, pool } => {
+                rules.on_pools();
+                self.model.pools.insert(cidr, pool);
+            }
+            Change::PoolRemove { cidr } => {
+                rules.on_pools();
+                self.model.pools.remove(&cidr);
+            }
+            Change::ConfigUpdate { parameters } => {
+                self.parameters = Parameters::effective(&parameters, &BTreeMap::new()).0;
+                rules.on_parameters(&self.model);
+            }
+            other => self.family.on_ip_set(&other, &self.model),
+        }
+    }
+
+    fn chain(&self, name: &str) -> Vec<String> {
+        let chain = self.family.table.chains.get(name);
+        let (_, rules) = chain.unwrap_or_else(|| {
+            panic!("no chain {name} among {:?}", self.family.table.chains.keys().collect::<Vec<_>>())
+        });
+        rules.iter().map(ToString::to_string).collect()
+    }
+}
+
+const V4: IpVersion = IpVersion::V4;
+
+fn web() -> Vec<Change> {
+    let tiers = vec![tier("default", TierDefault::Deny, &["web"], &[])];
+    vec![
+        net_set("s:clients", &["10.65.0.7/32"]),
+        policy(
+            "web",
+            vec![Rule {
+                source: from_set(Action::Allow, "s:clients").source,
+                ..to_port(Action::Allow, 6, 80)
+            }],
+            vec![],
+        ),
+        open_profile(),
+        endpoint("web", workload("cali1", "10.65.0.2", tiers)),
+    ]
+}
+
+#[test]
+fn an_endpoint_is_two_chains_and_two_map_entries() {
+    let bench = Bench::new(V4, web());
+    assert_eq!(
+        bench.chain("cali-tw-cali1"),
+        [
+            "ct state established,related counter accept comment \"established\"",
+            "ct state invalid counter drop comment \"invalid\"",
+            "jump cali-pi-gnp/web",
+            "counter drop comment \"end of tier default ingress\"",
+        ]
+    );
+    assert_eq!(
+        bench.chain("cali-fw-cali1")[2..],
+        ["jump cali-pro-open", "counter drop comment \"no profile matched egress\""]
+    );
+    let keys: Vec<&String> = bench.family.table.maps.keys().collect();
+    assert_eq!(keys, ["cali-from-wl-dispatch", "cali-to-wl-dispatch"]);
+    let to: Vec<&Verdict> = bench.family.table.maps["cali-to-wl-dispatch"].values().collect();
+    assert_eq!(to, [&Verdict::goto("cali-tw-cali1")]);
+}
+
+#[test]
+fn a_rule_looks_into_its_set_and_names_its_policy() {
+    let bench = Bench::new(V4, web());
+    assert_eq!(
+        bench.chain("cali-pi-gnp/web"),
+        [
+            "tcp dport 80 ip saddr @cali40s-clients counter accept comment \"GlobalNetworkPolicy/web ingress 0\""
+        ]
+    );
+}
+
+#[test]
+fn the_same_again_writes_nothing() {
+    let mut bench = Bench::new(V4, web());
+    let without_sets = web().into_iter().skip(1);
+    assert_eq!(bench.play(without_sets), Vec::<String>::new());
+}
+
+#[test]
+fn a_changed_policy_rewrites_its_own_chain_only() {
+    let mut bench = Bench::new(V4, web());
+    assert_eq!(
+        bench.play([policy("web", vec![to_port(Action::Allow, 6, 81)], vec![])]),
+        ["chain cali-pi-gnp/web"]
+    );
+}
+
+#[test]
+fn a_policy_that_begins_to_pass_rewrites_the_chains_that_walk_it() {
+    let mut bench = Bench::new(V4, web());
+    assert_eq!(
+        bench.play([policy("web", vec![rule(Action::Pass)], vec![])]),
+        ["chain cali-pi-gnp/web", "chain cali-tw-cali1"]
+    );
+    assert_eq!(
+        bench.chain("cali-pi-gnp/web"),
+        ["counter meta mark set meta mark | 0x00020000 return comment \"GlobalNetworkPolicy/web ingress 0\""]
+    );
+}
+
+#[test]
+fn members_change_by_deltas_until_the_shape_changes() {
+    let mut bench = Bench::new(V4, web());
+    assert_eq!(
+        bench.play([delta("s:clients", &["10.65.0.7/32"], &["10.65.0.8/32"])]),
+        ["set cali40s-clients -1 +1"]
+    );
+    assert_eq!(
+        bench.play([delta("s:clients", &[], &["10.66.0.0/16"])]),
+        ["set cali40s-clients-net", "no set cali40s-clients", "chain cali-pi-gnp/web"]
+    );
+    assert!(bench.chain("cali-pi-gnp/web")[0].contains("@cali40s-clients-net"));
+}
+
+#[test]
+fn a_removed_endpoint_leaves_nothing() {
+    let mut bench = Bench::new(V4, web());
+    bench.play([Change::WorkloadEndpointRemove { id: endpoint_id("web") }]);
+    let chains: Vec<&String> =
+        bench.family.table.chains.keys().filter(|name| name.contains("w-cali1")).collect();
+    assert_eq!(chains, Vec::<&String>::new());
+    assert!(bench.family.table.maps.values().all(BTreeMap::is_empty));
+}
+
+#[test]
+fn of_two_endpoints_on_an_interface_the_first_has_it() {
+    let mut bench = Bench::new(V4, web());
+    let mut closed = workload("cali1", "10.65.0.3", vec![]);
+    closed.profiles.clear();
+    assert_eq!(bench.play([endpoint("zzz", closed.clone())]), Vec::<String>::new());
+    bench.play([endpoint("aaa", closed)]);
+    assert_eq!(
+        bench.chain("cali-tw-cali1").last().unwrap(),
+        "counter drop comment \"no profile matched ingress\""
+    );
+}
+
+#[test]
+fn forwarding_judges_by_the_interface_in_and_then_by_the_interface_out() {
+    let bench = Bench::new(V4, []);
+    assert_eq!(
+        bench.chain("filter-FORWARD"),
+        [
+            "iifname vmap @cali-from-wl-dispatch",
+            "iifname \"cali*\" counter drop comment \"unknown interface\"",
+        ]
+    );
+    assert_eq!(
+        bench.chain("filter-FORWARD-to"),
+        ["oifname vmap @cali-to-wl-dispatch", "oifname \"cali*\" counter drop comment \"unknown interface\"",]
+    );
+    assert_eq!(
+        bench.chain("raw-PREROUTING"),
+        ["iifname \"cali*\" fib saddr . mark . iif oif missing counter drop comment \"spoofed source\""]
+    );
+}
+
+#[test]
+fn what_workloads_may_do_to_the_host_is_a_parameter() {
+    let mut bench = Bench::new(V4, []);
+    let last = |bench: &Bench| bench.chain("filter-INPUT-to-host").pop().unwrap();
+    assert!(last(&bench).contains(" drop "));
+    bench.play([parameters(&[("DefaultEndpointToHostAction", "ACCEPT")])]);
+    assert!(last(&bench).contains(" accept "));
+    assert_eq!(
+        bench.play([parameters(&[("DefaultEndpointToHostAction", "RETURN")])]),
+        ["no chain filter-INPUT-to-host"]
+    );
+}
+
+#[test]
+fn ipv6_hosts_hear_their_neighbours() {
+    let bench = Bench::new(IpVersion::V6, []);
+    assert!(
+        bench.chain("filter-INPUT")[0].contains("nd-neighbor-solicit"),
+        "{:?}",
+        bench.chain("filter-INPUT")
+    );
+}
+
+#[test]
+fn pools_with_nat_outgoing_are_masqueraded_and_without_them_nothing_is() {
+    let mut bench = Bench::new(V4, []);
+    let pool = |nat_outgoing| Change::PoolUpdate {
+        cidr: "10.65.0.0/16".parse().unwrap(),
+        pool: Pool { nat_outgoing, ..Pool::default() },
+    };
+    bench.play([pool(true)]);
+    assert_eq!(
+        bench.chain("cali-nat-outgoing"),
+        [
+            "ip saddr @cali40masq-ipam-pools ip daddr != @cali40network-ip-pools masquerade fully-random comment \"natOutgoing\""
+        ]
+    );
+    bench.play([pool(false)]);
+    assert!(!bench.family.table.chains.contains_key("nat-POSTROUTING"));
+    assert_eq!(bench.family.table.sets.len(), 0);
+}
+
+#[test]
+fn a_host_endpoint_has_failsafe_ports_and_its_own_dispatch() {
+    let endpoint = HostEndpoint {
+        interface: Some("eth0".into()),
+        expected_ips: Vec::new(),
+        tiers: Vec::new(),
+        untracked_tiers: Vec::new(),
+        pre_dnat_tiers: Vec::new(),
+        forward_tiers: vec![tier("default", TierDefault::Pass, &["web"], &[])],
+        profiles: Vec::new(),
+    };
+    let changes = web()
+        .into_iter()
+        .chain([Change::HostEndpointUpdate { name: "eth".into(), endpoint: endpoint.into() }]);
+    let bench = Bench::new(V4, changes);
+    assert_eq!(
+        bench.chain("cali-fh-eth")[2..],
+        ["jump cali-failsafe-in", "counter drop comment \"no profile matched ingress\""]
+    );
+    assert_eq!(bench.chain("cali-fhfw-eth")[2..], ["jump cali-pi-gnp/web"]);
+    assert_eq!(bench.chain("filter-OUTPUT"), ["oifname vmap @cali-to-host-endpoint"]);
+    assert_eq!(bench.chain("filter-INPUT").last().unwrap(), "iifname vmap @cali-from-host-endpoint");
+    assert!(bench.chain("cali-failsafe-in")[0].contains("tcp dport 22"));
+}
