@@ -1,1 +1,5 @@
-//! calicoctl
+//! `calicoctl`.
+
+mod cli;
+
+pub use cli::{CtlArgs, main, run};

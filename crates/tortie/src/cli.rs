@@ -1,0 +1,76 @@
+//! `tortie` itself: subcommands.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+
+/// A pure layer-3 network for containers, virtual machines and hosts: every host is a router.
+#[derive(Debug, Parser)]
+#[command(
+    name = "tortie",
+    version,
+    after_help = "\
+Start here:
+  tortie lab demo                 see it work: hosts, BGP, pods and policy on this machine, cleaned up afterwards
+  tortie lab up                   the same, kept running to play with
+  tortie ctl get nodes            what calicoctl does; a link named calicoctl to this binary does it too
+  tortie completion bash          completion for your shell
+
+Called as calicoctl, calico or calico-ipam (by a link of that name) it is that program.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage. `lab exec` and `lab ctl` pass on the code of what they ran."
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Hosts on one machine, each in a network namespace: learn, try, test
+    Lab(lab::LabArgs),
+    /// Manage resources, addresses and nodes (calicoctl)
+    Ctl(ctl::CtlArgs),
+    /// Print a completion script
+    Completion {
+        /// For which shell
+        shell: Shell,
+    },
+}
+
+/// Runs `tortie`.
+pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    match Cli::parse_from(arguments).command {
+        Command::Lab(args) => lab::run(args).unwrap_or_else(|error| {
+            eprintln!("tortie lab: {error:#}");
+            ExitCode::FAILURE
+        }),
+        Command::Ctl(args) => ctl::run(args),
+        Command::Completion { shell } => complete(shell),
+    }
+}
+
+fn complete(shell: Shell) -> ExitCode {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "tortie", &mut script);
+    match std::io::stdout().write_all(&script) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            eprintln!("tortie completion: standard output: {error}");
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_of_the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}
