@@ -1,0 +1,230 @@
+//! The dataplane on the real kernel: a host and its workloads in network namespaces, real TCP and UDP between them.
+
+mod common;
+#[path = "common/net.rs"]
+mod net;
+
+use std::io::{Read, Write};
+use std::time::Instant;
+
+use calc::contract::*;
+use common::*;
+use kernel::route::{RouteChange, RouteKernel};
+use net::{ANSWER, Host, Pod, SILENCE, datagram_arrives, on_a_host};
+
+/// Two workloads that may do everything.
+fn two_pods(host: &mut Host) -> (Pod, Pod) {
+    let (a, b) = (host.add_pod("cali-a", &["10.65.0.2"]), host.add_pod("cali-b", &["10.65.0.3"]));
+    let report = host.play([
+        open_profile(),
+        endpoint("a", workload("cali-a", "10.65.0.2", vec![])),
+        endpoint("b", workload("cali-b", "10.65.0.3", vec![])),
+        Change::InSync,
+    ]);
+    assert_eq!(report.programmed, [endpoint_id("a"), endpoint_id("b")]);
+    (a, b)
+}
+
+#[test]
+fn a_policy_admits_its_port_and_nothing_else_and_goes_away_again() {
+    on_a_host(|mut host| {
+        let (a, b) = two_pods(&mut host);
+        let _open = (b.listen(80), b.listen(81));
+        assert!(a.connects(b.v4(), 80, ANSWER) && a.connects(b.v4(), 81, ANSWER));
+
+        let tiers = vec![tier("default", TierDefault::Deny, &["web"], &[])];
+        host.play([
+            net_set("s:a", &["10.65.0.2/32"]),
+            policy(
+                "web",
+                vec![Rule { source: from_set(Action::Allow, "s:a").source, ..to_port(Action::Allow, 6, 80) }],
+                vec![],
+            ),
+            endpoint("b", workload("cali-b", "10.65.0.3", tiers)),
+        ]);
+        assert!(a.connects(b.v4(), 80, ANSWER));
+        assert!(!a.connects(b.v4(), 81, SILENCE));
+
+        host.play([delta("s:a", &["10.65.0.2/32"], &["10.65.0.9/32"])]);
+        assert!(!a.connects(b.v4(), 80, SILENCE));
+        host.play([delta("s:a", &[], &["10.65.0.0/29"])]);
+        assert!(a.connects(b.v4(), 80, ANSWER));
+
+        host.play([endpoint("b", workload("cali-b", "10.65.0.3", vec![]))]);
+        assert!(a.connects(b.v4(), 81, ANSWER));
+    });
+}
+
+#[test]
+fn egress_policy_holds_where_the_packet_leaves() {
+    on_a_host(|mut host| {
+        let (a, b) = two_pods(&mut host);
+        let (from, to) = (a.udp(4000), b.udp(53));
+        let other = b.udp(54);
+        let tiers = vec![tier("default", TierDefault::Deny, &[], &["dns"])];
+        host.play([
+            policy("dns", vec![], vec![to_port(Action::Allow, 17, 53)]),
+            endpoint("a", workload("cali-a", "10.65.0.2", tiers)),
+        ]);
+        assert!(datagram_arrives(&from, &to, true));
+        assert!(!datagram_arrives(&from, &other, false));
+    });
+}
+
+#[test]
+fn an_established_connection_outlives_a_policy_that_denies_it() {
+    on_a_host(|mut host| {
+        let (a, b) = two_pods(&mut host);
+        let listener = b.listen(80);
+        let mut client = a.connection(b.v4(), 80, ANSWER).unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        let closed = vec![tier("default", TierDefault::Deny, &["closed"], &[])];
+        host.play([policy("closed", vec![], vec![]), endpoint("b", workload("cali-b", "10.65.0.3", closed))]);
+        assert!(!a.connects(b.v4(), 80, SILENCE));
+        client.write_all(b"still here").unwrap();
+        let mut buffer = [0; 10];
+        server.set_read_timeout(Some(ANSWER)).unwrap();
+        server.read_exact(&mut buffer).unwrap();
+        assert_eq!(&buffer, b"still here");
+    });
+}
+
+#[test]
+fn the_host_reaches_its_workloads_and_they_reach_it_only_if_told() {
+    on_a_host(|mut host| {
+        let (a, b) = two_pods(&mut host);
+        host.links.add_address(1, "192.0.2.1/32".parse().unwrap(), Default::default()).unwrap();
+        let here = "192.0.2.1".parse().unwrap();
+        let _on_host = std::net::TcpListener::bind("192.0.2.1:22").unwrap();
+        let closed = vec![tier("default", TierDefault::Deny, &["closed"], &[])];
+        let _open = b.listen(80);
+        host.play([policy("closed", vec![], vec![]), endpoint("b", workload("cali-b", "10.65.0.3", closed))]);
+        let to_pod = std::net::SocketAddr::new(b.v4(), 80);
+        std::net::TcpStream::connect_timeout(&to_pod, ANSWER).expect("the host reaches its own workload");
+        assert!(!a.connects(here, 22, SILENCE));
+        host.play([parameters(&[("DefaultEndpointToHostAction", "ACCEPT")])]);
+        assert!(a.connects(here, 22, ANSWER));
+    });
+}
+
+#[test]
+fn an_interface_without_endpoint_carries_nothing() {
+    on_a_host(|mut host| {
+        let (a, _) = two_pods(&mut host);
+        let stranger = host.add_pod("cali-x", &["10.65.0.66"]);
+        let _open = stranger.listen(80);
+        let route = kernel::route::Route::device(
+            "10.65.0.66/32".parse().unwrap(),
+            kernel::InterfaceName::new("cali-x").unwrap(),
+            186,
+        );
+        let mut routes =
+            kernel::route::RouteTable::new(kernel::Rtnetlink::open().unwrap(), Default::default());
+        routes.set_route(kernel::route::RouteClass::Bgp, "test", route);
+        routes.apply(Instant::now()).unwrap();
+        assert!(!a.connects(stranger.v4(), 80, SILENCE));
+        assert!(!stranger.connects(a.v4(), 80, SILENCE));
+    });
+}
+
+#[test]
+fn a_workload_cannot_send_from_an_address_of_another() {
+    on_a_host(|mut host| {
+        let (a, b) = two_pods(&mut host);
+        let to = b.udp(53);
+        assert!(datagram_arrives(&a.udp(4000), &to, true));
+        let spoofer = a.namespace.run(|| {
+            let mut links = kernel::Rtnetlink::open().unwrap();
+            let eth0 = links.link(&kernel::InterfaceName::new("eth0").unwrap()).unwrap().unwrap();
+            links.add_address(eth0.index, "10.65.0.9/32".parse().unwrap(), Default::default()).unwrap();
+            std::net::UdpSocket::bind("10.65.0.9:4000").unwrap()
+        });
+        assert!(!datagram_arrives(&spoofer.unwrap(), &to, false));
+    });
+}
+
+#[test]
+fn a_second_apply_and_a_restarted_process_write_nothing() {
+    on_a_host(|mut host| {
+        let changes = || {
+            let tiers = |pass| {
+                vec![
+                    tier("first", TierDefault::Pass, &["pass"], &["pass"]),
+                    tier("default", pass, &["web", "sets"], &["web"]),
+                ]
+            };
+            [
+                net_set("s:a", &["10.65.0.2/32", "10.65.0.7/32"]),
+                net_set("s:n", &["10.0.0.0/8", "10.65.0.0/24", "192.0.2.1/32", "0.0.0.0/1"]),
+                policy(
+                    "web",
+                    vec![to_port(Action::Allow, 6, 80), rule(Action::Log)],
+                    vec![rule(Action::Allow)],
+                ),
+                policy("pass", vec![from_set(Action::Pass, "s:n")], vec![rule(Action::Pass)]),
+                policy("sets", vec![from_set(Action::Deny, "s:a"), from_set(Action::Allow, "s:n")], vec![]),
+                open_profile(),
+                Change::PoolUpdate {
+                    cidr: "10.65.0.0/16".parse().unwrap(),
+                    pool: Pool { nat_outgoing: true, ..Pool::default() },
+                },
+                endpoint("a", workload("cali-a", "10.65.0.2", tiers(TierDefault::Deny))),
+                endpoint("b", workload("cali-b", "10.65.0.3", tiers(TierDefault::Pass))),
+                Change::InSync,
+            ]
+        };
+        let _pods = (host.add_pod("cali-a", &["10.65.0.2"]), host.add_pod("cali-b", &["10.65.0.3"]));
+        host.play(changes());
+        let generation = host.generation();
+        host.play([]);
+        host.play(changes().into_iter().take(9));
+        assert_eq!(host.generation(), generation, "a second apply wrote");
+
+        host.restart();
+        let before = host.dataplane.apply(Instant::now());
+        assert!(before.waiting_for_sync);
+        let report = host.play(changes());
+        assert_eq!(report.programmed.len(), 2);
+        assert_eq!(host.generation(), generation, "a restarted process wrote");
+    });
+}
+
+#[test]
+fn what_others_change_by_hand_is_repaired() {
+    on_a_host(|mut host| {
+        let (a, b) = two_pods(&mut host);
+        let _open = b.listen(80);
+        let mut stranger = kernel::nft::NftTable::new(
+            kernel::nft::NftSocket::open().unwrap(),
+            kernel::nft::Family::Ip,
+            "calico",
+        );
+        stranger.remove().unwrap();
+        let theirs =
+            host.links.main_routes().unwrap().into_iter().find(|route| route.destination.addr() == b.v4());
+        let deleted = host.links.change_routes(&[RouteChange::Delete(theirs.unwrap())]).unwrap();
+        assert!(deleted.iter().all(Result::is_ok), "{deleted:?}");
+        host.dataplane.resync();
+        host.play([]);
+        assert!(a.connects(b.v4(), 80, ANSWER));
+        let closed = vec![tier("default", TierDefault::Deny, &["closed"], &[])];
+        host.play([policy("closed", vec![], vec![]), endpoint("b", workload("cali-b", "10.65.0.3", closed))]);
+        assert!(!a.connects(b.v4(), 80, SILENCE));
+    });
+}
+
+#[test]
+fn a_removed_endpoint_leaves_no_chain_no_route_and_no_map_entry() {
+    on_a_host(|mut host| {
+        let (a, _b) = two_pods(&mut host);
+        let report = host.play([Change::WorkloadEndpointRemove { id: endpoint_id("b") }]);
+        assert_eq!(report.withdrawn, [endpoint_id("b")]);
+        assert!(!a.connects("10.65.0.3".parse().unwrap(), 80, SILENCE));
+        let routes = host.links.main_routes().unwrap();
+        assert!(
+            routes.iter().all(|route| route.destination != "10.65.0.3/32".parse::<ipnet::IpNet>().unwrap())
+        );
+        let comments: Vec<_> = host.dataplane.counters().unwrap();
+        assert!(comments.iter().all(|(_, count)| !count.chain.contains("cali-b")), "{comments:?}");
+    });
+}
