@@ -132,7 +132,12 @@ fn convert(
     };
     let policy = api::kubernetes::NetworkPolicy { metadata, spec };
     let converted = api::kubernetes::network_policy(&policy).map_err(|error| failed(error.to_string()))?;
-    errors.extend(converted.dropped_rules.iter().map(|rule| failed(format!("rule {} is left out: {}", rule.index, rule.error))));
+    errors.extend(
+        converted
+            .dropped_rules
+            .iter()
+            .map(|rule| failed(format!("rule {} is left out: {}", rule.index, rule.error))),
+    );
     Ok(converted.policy)
 }
 

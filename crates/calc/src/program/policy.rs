@@ -83,7 +83,7 @@ fn protocol(rule: &contract::Rule, version: IpVersion, matches: &mut Vec<Match>)
         IpVersion::V6 => 58,
     };
     if let Some(protocol) = rule.protocol {
-        if rule.icmp.is_some() && protocol != icmp_protocol {
+        if (rule.icmp.is_some() || rule.not_icmp.is_some()) && protocol != icmp_protocol {
             return None;
         }
         matches.push(Match::Protocol { protocols: vec![protocol], negated: false });
