@@ -171,7 +171,7 @@ impl Compiler {
         let mut slot = 0;
         for field in fields {
             self.load(*field, Register(slot as u8));
-            slot += field.data_type().padded_len() / 4;
+            slot += field.data_type().padded_width() / 4;
             if slot > REGISTERS {
                 return Err(InvalidRule::TooLong { what: "fields in one concatenation" });
             }
@@ -185,7 +185,7 @@ impl Compiler {
             Load::Ct(key) => Expression::Ct { key, dreg },
             Load::Fib { result, flags } => Expression::Fib { result, flags, dreg },
             Load::Payload { base, offset } => {
-                Expression::Payload { base, offset, len: field.data_type().len() as u32, dreg }
+                Expression::Payload { base, offset, len: field.data_type().width() as u32, dreg }
             }
         });
     }

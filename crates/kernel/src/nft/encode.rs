@@ -299,7 +299,7 @@ pub(crate) fn set(out: &mut Writer, schema: &SetSchema, extra_flags: u32, id: u3
         out.nested(9, |out| {
             out.nested(DESC_CONCAT, |out| {
                 for part in &kind.key {
-                    out.nested(FIELD, |out| out.u32(FIELD_LEN, part.len() as u32));
+                    out.nested(FIELD, |out| out.u32(FIELD_LEN, part.width() as u32));
                 }
             });
         });

@@ -8,17 +8,37 @@
 //! # The approach
 //! - [`Rule`], [`Match`], [`Statement`], [`SetKind`] and [`Member`] say what the nft manual says, typed. `Display` writes
 //!   what `nft list ruleset` would.
-//! - A rule is compiled to the kernel's expressions, in the form in which the kernel dumps them, so that what is read
-//!   back can be compared with what is wanted, byte order and registers included.
+//! - A rule is compiled to the kernel's expressions ([`Expression`]), in the form in which the kernel dumps them, so that
+//!   what is read back can be compared with what is wanted, byte order and registers included. What we would never
+//!   write is kept as it is and differs from everything.
+//! - [`NftTable`] owns one table: what is wanted is set in memory, and `apply` commits the difference as one transaction
+//!   over a [`Transport`]: the kernel ([`NftSocket`]), or a strict ruleset in memory ([`Fake`]).
+//!
+//! # Races, and how they are met
+//! - *Others commit between our reading and our writing.* Every transaction carries the generation that it was planned
+//!   for; the kernel refuses it when that has passed, and it is planned anew.
+//! - *Others commit all the time, elsewhere.* The kernel's events say which table a generation touched. Only when it was
+//!   ours, or events were lost, the table is read back. Our own transactions are never a reason to.
+//! - *Others commit while we read.* A reading counts only when the generation is the same before and after it.
+//! - *An answer is lost.* Then the transaction may have been done or not; the table is read back before the next one.
+//!
+//! # What to mind when changing this
+//! - A new kind of expression must be written exactly as the kernel dumps it, or it will be rewritten at every resync.
+//!   `tests/nft/expressions.rs` shows that in one line.
+//! - Rules with verdicts, and map elements that jump, make the kernel check the whole table again (linear in its rules);
+//!   set members do not. Prefer sets and maps, and several small tables.
 
 mod batch;
 mod bytes;
+#[cfg(test)]
+mod codec_tests;
 mod compile;
 mod decode;
 mod diff;
 mod encode;
 mod error;
 mod expression;
+mod fake;
 mod family;
 mod field;
 mod monitor;
@@ -41,6 +61,7 @@ pub use decode::Count;
 pub use encode::SetSchema;
 pub use error::{InvalidRule, NftError, Refusal};
 pub use expression::{AnonymousSet, Expression, NatRegisters, Register, RuleBody, SetRef};
+pub use fake::{Fake, Fault};
 pub use family::{BaseChain, ChainType, Family, Hook, Policy, TableId, priority};
 pub use field::{FibAddress, FibQuery, FibResult, Field, ct_state, ct_status};
 pub use rule::Rule;

@@ -65,13 +65,16 @@ pub(crate) struct Dirty {
     pub(crate) sets: BTreeSet<Name>,
 }
 
+/// The rules of a chain after a transaction: the handle of each, none for a new one.
+pub(crate) type Slots = Vec<(Option<u64>, Content)>;
+
 /// A transaction, and how the chains will look after it.
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
     pub(crate) operations: Vec<Operation>,
     /// The chains that change; none for one that goes. A rule without a handle is new; they are in the order of the
     /// transaction's new rules.
-    pub(crate) chains: Vec<(Name, Option<Vec<(Option<u64>, Content)>>)>,
+    pub(crate) chains: Vec<(Name, Option<Slots>)>,
     /// The sets whose elements change.
     pub(crate) sets: BTreeSet<Name>,
 }

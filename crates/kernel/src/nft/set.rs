@@ -34,8 +34,8 @@ impl SetKind {
     /// Length of a key in bytes.
     pub(crate) fn key_len(&self) -> usize {
         match &self.key[..] {
-            [one] => one.len(),
-            many => many.iter().map(|kind| kind.padded_len()).sum(),
+            [one] => one.width(),
+            many => many.iter().map(|kind| kind.padded_width()).sum(),
         }
     }
 
@@ -114,10 +114,10 @@ impl SetKind {
         let (mut low, mut high) = (element.low.as_slice(), element.high().as_slice());
         let mut parts = Vec::new();
         for kind in &self.key {
-            let width = if self.is_concatenation() { kind.padded_len() } else { kind.len() };
+            let width = if self.is_concatenation() { kind.padded_width() } else { kind.width() };
             let (from, rest_low) = low.split_at_checked(width)?;
             let (to, rest_high) = high.split_at_checked(width)?;
-            let value = |bytes: &[u8]| Value::decode(*kind, &bytes[..kind.len()]);
+            let value = |bytes: &[u8]| Value::decode(*kind, &bytes[..kind.width()]);
             parts.push(Part::range(value(from)?, value(to)?));
             (low, high) = (rest_low, rest_high);
         }

@@ -92,7 +92,7 @@ impl DataType {
     }
 
     /// Length of a value in bytes.
-    pub fn len(self) -> usize {
+    pub fn width(self) -> usize {
         match self {
             DataType::Ipv4Addr | DataType::Mark | DataType::IfIndex | DataType::AddrType => 4,
             DataType::CtState | DataType::CtStatus => 4,
@@ -104,8 +104,8 @@ impl DataType {
     }
 
     /// Length that a value takes in a concatenation: whole registers of four bytes.
-    pub fn padded_len(self) -> usize {
-        self.len().next_multiple_of(4)
+    pub fn padded_width(self) -> usize {
+        self.width().next_multiple_of(4)
     }
 
     /// Whether the kernel keeps it in the byte order of the machine, not of the network.
@@ -164,7 +164,7 @@ impl Value {
             (Value::Ipv4(address), DataType::Ipv4Addr) => Ok(address.octets().into()),
             (Value::Ipv6(address), DataType::Ipv6Addr) => Ok(address.octets().into()),
             (Value::Name(name), DataType::IfName) => interface_name(name),
-            (Value::Number(number), _) => match (kind.len(), kind) {
+            (Value::Number(number), _) => match (kind.width(), kind) {
                 (_, DataType::Ipv4Addr | DataType::Ipv6Addr | DataType::IfName) => Err(mismatch()),
                 (1, _) => u8::try_from(*number).map(|n| [n].into()).map_err(|_| mismatch()),
                 (2, _) => u16::try_from(*number).map(|n| n.to_be_bytes().into()).map_err(|_| mismatch()),
@@ -184,7 +184,7 @@ impl Value {
                 let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
                 Some(Value::Name(String::from_utf8_lossy(&bytes[..end]).into()))
             }
-            _ => match (bytes.len() == kind.len(), bytes) {
+            _ => match (bytes.len() == kind.width(), bytes) {
                 (true, [a]) => Some(Value::Number(u32::from(*a))),
                 (true, [a, b]) => Some(Value::Number(u32::from(u16::from_be_bytes([*a, *b])))),
                 (true, [a, b, c, d]) if kind.is_host_order() => {

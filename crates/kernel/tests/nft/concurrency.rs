@@ -1,0 +1,131 @@
+//! Others that write all the time.
+
+use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use kernel::nft::*;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use testkit::TestNamespace;
+
+use super::support::{listed, named_table, nft, table};
+
+/// Stops the writers, also when the test panics.
+struct Stopper<'a>(&'a AtomicBool);
+
+impl Drop for Stopper<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Runs `code` while others change tables of their own as fast as they can: one with `nft`, one over netlink.
+fn among_writers(namespace: &TestNamespace, code: impl FnOnce()) {
+    let stop = AtomicBool::new(false);
+    let written = std::thread::scope(|scope| {
+        let by_program = scope.spawn(|| {
+            nft(namespace, "add table inet theirs; add set inet theirs s { type ipv4_addr; }");
+            let mut rounds = 0;
+            while !stop.load(Ordering::Relaxed) {
+                let element = format!("element inet theirs s {{ 1.1.1.{} }}", rounds % 250);
+                nft(namespace, &format!("add {element}"));
+                nft(namespace, &format!("delete {element}"));
+                rounds += 1;
+            }
+            rounds
+        });
+        let by_netlink = scope.spawn(|| {
+            let mut other = named_table(namespace, Family::Ip, "other");
+            let mut rounds = 0_u32;
+            while !stop.load(Ordering::Relaxed) {
+                let rule = Rule::new().when(Match::is(Field::Mark, rounds)).counter();
+                other.set_chain("c", vec![rule]).unwrap();
+                other.apply().unwrap();
+                rounds += 1;
+            }
+            rounds
+        });
+        let stopper = Stopper(&stop);
+        code();
+        drop(stopper);
+        let ended = (by_program.join(), by_netlink.join());
+        (ended.0.expect("nft works"), ended.1.expect("netlink works"))
+    });
+    assert!(written.0 > 0 && written.1 > 0, "the others had no turn: {written:?}");
+}
+
+#[test]
+fn others_that_write_all_the_time_neither_break_nor_stop_us() {
+    let namespace = TestNamespace::new();
+    let mut table = table(&namespace, Family::Ip);
+    let accept = |port: u16| Rule::new().when(Match::is(Field::TcpDport, port)).verdict(Verdict::Accept);
+    let none: [Member; 0] = [];
+    table.set_set("s", SetKind::hash([DataType::Ipv4Addr]), none).unwrap();
+    let mut resyncs = 0;
+    among_writers(&namespace, || {
+        for n in 1..=200_u16 {
+            table.set_chain("c", (n..n + 10).map(accept).collect()).unwrap();
+            table.add_members("s", [Ipv4Addr::from(0x0a00_0000 + u32::from(n))]).unwrap();
+            let applied = table.apply().unwrap();
+            assert_eq!(applied.refused, []);
+            assert!(applied.operations > 0);
+            resyncs += usize::from(applied.resynced);
+        }
+        // Reading back works as well while they write.
+        table.resync().unwrap();
+        assert_eq!(table.apply().unwrap().operations, 0);
+    });
+    assert_eq!(resyncs, 1, "only the first apply has to read the table");
+    assert_eq!(listed(&namespace, Family::Ip, "c")[0], "tcp dport 200 accept");
+}
+
+#[test]
+fn a_change_by_others_wakes_whoever_waits_for_events() {
+    let namespace = TestNamespace::new();
+    let mut table = table(&namespace, Family::Ip);
+    table.set_chain("c", vec![]).unwrap();
+    table.apply().unwrap();
+    assert!(!table.changed().unwrap());
+    nft(&namespace, "add rule ip calico c accept");
+    let timeout = Timespec { tv_sec: 5, tv_nsec: 0 };
+    let ready = poll(&mut [PollFd::new(&table.transport().events(), PollFlags::IN)], Some(&timeout));
+    assert_eq!(ready, Ok(1));
+    assert!(table.changed().unwrap());
+    assert_eq!(table.apply().unwrap().operations, 1);
+    assert!(!table.changed().unwrap());
+}
+
+#[test]
+fn two_that_fight_over_one_table_both_go_on() {
+    let namespace = TestNamespace::new();
+    let (mut one, mut other) = (table(&namespace, Family::Ip), table(&namespace, Family::Ip));
+    one.set_chain("c", vec![Rule::always(Verdict::Accept)]).unwrap();
+    other.set_chain("c", vec![Rule::always(Verdict::Drop)]).unwrap();
+    for _ in 0..20 {
+        one.apply().unwrap();
+        assert_eq!(listed(&namespace, Family::Ip, "c"), ["accept"]);
+        other.apply().unwrap();
+        assert_eq!(listed(&namespace, Family::Ip, "c"), ["drop"]);
+    }
+}
+
+#[test]
+fn more_events_than_fit_count_as_a_change() {
+    let namespace = TestNamespace::new();
+    let mut table = table(&namespace, Family::Ip);
+    table.set_chain("c", vec![Rule::always(Verdict::Drop)]).unwrap();
+    table.apply().unwrap();
+    let mut other = named_table(&namespace, Family::Ip, "other");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let rule = |mark: u32| Rule::new().when(Match::is(Field::Mark, mark)).counter().comment("x".repeat(100));
+    for round in 0..12 {
+        other.set_chain("c", (round * 4000..(round + 1) * 4000).map(rule).collect()).unwrap();
+        other.apply().unwrap();
+        assert!(Instant::now() < deadline, "too slow");
+    }
+    // By now events were lost or not; either way the table is right and costs at most one reading.
+    nft(&namespace, "flush chain ip calico c");
+    assert!(table.apply().unwrap().resynced);
+    assert_eq!(listed(&namespace, Family::Ip, "c"), ["drop"]);
+    assert_eq!(table.apply().unwrap(), Applied::default());
+}
