@@ -4,6 +4,8 @@
 //! state is read back, and `apply` makes the smallest change between them. What is ours is told by the marks in
 //! [`ownership`], never by resemblance; everything else is foreign and is left alone.
 //!
+//! - [`monitor`]: events from the kernel
+//! - [`fake`]: a strict kernel in memory, with faults on order
 //! - [`netlink`]: blocking sockets, one for each namespace and protocol, batches, the kernel's own error texts
 //! - [`netns`]: network namespaces, named and unnamed, and running code inside
 //! - [`nft`]: nf_tables: typed rules and sets, encoder, decoder, and the reconciler for a table
@@ -17,8 +19,10 @@
 
 pub mod address;
 pub mod delta;
+pub mod fake;
 pub mod interface;
 pub mod link;
+pub mod monitor;
 mod name;
 pub mod neighbour;
 pub mod netlink;

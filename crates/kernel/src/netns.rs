@@ -137,10 +137,10 @@ impl Netns {
     }
 
     fn from_file(file: File, path: &Path) -> Result<Self, Error> {
-        const NSFS_MAGIC: i64 = 0x6e73_6673;
+        const NSFS_MAGIC: rustix::fs::FsWord = 0x6e73_6673;
         let status = rustix::fs::fstat(&file).map_err(|errno| at(path, "inspect it")(errno.into()))?;
         let filesystem = rustix::fs::fstatfs(&file).map_err(|errno| at(path, "inspect it")(errno.into()))?;
-        if i64::from(filesystem.f_type) != NSFS_MAGIC {
+        if filesystem.f_type != NSFS_MAGIC {
             return Err(Error::NotANamespace(path.to_owned()));
         }
         let identity = Identity { device: status.st_dev, inode: status.st_ino };

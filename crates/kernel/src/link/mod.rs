@@ -5,7 +5,7 @@ mod read;
 
 use std::fmt;
 
-use crate::netlink::{Error, Message, Refusal, flags};
+use crate::netlink::{Errno, Error, Message, Refusal, flags};
 use crate::netns::Netns;
 use crate::{InterfaceName, MacAddress, Rtnetlink, ownership};
 
@@ -229,10 +229,27 @@ impl Rtnetlink {
     /// Deletes whatever is in the group of links that are to be deleted, also what an earlier process left there.
     ///
     /// # Errors
-    /// [`Error::Refused`].
+    /// [`Error::Refused`]. A link that cannot be deleted (the loopback, hardware) is no longer in the group then.
     pub fn delete_condemned(&mut self) -> Result<(), Error> {
         let delete = messages::delete_group(ownership::CONDEMNED_GROUP);
-        present(self.socket.acknowledge(&delete, "links to be deleted")).map(drop)
+        match self.socket.acknowledge(&delete, "links to be deleted") {
+            Err(error) if error.is_absent() => Ok(()),
+            // One that cannot be deleted spares all.
+            Err(error) if error.errno() == Some(Errno::OPNOTSUPP) => self.delete_condemned_singly(),
+            outcome => outcome,
+        }
+    }
+
+    fn delete_condemned_singly(&mut self) -> Result<(), Error> {
+        let pardon = LinkChange { group: Some(0), ..LinkChange::default() };
+        let mut outcome = Ok(());
+        for link in self.links()?.iter().filter(|link| link.group == ownership::CONDEMNED_GROUP) {
+            if let Err(error) = self.delete_link(link.index) {
+                self.change_link(link.index, &pardon)?;
+                outcome = outcome.and(Err(error));
+            }
+        }
+        outcome
     }
 }
 

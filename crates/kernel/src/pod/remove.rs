@@ -80,7 +80,7 @@ impl Removal<'_> {
             let mut socket = Rtnetlink::open()?;
             let found = find(&mut socket, interface)?;
             // An interface of another kind is not of our making.
-            if !found.is_some_and(|link| link.kind.as_deref() == Some("veth")) {
+            if found.is_none_or(|link| link.kind.as_deref() != Some("veth")) {
                 return Ok(false);
             }
             socket.delete_link(interface)

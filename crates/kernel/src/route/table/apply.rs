@@ -21,8 +21,17 @@ impl<K: RouteKernel> RouteTable<K> {
         for destination in std::mem::take(&mut self.dirty) {
             self.decide(destination);
         }
+        self.forget_overcome_failures();
         self.install(now, report)?;
         self.clean_up(now, report)
+    }
+
+    /// A route may be there after all: its answer was lost, or somebody else added it.
+    fn forget_overcome_failures(&mut self) {
+        let actual = self.routes.actual();
+        self.failures.retain(|_, Failure { wanted, .. }| {
+            !actual.get(&wanted.key()).is_some_and(|have| super::wants::same(wanted, have))
+        });
     }
 
     /// Reads links and routes and compares them anew with everything that is wanted.

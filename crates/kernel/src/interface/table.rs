@@ -1,0 +1,241 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use super::{InterfaceKernel, Setting};
+use crate::link::{Link, LinkChange};
+use crate::{InterfaceName, netlink, sysctl};
+
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+const LONGEST_RETRY: Duration = Duration::from_secs(10);
+
+/// What is to be kept on an interface.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct InterfaceSettings {
+    /// Whether it is to be up; if not, it is left as it is.
+    pub up: bool,
+    /// Its MTU in bytes.
+    pub mtu: Option<u32>,
+    /// Its settings, in the order in which they are set.
+    pub settings: Vec<Setting>,
+}
+
+/// Why something could not be set.
+#[derive(Debug, thiserror::Error)]
+pub enum InterfaceError {
+    /// The link refused.
+    #[error(transparent)]
+    Link(#[from] netlink::Error),
+    /// A setting refused.
+    #[error(transparent)]
+    Sysctl(#[from] sysctl::Error),
+}
+
+/// What could not be set.
+#[derive(Debug)]
+pub struct Failure {
+    /// All that went wrong in the last try; everything else is set.
+    pub errors: Vec<InterfaceError>,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// When it will be tried again.
+    pub next_try: Instant,
+}
+
+/// What one [`InterfaceTable::apply`] did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Links and settings that were changed.
+    pub changed: usize,
+    /// When `apply` should be called again though nothing was changed.
+    pub next_apply: Option<Instant>,
+}
+
+/// Keeps interfaces, and the host's own settings, as they should be. See the documentation of the module.
+#[derive(Debug)]
+pub struct InterfaceTable<K> {
+    kernel: K,
+    desired: BTreeMap<Subject, InterfaceSettings>,
+    links: BTreeMap<InterfaceName, Link>,
+    dirty: BTreeSet<Subject>,
+    failures: BTreeMap<Subject, Failure>,
+    resync: bool,
+}
+
+/// An interface, or the host itself (none).
+type Subject = Option<InterfaceName>;
+
+impl<K: InterfaceKernel> InterfaceTable<K> {
+    /// A table that keeps nothing yet.
+    pub fn new(kernel: K) -> Self {
+        Self {
+            kernel,
+            desired: BTreeMap::new(),
+            links: BTreeMap::new(),
+            dirty: BTreeSet::new(),
+            failures: BTreeMap::new(),
+            resync: true,
+        }
+    }
+
+    /// Keeps an interface like this from now on. Memory only.
+    pub fn set(&mut self, interface: InterfaceName, settings: InterfaceSettings) {
+        self.want(Some(interface), settings);
+    }
+
+    /// Leaves an interface alone from now on. Memory only.
+    pub fn remove(&mut self, interface: &InterfaceName) {
+        let subject = Some(interface.clone());
+        self.desired.remove(&subject);
+        self.dirty.remove(&subject);
+        self.failures.remove(&subject);
+    }
+
+    /// Keeps settings of the host itself. Memory only.
+    pub fn set_host(&mut self, settings: Vec<Setting>) {
+        self.want(None, InterfaceSettings { settings, ..InterfaceSettings::default() });
+    }
+
+    fn want(&mut self, subject: Subject, settings: InterfaceSettings) {
+        if self.desired.get(&subject) != Some(&settings) {
+            self.desired.insert(subject.clone(), settings);
+            self.touch(subject);
+        }
+    }
+
+    /// A link is there (again), or has changed. Memory only.
+    pub fn on_link(&mut self, link: &Link) {
+        let before = self.links.insert(link.name.clone(), link.clone());
+        let same = before
+            .is_some_and(|before| (before.index, before.up, before.mtu) == (link.index, link.up, link.mtu));
+        if !same {
+            self.touch(Some(link.name.clone()));
+        }
+    }
+
+    /// A link is gone. Memory only.
+    pub fn on_link_gone(&mut self, index: u32) {
+        self.links.retain(|_, link| link.index != index);
+    }
+
+    /// A setting of an interface was changed by someone (or by us); none for the host's own. Memory only.
+    pub fn on_setting(&mut self, index: Option<u32>) {
+        let names = self.links.values().filter(|link| Some(link.index) == index);
+        let subjects: Vec<Subject> = match index {
+            Some(_) => names.map(|link| Some(link.name.clone())).collect(),
+            None => vec![None],
+        };
+        for subject in subjects.into_iter().filter(|subject| self.desired.contains_key(subject)) {
+            self.dirty.insert(subject);
+        }
+    }
+
+    /// The next `apply` reads everything back: call it periodically, and when events were lost.
+    pub fn queue_resync(&mut self) {
+        self.resync = true;
+    }
+
+    /// What could not be set, by interface; none for the host itself.
+    pub fn failures(&self) -> impl Iterator<Item = (Option<&InterfaceName>, &Failure)> {
+        self.failures.iter().map(|(subject, failure)| (subject.as_ref(), failure))
+    }
+
+    /// Interfaces that are not there (yet).
+    pub fn waiting(&self) -> impl Iterator<Item = &InterfaceName> {
+        self.desired.keys().flatten().filter(|name| !self.links.contains_key(*name))
+    }
+
+    /// Whether everything that is wanted of an interface was set when it was last looked at.
+    pub fn is_settled(&self, interface: &InterfaceName) -> bool {
+        let subject = Some(interface.clone());
+        self.links.contains_key(interface)
+            && !self.dirty.contains(&subject)
+            && !self.failures.contains_key(&subject)
+    }
+
+    /// What the settings are written to.
+    pub fn kernel(&mut self) -> &mut K {
+        &mut self.kernel
+    }
+
+    /// Sets what is not as it should be. Without news it makes no system call.
+    ///
+    /// # Errors
+    /// When the links cannot be listed. What is refused otherwise is in [`InterfaceTable::failures`].
+    pub fn apply(&mut self, now: Instant) -> Result<Report, netlink::Error> {
+        if self.resync {
+            let links = self.kernel.list_links()?;
+            self.links = links.into_iter().map(|link| (link.name.clone(), link)).collect();
+            self.dirty.extend(self.desired.keys().cloned());
+            self.resync = false;
+        }
+        let due = self.failures.iter().filter(|(_, failure)| failure.next_try <= now);
+        self.dirty.extend(due.map(|(subject, _)| subject.clone()));
+        let mut report = Report::default();
+        for subject in std::mem::take(&mut self.dirty) {
+            report.changed += self.enforce(&subject, now);
+        }
+        let retries = self.failures.values().map(|failure| failure.next_try);
+        report.next_apply = retries.chain(self.resync.then_some(now + FIRST_RETRY)).min();
+        Ok(report)
+    }
+
+    fn touch(&mut self, subject: Subject) {
+        self.failures.remove(&subject);
+        if self.desired.contains_key(&subject) {
+            self.dirty.insert(subject);
+        }
+    }
+
+    /// Gives how much was changed.
+    fn enforce(&mut self, subject: &Subject, now: Instant) -> usize {
+        let Some(wanted) = self.desired.get(subject) else { return 0 };
+        let (mut changed, mut errors) = (0, Vec::new());
+        if let Some(name) = subject {
+            let Some(link) = self.links.get_mut(name) else { return 0 };
+            match change_link(&mut self.kernel, link, wanted) {
+                Ok(done) => changed += usize::from(done),
+                Err(error) => errors.push(error.into()),
+            }
+        }
+        for setting in &wanted.settings {
+            match setting.enforce(&mut self.kernel) {
+                Ok(done) => changed += usize::from(done),
+                Err(error) => errors.push(error.into()),
+            }
+        }
+        if errors.is_empty() {
+            self.failures.remove(subject);
+        } else {
+            self.fail(subject.clone(), errors, now);
+        }
+        changed
+    }
+
+    fn fail(&mut self, subject: Subject, errors: Vec<InterfaceError>, now: Instant) {
+        // Most likely it has just gone, and the event is under way.
+        self.resync |= errors.iter().any(|error| match error {
+            InterfaceError::Link(error) => error.is_absent(),
+            InterfaceError::Sysctl(error) => error.is_absent() && subject.is_some(),
+        });
+        let attempts = 1 + self.failures.get(&subject).map_or(0, |failure| failure.attempts);
+        let pause = FIRST_RETRY.saturating_mul(2_u32.saturating_pow(attempts - 1)).min(LONGEST_RETRY);
+        self.failures.insert(subject, Failure { errors, attempts, next_try: now + pause });
+    }
+}
+
+/// Gives whether anything was changed, and remembers it.
+fn change_link(
+    kernel: &mut impl InterfaceKernel,
+    link: &mut Link,
+    wanted: &InterfaceSettings,
+) -> Result<bool, netlink::Error> {
+    let up = (wanted.up && !link.up).then_some(true);
+    let mtu = wanted.mtu.filter(|mtu| *mtu != link.mtu);
+    if up.is_none() && mtu.is_none() {
+        return Ok(false);
+    }
+    kernel.change_link(link.index, &LinkChange { up, mtu, ..LinkChange::default() })?;
+    link.up |= wanted.up;
+    link.mtu = mtu.unwrap_or(link.mtu);
+    Ok(true)
+}

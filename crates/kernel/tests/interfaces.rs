@@ -1,0 +1,168 @@
+//! Settings of interfaces: on the fake kernel with faults, then on the real one.
+
+use std::time::{Duration, Instant};
+
+use kernel::fake::{FakeKernel, Fault};
+use kernel::interface::{
+    HostInterfaces, InterfaceKernel, InterfaceSettings, InterfaceTable, Setting, WorkloadSettings,
+    forwarding_host,
+};
+use kernel::netlink::Errno;
+use kernel::sysctl::{Family, ProcSys, Sysctl, Sysctls};
+use kernel::{InterfaceName, Rtnetlink};
+use testkit::TestNamespace;
+
+fn name(name: &str) -> InterfaceName {
+    InterfaceName::new(name).unwrap()
+}
+
+fn settings(interface: &str, sysctls: &mut impl Sysctls) -> InterfaceSettings {
+    let families = WorkloadSettings { ipv4: true, ipv6: true, no_reverse_path_filter: false };
+    InterfaceSettings {
+        up: true,
+        mtu: Some(1440),
+        settings: families.of_host_side(&name(interface), sysctls),
+    }
+}
+
+fn table(kernel: &FakeKernel) -> InterfaceTable<FakeKernel> {
+    let mut table = InterfaceTable::new(kernel.clone());
+    for interface in ["cali1", "cali2"] {
+        table.set(name(interface), settings(interface, &mut kernel.clone()));
+    }
+    table
+}
+
+fn is_right(kernel: &FakeKernel, interface: &str) -> bool {
+    let link = kernel.current_links().into_iter().find(|link| link.name.as_str() == interface);
+    let value = |setting: &str| kernel.sysctl(&format!("net/{setting}"));
+    link.is_some_and(|link| link.up && link.mtu == 1440)
+        && value(&format!("ipv4/conf/{interface}/proxy_arp")).as_deref() == Some("1")
+        && value(&format!("ipv4/conf/{interface}/rp_filter")).as_deref() == Some("2")
+        && value(&format!("ipv4/neigh/{interface}/proxy_delay")).as_deref() == Some("0")
+        && value(&format!("ipv6/conf/{interface}/accept_ra")).as_deref() == Some("0")
+        && value(&format!("ipv6/conf/{interface}/proxy_ndp")).as_deref() == Some("1")
+}
+
+fn fake() -> FakeKernel {
+    let kernel = FakeKernel::new();
+    kernel.put_sysctl("net/ipv4/conf/default/rp_filter", "2");
+    kernel
+}
+
+#[test]
+fn an_interface_is_waited_for_set_once_and_repaired_at_an_event() {
+    let kernel = fake();
+    let index = kernel.add_link("cali1", false);
+    let (mut table, now) = (table(&kernel), Instant::now());
+    assert!(table.apply(now).unwrap().changed > 0);
+    assert!(is_right(&kernel, "cali1"));
+    assert!(table.is_settled(&name("cali1")) && !table.is_settled(&name("cali2")));
+    assert_eq!(table.waiting().collect::<Vec<_>>(), [&name("cali2")]);
+    let calls = kernel.calls();
+    assert_eq!(table.apply(now).unwrap().changed, 0);
+    assert_eq!(kernel.calls(), calls, "a settled table makes no call");
+
+    kernel.put_sysctl("net/ipv4/conf/cali1/proxy_arp", "0");
+    table.on_setting(Some(index));
+    assert_eq!(table.apply(now).unwrap().changed, 1);
+    kernel.add_link("cali2", false);
+    kernel.current_links().iter().for_each(|link| table.on_link(link));
+    table.apply(now).unwrap();
+    assert!(is_right(&kernel, "cali1") && is_right(&kernel, "cali2"));
+
+    kernel.put_sysctl("net/ipv4/conf/cali2/proxy_arp", "0");
+    table.queue_resync();
+    assert_eq!(table.apply(now).unwrap().changed, 1);
+}
+
+#[test]
+fn an_interface_that_refuses_is_retried_without_holding_up_the_others() {
+    let kernel = fake();
+    kernel.add_link("cali1", true);
+    kernel.add_link("cali2", true);
+    let (mut table, now) = (table(&kernel), Instant::now());
+    // The first call lists the links, the second changes the first of them.
+    kernel.fail_after(1, Fault::Refuse(Errno::BUSY));
+    let report = table.apply(now).unwrap();
+    assert!(is_right(&kernel, "cali2") && !is_right(&kernel, "cali1"));
+    let (interface, failure) = table.failures().next().unwrap();
+    assert_eq!((interface, failure.attempts), (Some(&name("cali1")), 1));
+    assert_eq!(report.next_apply, Some(now + Duration::from_millis(100)));
+    let report = table.apply(now + Duration::from_millis(100)).unwrap();
+    assert!(is_right(&kernel, "cali1"));
+    assert_eq!(report.next_apply, None);
+}
+
+#[test]
+fn any_history_and_any_faults_end_in_what_is_wanted() {
+    for seed in 0..200 {
+        println!("seed {seed}");
+        let kernel = fake();
+        let mut random = fastrand::Rng::with_seed(seed);
+        let (mut table, mut now) = (table(&kernel), Instant::now());
+        kernel.fail_randomly(seed, 4);
+        let mut indexes = [kernel.add_link("cali1", false), kernel.add_link("cali2", true)];
+        for _ in 0..40 {
+            let which = random.usize(..2);
+            let interface = ["cali1", "cali2"][which];
+            match random.u8(..5) {
+                0 => {
+                    kernel.remove_link(indexes[which]);
+                    table.on_link_gone(indexes[which]);
+                    indexes[which] = kernel.add_link(interface, random.bool());
+                }
+                1 => kernel.set_link_up(indexes[which], random.bool()),
+                2 => {
+                    kernel.put_sysctl(&format!("net/ipv4/conf/{interface}/proxy_arp"), "0");
+                    table.on_setting(Some(indexes[which]));
+                }
+                3 => kernel.current_links().iter().for_each(|link| table.on_link(link)),
+                _ => drop(table.apply(now)),
+            }
+            now += Duration::from_millis(random.u64(..500));
+        }
+        kernel.fail_randomly(0, 0);
+        table.queue_resync();
+        table.apply(now + Duration::from_secs(11)).unwrap();
+        assert!(is_right(&kernel, "cali1") && is_right(&kernel, "cali2"), "seed {seed}");
+        assert_eq!(table.failures().count(), 0);
+    }
+}
+
+#[test]
+fn the_real_kernel_keeps_what_is_set() {
+    let host = TestNamespace::new();
+    host.command("ip link add cali1 type veth peer name peer1");
+    host.run(|| {
+        let mut table = InterfaceTable::new(HostInterfaces::open().unwrap());
+        table.set(name("cali1"), settings("cali1", &mut ProcSys));
+        table.set_host(forwarding_host(true, true));
+        table.apply(Instant::now()).unwrap();
+        assert_eq!(table.failures().count(), 0, "{:?}", table.failures().collect::<Vec<_>>());
+        let link = Rtnetlink::open().unwrap().link(&name("cali1")).unwrap().unwrap();
+        assert!(link.up && link.mtu == 1440);
+        let proxy = Sysctl::interface(Family::V4, &name("cali1"), "proxy_arp");
+        assert_eq!(ProcSys.read(&proxy).unwrap(), "1");
+        assert_eq!(ProcSys.read(&Sysctl::new("net/ipv4/ip_forward")).unwrap(), "1");
+        host.command("sysctl -qw net.ipv4.conf.cali1.proxy_arp=0");
+        table.queue_resync();
+        assert_eq!(table.apply(Instant::now()).unwrap().changed, 1);
+        assert_eq!(ProcSys.read(&proxy).unwrap(), "1");
+        table.queue_resync();
+        assert_eq!(table.apply(Instant::now()).unwrap().changed, 0);
+    });
+}
+
+#[test]
+fn a_refused_value_and_an_absent_interface_are_named() {
+    let host = TestNamespace::new();
+    host.run(|| {
+        let setting = Setting::required(Sysctl::interface(Family::V4, &name("lo"), "rp_filter"), "many");
+        let error = setting.enforce(&mut ProcSys).unwrap_err().to_string();
+        assert!(error.starts_with("sysctl net/ipv4/conf/lo/rp_filter: cannot set it to many: "), "{error}");
+        let mut kernel = HostInterfaces::open().unwrap();
+        assert!(kernel.change_link(4711, &kernel::link::LinkChange::up()).unwrap_err().is_absent());
+        assert!(kernel.set(&Sysctl::new("net/ipv4/conf/none/rp_filter"), "1").unwrap_err().is_absent());
+    });
+}
