@@ -2,11 +2,13 @@
 //!
 //! - [`Graph`] takes rows of the datastore and gives [`contract::Change`]s: policies, IP sets, endpoints and routes.
 //! - [`contract`] has the types that the dataplane consumes; they know neither the datastore nor the kernel.
+//! - [`bgp_plan`] makes the plan of the BGP speaker from the same rows.
 //! - [`program`] renders policy to a rule program for any backend; [`evaluator`] interprets such a program.
 //!
 //! Everything here is pure and synchronous: no clock, no I/O, no randomness. Equal rows give equal state, in whatever
 //! order and batches they come.
 
+pub mod bgp_plan;
 mod blocks;
 mod compile;
 pub mod contract;

@@ -1,0 +1,143 @@
+use std::sync::Arc;
+
+use api::{AffinityOwner, Key, Kind, Row};
+use serde_json::{Value, json};
+
+use super::*;
+
+fn set(planner: &mut BgpPlanner, key: &Key, document: Option<Value>) {
+    let row = document.map(|document| Arc::new(Row::decode(key, &document.to_string()).unwrap()));
+    planner.on_update(key, row);
+}
+
+fn node(name: &str) -> Key {
+    Key::cluster(Kind::Node, name)
+}
+
+fn affinity(owner: &str, cidr: &str) -> Key {
+    Key::BlockAffinity { owner: AffinityOwner::Host(owner.to_owned()), cidr: cidr.parse().unwrap() }
+}
+
+fn pod(name: &str) -> Key {
+    Key::namespaced(Kind::WorkloadEndpoint, "ns", name)
+}
+
+fn pod_document(node: &str, address: &str) -> Value {
+    let spec = json!({"node": node, "interfaceName": "cali1", "ipNetworks": [format!("{address}/32")]});
+    json!({"metadata": {"name": "p", "namespace": "ns"}, "spec": spec})
+}
+
+fn resource(name: &str, spec: &Value) -> Value {
+    json!({"metadata": {"name": name}, "spec": spec})
+}
+
+/// Two nodes, a pool, and a block for each of the nodes.
+fn planner() -> BgpPlanner {
+    let mut planner = BgpPlanner::new("n1", RouterIdSource::NodeAddress);
+    for (name, address) in [("n1", "10.0.0.1/24"), ("n2", "10.0.0.2/24")] {
+        let document = resource(name, &json!({"bgp": {"ipv4Address": address}}));
+        set(&mut planner, &node(name), Some(document));
+    }
+    let pool = resource("pool", &json!({"cidr": "192.168.0.0/16"}));
+    set(&mut planner, &Key::cluster(Kind::IPPool, "pool"), Some(pool));
+    set(&mut planner, &affinity("n1", "192.168.0.0/26"), Some(json!({"state": "confirmed"})));
+    set(&mut planner, &affinity("n2", "192.168.1.0/26"), Some(json!({"state": "confirmed"})));
+    planner
+}
+
+fn originated(planner: &BgpPlanner) -> Vec<String> {
+    planner.plan().originate.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn the_default_is_a_mesh_in_which_the_lesser_address_waits() {
+    let plan = planner().plan();
+    assert_eq!((plan.local_as, plan.router_id), (64512, Some("10.0.0.1".parse().unwrap())));
+    let [peer] = &plan.peers[..] else { panic!("{:?}", plan.peers) };
+    assert_eq!(peer.source, PeerSource::Mesh { node: "n2".to_owned() });
+    assert_eq!((peer.address.to_string().as_str(), peer.port, peer.passive), ("10.0.0.2", 179, true));
+}
+
+#[test]
+fn own_blocks_and_addresses_outside_of_them_are_announced() {
+    let mut planner = planner();
+    set(&mut planner, &pod("in-block"), Some(pod_document("n1", "192.168.0.5")));
+    set(&mut planner, &pod("borrowed"), Some(pod_document("n1", "192.168.1.5")));
+    set(&mut planner, &pod("elsewhere"), Some(pod_document("n2", "192.168.1.6")));
+    set(&mut planner, &pod("no-pool"), Some(pod_document("n1", "172.16.0.1")));
+    set(&mut planner, &affinity("n1", "192.168.2.0/26"), Some(json!({"state": "pending"})));
+    set(&mut planner, &affinity("n1", "192.168.3.7/32"), Some(json!({"state": "confirmed"})));
+    set(&mut planner, &pod("block-of-one"), Some(pod_document("n1", "192.168.3.7")));
+    assert_eq!(originated(&planner), ["192.168.0.0/26", "192.168.1.5/32", "192.168.3.7/32"]);
+    assert_eq!(planner.plan().blocks.len(), 1);
+}
+
+#[test]
+fn pools_that_are_not_exported_or_not_enabled_keep_addresses_back() {
+    let mut planner = planner();
+    set(&mut planner, &pod("borrowed"), Some(pod_document("n1", "192.168.1.5")));
+    let pool = Key::cluster(Kind::IPPool, "pool");
+    let document = |field: &str| resource("pool", &json!({"cidr": "192.168.0.0/16", field: true}));
+    set(&mut planner, &pool, Some(document("disabled")));
+    assert_eq!(originated(&planner), ["192.168.0.0/26"]);
+    set(&mut planner, &pool, Some(document("disableBGPExport")));
+    assert_eq!(originated(&planner), [""; 0]);
+}
+
+#[test]
+fn of_two_that_ask_for_a_session_the_more_special_counts() {
+    let mut planner = planner();
+    let global = resource("g", &json!({"peerIP": "10.0.0.2", "asNumber": 64512, "filters": ["global"]}));
+    set(&mut planner, &Key::cluster(Kind::BGPPeer, "g"), Some(global));
+    let own =
+        resource("o", &json!({"node": "n1", "peerIP": "10.0.0.2", "asNumber": 64512, "filters": ["own"]}));
+    set(&mut planner, &Key::cluster(Kind::BGPPeer, "o"), Some(own));
+    let plan = planner.plan();
+    assert_eq!(plan.peers.len(), 1);
+    assert_eq!((&plan.peers[0].filters[..], plan.peers[0].passive), (&["own".to_owned()][..], false));
+}
+
+#[test]
+fn an_ipv6_node_has_an_identifier_only_when_told_how() {
+    let document = resource("n1", &json!({"bgp": {"ipv6Address": "fd00::1/64"}}));
+    for (source, expected) in [
+        (RouterIdSource::NodeAddress, false),
+        (RouterIdSource::NameHash, true),
+        (RouterIdSource::Literal("1.2.3.4".parse().unwrap()), true),
+    ] {
+        let mut planner = BgpPlanner::new("n1", source);
+        set(&mut planner, &node("n1"), Some(document.clone()));
+        let id = planner.plan().router_id;
+        assert_eq!(id.is_some(), expected);
+        assert!(id.is_none_or(|id| !id.is_multicast()));
+    }
+}
+
+#[test]
+fn a_plan_comes_out_only_when_it_differs() {
+    let mut planner = planner();
+    assert!(planner.flush().is_some());
+    assert!(planner.flush().is_none());
+    let document = resource("n2", &json!({"bgp": {"ipv4Address": "10.0.0.2/24"}, "orchRefs": []}));
+    set(&mut planner, &node("n2"), Some(document));
+    set(&mut planner, &pod("remote"), Some(pod_document("n2", "192.168.1.6")));
+    assert!(planner.flush().is_none());
+    set(&mut planner, &node("n2"), None);
+    assert_eq!(planner.flush().unwrap().peers, []);
+}
+
+#[test]
+fn it_is_empty_when_everything_has_been_removed() {
+    let mut planner = planner();
+    set(&mut planner, &pod("p"), Some(pod_document("n1", "192.168.1.5")));
+    for key in [
+        node("n1"),
+        node("n2"),
+        Key::cluster(Kind::IPPool, "pool"),
+        affinity("n1", "192.168.0.0/26"),
+        pod("p"),
+    ] {
+        set(&mut planner, &key, None);
+    }
+    assert_eq!(planner.size(), 0);
+}

@@ -1,0 +1,129 @@
+//! The plan.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+/// Everything that the speaker has to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BgpPlan {
+    /// The AS of this node: its own (`Node.spec.bgp.asNumber`), else the cluster's, else 64512.
+    pub local_as: u32,
+    /// The BGP identifier. `None`: the node has no IPv4 address and nothing else was asked for; no session can be had.
+    pub router_id: Option<Ipv4Addr>,
+    /// Where to listen.
+    pub listen: Listen,
+    /// Whether the node-to-node mesh is on (it may still be empty).
+    pub mesh: bool,
+    /// Own route reflector cluster, if this node is a reflector.
+    pub cluster_id: Option<Ipv4Addr>,
+    /// The sessions to have, by peer address and port.
+    pub peers: Vec<Peer>,
+    /// The prefixes to announce, with this node as next hop.
+    pub originate: BTreeSet<IpNet>,
+    /// Those of `originate` that are blocks: what is not assigned in them has to be dropped here (a blackhole route).
+    pub blocks: BTreeSet<IpNet>,
+    /// Routes that sessions need to reach their peers (`reachableBy`).
+    pub static_routes: BTreeSet<StaticRoute>,
+}
+
+/// Where the speaker listens for sessions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listen {
+    /// TCP port, 179 unless configured.
+    pub port: u16,
+    /// Only on these addresses (`bindMode: NodeIP`); empty: on all.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// One session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// What asks for it.
+    pub source: PeerSource,
+    /// The peer's address; also says the address family of the session.
+    pub address: IpAddr,
+    /// The peer's TCP port.
+    pub port: u16,
+    /// Our AS towards this peer.
+    pub local_as: u32,
+    /// The peer's AS.
+    pub remote_as: u32,
+    /// The address to speak from; `None`: whichever the kernel picks (`sourceAddress: None`).
+    pub source_address: Option<IpAddr>,
+    /// Wait for the peer to connect. Of two nodes, the one with the lesser address waits.
+    pub passive: bool,
+    /// The peer is a client of ours, a route reflector (RFC 4456).
+    pub reflector_client: bool,
+    /// How next hops are told.
+    pub next_hop: NextHop,
+    /// Hops to the peer, for GTSM (RFC 5082); `None`: not used, any number of hops.
+    pub ttl_security: Option<u8>,
+    /// Where the TCP MD5 password is kept.
+    pub password: Option<PasswordRef>,
+    /// Restart time to announce for graceful restart; `None`: the speaker's own.
+    pub restart_time: Option<Duration>,
+    /// Keepalive interval; `None`: the speaker's own.
+    pub keepalive_time: Option<Duration>,
+    /// How often our own AS may stand in a path from this peer; `None`: never.
+    pub allow_local_as: Option<u32>,
+    /// `BGPFilter`s, in order.
+    pub filters: Vec<String>,
+}
+
+/// What asks for a session; the more special come later.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PeerSource {
+    /// The mesh: a session with this node.
+    Mesh {
+        /// The other node.
+        node: String,
+    },
+    /// A `BGPPeer` for all nodes.
+    Global {
+        /// The `BGPPeer`.
+        name: String,
+    },
+    /// A `BGPPeer` for this node, by name or selector, or the other direction of a peering by selectors.
+    Node {
+        /// The `BGPPeer`.
+        name: String,
+    },
+    /// A `BGPPeer` for workloads of this node.
+    LocalWorkload {
+        /// The `BGPPeer`.
+        name: String,
+    },
+}
+
+/// How next hops are told to a peer (`nextHopMode`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum NextHop {
+    /// As BGP does by itself: ourselves to eBGP peers, unchanged to iBGP peers.
+    #[default]
+    Auto,
+    /// Always ourselves.
+    Own,
+    /// Always unchanged.
+    Keep,
+}
+
+/// A key of a Kubernetes Secret in the namespace of the node's pod.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PasswordRef {
+    /// The Secret.
+    pub name: String,
+    /// The key in it.
+    pub key: String,
+}
+
+/// A route to one peer by way of a gateway.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct StaticRoute {
+    /// The peer's address.
+    pub destination: IpNet,
+    /// `reachableBy`.
+    pub gateway: IpAddr,
+}
