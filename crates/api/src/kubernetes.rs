@@ -42,6 +42,7 @@ pub use profile::{
     namespace_profile, namespace_profile_name, service_account_of_profile, service_account_profile,
     service_account_profile_name, split_profile_revision,
 };
+pub(crate) use stored::stored_from_tree;
 pub use stored::{is_storable, stored_network_policy_name, stored_resource};
 pub use uid::{UidError, converted_uid};
 

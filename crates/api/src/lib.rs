@@ -6,6 +6,7 @@
 
 pub mod cni;
 mod decode;
+pub mod documents;
 pub mod endpoint_name;
 mod kind;
 pub mod kubernetes;
@@ -13,6 +14,7 @@ mod metadata;
 mod object;
 mod resource;
 mod row;
+mod rules;
 pub mod scalars;
 pub mod selector;
 mod stored;

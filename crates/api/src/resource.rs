@@ -1,10 +1,13 @@
 //! A resource of any kind.
 
+use std::cell::RefCell;
+
 use serde::de::DeserializeOwned;
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 use serde_json::Value;
 
 use crate::decode::{self, Problem, Tree, nearest};
+use crate::rules::{Place, Rules, check_metadata};
 use crate::v3::*;
 use crate::{Key, Kind, Metadata, Object, Spec, Violation};
 
@@ -40,6 +43,20 @@ macro_rules! resources {
                 match self { $(Self::$kind(object) => object.key(),)* }
             }
 
+            /// Fills in what the user left out and Calico stores with its default. A namespaced resource without a
+            /// namespace goes into `default`.
+            pub fn apply_defaults(&mut self) {
+                match self { $(Self::$kind(object) => object.apply_defaults(),)* }
+            }
+
+            /// Checks all rules of the kind that depend on nothing but the resource. Defaults should have been applied.
+            ///
+            /// # Errors
+            /// Every field that breaks a rule.
+            pub fn validate(&self) -> Result<(), Vec<Violation>> {
+                match self { $(Self::$kind(object) => object.validate(),)* }
+            }
+
             /// Decodes the object of a kind.
             pub(crate) fn decode_as<E>(
                 kind: Kind,
@@ -48,6 +65,22 @@ macro_rules! resources {
                 match kind { $(Kind::$kind => decode.decode().map(|object| Self::$kind(Box::new(object))),)* }
             }
         }
+
+        $(impl $kind {
+            /// Fills in what the user left out and Calico stores with its default. A namespaced resource without a
+            /// namespace goes into `default`.
+            pub fn apply_defaults(&mut self) {
+                apply_defaults(self);
+            }
+
+            /// Checks all rules of the kind that depend on nothing but the resource. Defaults should have been applied.
+            ///
+            /// # Errors
+            /// Every field that breaks a rule.
+            pub fn validate(&self) -> Result<(), Vec<Violation>> {
+                validate(self)
+            }
+        })*
 
         $(impl From<$kind> for Resource {
             fn from(object: $kind) -> Self {
@@ -87,6 +120,28 @@ pub(crate) trait DecodeObject {
     type Error;
 
     fn decode<T: DeserializeOwned>(self) -> Result<T, Self::Error>;
+}
+
+/// The namespace of what names none.
+const DEFAULT_NAMESPACE: &str = "default";
+
+fn apply_defaults<S: Rules>(object: &mut Object<S>) {
+    let namespace = &mut object.metadata.namespace;
+    if S::KIND.is_namespaced() && namespace.as_ref().is_none_or(String::is_empty) {
+        *namespace = Some(DEFAULT_NAMESPACE.to_owned());
+    }
+    S::apply_defaults(object);
+}
+
+fn validate<S: Rules>(object: &Object<S>) -> Result<(), Vec<Violation>> {
+    let found = RefCell::default();
+    let at = Place::root(&found);
+    let metadata = at.field("metadata");
+    S::check_name(&object.metadata.name, &metadata.field("name"));
+    check_metadata(S::KIND, &object.metadata, &metadata);
+    S::check(object, &at);
+    let violations = found.into_inner();
+    if violations.is_empty() { Ok(()) } else { Err(violations) }
 }
 
 fn serialize_object<O: Spec, S: Serializer>(object: &Object<O>, serializer: S) -> Result<S::Ok, S::Error> {

@@ -8,6 +8,7 @@ mod error;
 mod node;
 mod suggest;
 mod tree;
+mod yaml;
 
 use std::cell::RefCell;
 
@@ -17,6 +18,7 @@ pub(crate) use error::Problem;
 use node::{Context, Node, Path};
 pub(crate) use suggest::nearest;
 pub(crate) use tree::{Content, Tree};
+pub(crate) use yaml::parse as parse_yaml;
 
 /// Decodes a document; every field has to be known.
 pub(crate) fn strict<T: DeserializeOwned>(tree: &Tree) -> Result<T, Vec<Problem>> {

@@ -31,6 +31,16 @@ impl Tree {
         }
     }
 
+    /// The line of a field such as `spec.ingress[0].action`, or of what is nearest to it.
+    pub(crate) fn line_of(&self, path: &str) -> u32 {
+        let Some((part, rest)) = first_part(path) else { return self.line };
+        let child = match &self.content {
+            Content::List(items) => part.parse().ok().and_then(|index: usize| items.get(index)),
+            _ => self.get(part),
+        };
+        child.map_or(self.line, |child| child.line_of(rest))
+    }
+
     /// The text of a scalar, as written.
     pub(crate) fn scalar(&self) -> Option<&str> {
         match &self.content {
@@ -42,6 +52,16 @@ impl Tree {
     pub(crate) fn is_null(&self) -> bool {
         self.content == Content::Null
     }
+}
+
+/// The first part of a path, and what follows it. Keys with dots in them are in brackets: `metadata.labels[a.b/c]`.
+fn first_part(path: &str) -> Option<(&str, &str)> {
+    let path = path.strip_prefix('.').unwrap_or(path);
+    if let Some(bracketed) = path.strip_prefix('[') {
+        return bracketed.split_once(']');
+    }
+    let end = path.find(['.', '[']).unwrap_or(path.len());
+    (end > 0).then(|| path.split_at(end))
 }
 
 impl From<&Value> for Tree {

@@ -1,6 +1,11 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use super::secret::check_password;
 use super::{BGPPassword, object};
+use crate::rules::{
+    Place, ROUTE_PRIORITIES, Rules, SINGLETON, check_community, check_count, check_duration,
+    check_interface_pattern, check_range,
+};
 use crate::scalars::{AsNumber, GoDuration, Net, words};
 use crate::{Kind, NoStatus, Object, Spec};
 
@@ -151,4 +156,124 @@ object! {
 impl Spec for BGPConfigurationSpec {
     const KIND: Kind = Kind::BGPConfiguration;
     type Status = NoStatus;
+}
+
+/// AS of nodes for which nobody says another.
+pub const DEFAULT_AS_NUMBER: AsNumber = AsNumber(64_512);
+/// TCP port of BGP (RFC 4271).
+pub const DEFAULT_BGP_PORT: u16 = 179;
+/// Metric of routes for which nobody says another.
+pub const DEFAULT_ROUTE_PRIORITY: i64 = 1_024;
+
+/// How many communities may be named, and how many prefixes may get some.
+const MAX_COMMUNITIES: usize = 500;
+/// How many communities a prefix may get.
+const MAX_PREFIX_COMMUNITIES: usize = 50;
+
+impl BGPConfigurationSpec {
+    /// Whether every node peers with every other, the default filled in.
+    pub fn has_mesh(&self) -> bool {
+        self.node_to_node_mesh_enabled.unwrap_or(true)
+    }
+
+    /// The value of a community, given by name or by value.
+    pub fn community_value<'a>(&'a self, name_or_value: &'a str) -> &'a str {
+        let named = self.communities.iter().find(|community| community.name == name_or_value);
+        named.map_or(name_or_value, |community| &community.value)
+    }
+}
+
+impl Rules for BGPConfigurationSpec {
+    fn check(object: &Object<Self>, at: &Place<'_>) {
+        let (spec, at) = (&object.spec, at.field("spec"));
+        if object.metadata.name != SINGLETON {
+            check_only_in_default(spec, &at);
+        }
+        if let Some(port) = spec.listen_port.filter(|port| *port == 0) {
+            at.field("listenPort").refuse(port, "is not a port: 1..65535");
+        }
+        check_mesh(spec, &at);
+        check_communities(spec, &at);
+        for (index, pattern) in spec.ignored_interfaces.iter().enumerate() {
+            let at = at.field("ignoredInterfaces").index(index);
+            match pattern.as_str() {
+                "*" => at.refuse(pattern, "would ignore every interface"),
+                pattern => check_interface_pattern(pattern, &at),
+            }
+        }
+        let (first, last) = ROUTE_PRIORITIES;
+        for (priority, field) in [
+            (spec.ipv4_normal_route_priority, "ipv4NormalRoutePriority"),
+            (spec.ipv6_normal_route_priority, "ipv6NormalRoutePriority"),
+        ] {
+            if let Some(priority) = priority {
+                check_range(priority, first, last, &at.field(field));
+            }
+        }
+    }
+}
+
+/// What concerns the whole cluster cannot differ from node to node.
+fn check_only_in_default(spec: &BGPConfigurationSpec, at: &Place<'_>) {
+    let fields = [
+        ("nodeToNodeMeshEnabled", spec.node_to_node_mesh_enabled.is_some()),
+        ("asNumber", spec.as_number.is_some()),
+        ("serviceClusterIPs", !spec.service_cluster_ips.is_empty()),
+        ("serviceExternalIPs", !spec.service_external_ips.is_empty()),
+        ("serviceLoadBalancerIPs", !spec.service_load_balancer_ips.is_empty()),
+        ("nodeMeshPassword", spec.node_mesh_password.is_some()),
+        ("nodeMeshMaxRestartTime", spec.node_mesh_max_restart_time.is_some()),
+    ];
+    for (field, _) in fields.iter().filter(|(_, is_set)| *is_set) {
+        at.field(field).refuse_all("can only be set in the BGPConfiguration default");
+    }
+}
+
+fn check_mesh(spec: &BGPConfigurationSpec, at: &Place<'_>) {
+    let fields = [
+        ("nodeMeshPassword", spec.node_mesh_password.is_some()),
+        ("nodeMeshMaxRestartTime", spec.node_mesh_max_restart_time.is_some()),
+    ];
+    for (field, _) in fields.iter().filter(|(_, is_set)| *is_set && !spec.has_mesh()) {
+        at.field(field).refuse_all("means nothing while nodeToNodeMeshEnabled is false");
+    }
+    check_duration(spec.node_mesh_max_restart_time, &at.field("nodeMeshMaxRestartTime"));
+    check_password(spec.node_mesh_password.as_ref(), &at.field("nodeMeshPassword"));
+}
+
+fn check_communities(spec: &BGPConfigurationSpec, at: &Place<'_>) {
+    let (named, prefixes) = (at.field("communities"), at.field("prefixAdvertisements"));
+    check_count(&spec.communities, MAX_COMMUNITIES, &named);
+    check_count(&spec.prefix_advertisements, MAX_COMMUNITIES, &prefixes);
+    for (index, community) in spec.communities.iter().enumerate() {
+        let at = named.index(index);
+        if community.name.is_empty() {
+            at.field("name").refuse_all("is required");
+        }
+        check_community(&community.value, &at.field("value"));
+    }
+    if !spec.communities.is_empty() && spec.prefix_advertisements.is_empty() {
+        named.refuse_all("are not used by any of prefixAdvertisements");
+    }
+    for (index, advertisement) in spec.prefix_advertisements.iter().enumerate() {
+        check_advertisement(advertisement, spec, &prefixes.index(index).field("communities"));
+    }
+}
+
+fn check_advertisement(advertisement: &PrefixAdvertisement, spec: &BGPConfigurationSpec, at: &Place<'_>) {
+    if advertisement.communities.is_empty() {
+        at.refuse_all("are required: at least one");
+    }
+    check_count(&advertisement.communities, MAX_PREFIX_COMMUNITIES, at);
+    for (index, text) in advertisement.communities.iter().enumerate() {
+        let is_name = spec.communities.iter().any(|community| community.name == *text);
+        let at = at.index(index);
+        match (is_name, text.contains(':')) {
+            (true, _) => {}
+            (false, true) => check_community(text, &at),
+            (false, false) => {
+                at.refuse(text, "is neither a community (aa:nn, aa:nn:mm) nor a name in communities")
+            }
+        }
+    }
 }

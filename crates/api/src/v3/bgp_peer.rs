@@ -3,6 +3,11 @@ use std::net::IpAddr;
 use super::{BGPPassword, object};
 use crate::scalars::{AsNumber, GoDuration, words};
 use crate::{Kind, NoStatus, Object, Spec};
+use std::str::FromStr;
+
+use super::secret::check_password;
+use crate::rules::{Place, Rules, check_duration, check_range, check_selector, check_subdomain};
+use crate::scalars::ScalarError;
 
 /// A BGP peer, or a set of them.
 pub type BGPPeer = Object<BGPPeerSpec>;
@@ -95,4 +100,125 @@ words! {
 impl Spec for BGPPeerSpec {
     const KIND: Kind = Kind::BGPPeer;
     type Status = NoStatus;
+}
+
+/// The address of a peer, and its port if it is not BGP's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerAddress {
+    /// The address.
+    pub ip: IpAddr,
+    /// The TCP port; 179 if absent.
+    pub port: Option<u16>,
+}
+
+impl FromStr for PeerAddress {
+    type Err = ScalarError;
+
+    /// Reads `ip`, `ip:port` or `[ip]:port`.
+    fn from_str(text: &str) -> Result<Self, ScalarError> {
+        if let Ok(ip) = text.parse() {
+            return Ok(Self { ip, port: None });
+        }
+        let parts = match text.strip_prefix('[') {
+            Some(rest) => rest.split_once("]:"),
+            None => text.rsplit_once(':').filter(|(ip, _)| !ip.contains(':')),
+        };
+        let address = parts.and_then(|(ip, port)| {
+            let port = port.parse().ok().filter(|port| *port > 0)?;
+            Some(Self { ip: ip.parse().ok()?, port: Some(port) })
+        });
+        address.ok_or_else(|| {
+            ScalarError::new(
+                text,
+                "is not the address of a peer: 10.0.0.1, 10.0.0.1:179, fd00::1 or [fd00::1]:179",
+            )
+        })
+    }
+}
+
+impl BGPPeerSpec {
+    /// The peer's address; `None` if peers are selected instead.
+    ///
+    /// # Errors
+    /// When the address cannot be read; validation has refused such a peer.
+    pub fn peer_address(&self) -> Result<Option<PeerAddress>, ScalarError> {
+        if self.peer_ip.is_empty() { Ok(None) } else { self.peer_ip.parse().map(Some) }
+    }
+
+    /// What becomes of the next hop, the old spelling understood and the default filled in.
+    pub fn effective_next_hop_mode(&self) -> NextHopMode {
+        match (self.next_hop_mode, self.keep_original_next_hop) {
+            (Some(mode), _) => mode,
+            (None, true) => NextHopMode::Keep,
+            (None, false) => NextHopMode::Auto,
+        }
+    }
+}
+
+impl Rules for BGPPeerSpec {
+    fn check(object: &Object<Self>, at: &Place<'_>) {
+        let (spec, at) = (&object.spec, at.field("spec"));
+        check_which_nodes(spec, &at);
+        check_which_peers(spec, &at);
+        check_reachable_by(spec, &at);
+        if spec.keep_original_next_hop && spec.next_hop_mode.is_some() {
+            at.field("keepOriginalNextHop")
+                .refuse(true, "cannot be combined with nextHopMode; write nextHopMode: Keep");
+        }
+        check_duration(spec.max_restart_time, &at.field("maxRestartTime"));
+        check_duration(spec.keepalive_time, &at.field("keepaliveTime"));
+        check_password(spec.password.as_ref(), &at.field("password"));
+        if let Some(number) = spec.num_allowed_local_as_numbers {
+            check_range(number.into(), 0, i32::MAX.into(), &at.field("numAllowedLocalASNumbers"));
+        }
+        for (index, filter) in spec.filters.iter().enumerate() {
+            check_subdomain(filter, &at.field("filters").index(index));
+        }
+    }
+}
+
+fn check_which_nodes(spec: &BGPPeerSpec, at: &Place<'_>) {
+    if !spec.node.is_empty() && !spec.node_selector.is_empty() {
+        at.field("nodeSelector").refuse(&spec.node_selector, "cannot be combined with node");
+    }
+    check_selector(&spec.node_selector, &at.field("nodeSelector"));
+}
+
+fn check_which_peers(spec: &BGPPeerSpec, at: &Place<'_>) {
+    check_selector(&spec.peer_selector, &at.field("peerSelector"));
+    check_selector(&spec.local_workload_selector, &at.field("localWorkloadSelector"));
+    if let Err(error) = spec.peer_address() {
+        at.field("peerIP").refuse(error.value, error.reason);
+    }
+    let (is_address, is_nodes, is_workloads) =
+        (!spec.peer_ip.is_empty(), !spec.peer_selector.is_empty(), !spec.local_workload_selector.is_empty());
+    if is_address && is_nodes {
+        at.field("peerIP").refuse(&spec.peer_ip, "cannot be combined with peerSelector");
+    }
+    if is_address && is_workloads {
+        at.field("peerIP").refuse(&spec.peer_ip, "cannot be combined with localWorkloadSelector");
+    }
+    if is_nodes && is_workloads {
+        at.field("peerSelector").refuse(&spec.peer_selector, "cannot be combined with localWorkloadSelector");
+    }
+    match spec.as_number {
+        Some(number) if is_nodes => {
+            at.field("asNumber")
+                .refuse(number, "cannot be combined with peerSelector: the nodes say their AS");
+        }
+        None if is_workloads => at.field("asNumber").refuse_all("is required with localWorkloadSelector"),
+        _ => {}
+    }
+}
+
+fn check_reachable_by(spec: &BGPPeerSpec, at: &Place<'_>) {
+    let Some(gateway) = spec.reachable_by else { return };
+    match spec.peer_address() {
+        Ok(None) => at.field("reachableBy").refuse(gateway, "needs peerIP"),
+        Ok(Some(peer)) if peer.ip.is_ipv6() != gateway.is_ipv6() => {
+            at.field("reachableBy")
+                .refuse(gateway, format!("is not of the same IP version as peerIP {}", peer.ip));
+        }
+        _ => {}
+    }
 }

@@ -1,4 +1,5 @@
 use super::object;
+use crate::rules::{Place, Rules, check_singleton_name};
 use crate::{Kind, NoStatus, Object, Spec};
 
 /// The cluster's identity and readiness; only `default` exists.
@@ -25,4 +26,18 @@ object! {
 impl Spec for ClusterInformationSpec {
     const KIND: Kind = Kind::ClusterInformation;
     type Status = NoStatus;
+}
+
+impl Rules for ClusterInformationSpec {
+    fn check_name(name: &str, at: &Place<'_>) {
+        check_singleton_name(name, at);
+    }
+
+    fn check(object: &Object<Self>, at: &Place<'_>) {
+        let guid = &object.spec.cluster_guid;
+        let is_guid = guid.len() == 32 && guid.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if !guid.is_empty() && !is_guid {
+            at.field("spec").field("clusterGUID").refuse(guid, "is not 32 hexadecimal digits");
+        }
+    }
 }

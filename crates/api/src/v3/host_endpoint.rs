@@ -1,6 +1,7 @@
 use std::net::IpAddr;
 
 use super::object;
+use crate::rules::{Place, Rules, check_interface, check_port_name, check_subdomain};
 use crate::scalars::Protocol;
 use crate::{Kind, NoStatus, Object, Spec};
 
@@ -41,4 +42,46 @@ object! {
 impl Spec for HostEndpointSpec {
     const KIND: Kind = Kind::HostEndpoint;
     type Status = NoStatus;
+}
+
+/// `interfaceName` for all interfaces of the host.
+pub const ALL_INTERFACES: &str = "*";
+
+impl Rules for HostEndpointSpec {
+    fn check(object: &Object<Self>, at: &Place<'_>) {
+        let (spec, at) = (&object.spec, at.field("spec"));
+        if spec.node.is_empty() {
+            at.field("node").refuse_all("is required");
+        }
+        match spec.interface_name.as_str() {
+            "" if spec.expected_ips.is_empty() => {
+                at.field("interfaceName").refuse_all("is required, or expectedIPs");
+            }
+            "" | ALL_INTERFACES => {}
+            name => check_interface(name, &at.field("interfaceName")),
+        }
+        check_profiles(&spec.profiles, &at.field("profiles"));
+        for (index, port) in spec.ports.iter().enumerate() {
+            let at = at.field("ports").index(index);
+            check_port_name(&port.name, &at.field("name"));
+            check_endpoint_port(port.protocol, port.port, &at);
+        }
+    }
+}
+
+/// Checks the names of an endpoint's profiles.
+pub(crate) fn check_profiles(profiles: &[String], at: &Place<'_>) {
+    for (index, name) in profiles.iter().enumerate() {
+        check_subdomain(name, &at.index(index));
+    }
+}
+
+/// Checks protocol and number of an endpoint's port.
+pub(crate) fn check_endpoint_port(protocol: Protocol, port: u16, at: &Place<'_>) {
+    if !protocol.has_ports() {
+        at.field("protocol").refuse(protocol, "has no ports; only TCP, UDP and SCTP have");
+    }
+    if port == 0 {
+        at.field("port").refuse(port, "is not a port: 1..65535");
+    }
 }

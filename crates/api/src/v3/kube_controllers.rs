@@ -1,6 +1,10 @@
 use std::collections::BTreeMap;
 
 use super::object;
+use crate::rules::{
+    Place, Rules, check_annotation_keys, check_duration, check_labels, check_range, check_regex,
+    check_selector, check_singleton_name, check_subdomain,
+};
 use crate::scalars::{GoDuration, Net, words};
 use crate::{Kind, Object, Spec};
 
@@ -182,4 +186,54 @@ object! {
 impl Spec for KubeControllersConfigurationSpec {
     const KIND: Kind = Kind::KubeControllersConfiguration;
     type Status = KubeControllersConfigurationStatus;
+}
+
+impl Rules for KubeControllersConfigurationSpec {
+    fn check_name(name: &str, at: &Place<'_>) {
+        check_singleton_name(name, at);
+    }
+
+    fn check(object: &Object<Self>, at: &Place<'_>) {
+        let (spec, at) = (&object.spec, at.field("spec"));
+        for (port, field) in [
+            (spec.prometheus_metrics_port, "prometheusMetricsPort"),
+            (spec.debug_profile_port, "debugProfilePort"),
+        ] {
+            if let Some(port) = port {
+                check_range(port, 0, 65_535, &at.field(field));
+            }
+        }
+        check_duration(spec.etcd_v3_compaction_period, &at.field("etcdV3CompactionPeriod"));
+        check_controllers(&spec.controllers, &at.field("controllers"));
+    }
+}
+
+fn check_controllers(controllers: &ControllersConfig, at: &Place<'_>) {
+    for (reconciler, field) in [
+        (&controllers.policy, "policy"),
+        (&controllers.workload_endpoint, "workloadEndpoint"),
+        (&controllers.service_account, "serviceAccount"),
+        (&controllers.namespace, "namespace"),
+    ] {
+        let period = reconciler.as_ref().and_then(|reconciler| reconciler.reconciler_period);
+        check_duration(period, &at.field(field).field("reconcilerPeriod"));
+    }
+    let Some(node) = &controllers.node else { return };
+    let at = at.field("node");
+    check_duration(node.reconciler_period, &at.field("reconcilerPeriod"));
+    check_duration(node.leak_grace_period, &at.field("leakGracePeriod"));
+    let templates = node.host_endpoint.iter().flat_map(|host_endpoint| &host_endpoint.templates);
+    for (index, template) in templates.enumerate() {
+        check_template(template, &at.field("hostEndpoint").field("templates").index(index));
+    }
+}
+
+fn check_template(template: &HostEndpointTemplate, at: &Place<'_>) {
+    if !template.generate_name.is_empty() {
+        check_subdomain(&template.generate_name, &at.field("generateName"));
+    }
+    check_regex(&template.interface_pattern, &at.field("interfacePattern"));
+    check_labels(&template.labels, &at.field("labels"));
+    check_annotation_keys(&template.annotations, &at.field("annotations"));
+    check_selector(&template.node_selector, &at.field("nodeSelector"));
 }

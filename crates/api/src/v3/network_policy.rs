@@ -1,4 +1,6 @@
+use super::policy_checks::{check_global, check_policy, default_policy, global_fields, policy_fields};
 use super::{Rule, object};
+use crate::rules::{Place, Rules, check_policy_name};
 use crate::scalars::words;
 use crate::{Kind, NoStatus, Object, Spec};
 
@@ -21,6 +23,7 @@ macro_rules! policy_spec {
                 /// Which tier it is in; `default` if empty.
                 tier: String,
                 /// Lower first in the tier; last if absent. Ties by `name/namespace/kind`.
+                #[serde(serialize_with = "crate::v3::go_number::serialize")]
                 order: Option<f64>,
                 /// Rules for traffic to the selected endpoints, in order.
                 ingress: Vec<$crate::v3::Rule>,
@@ -28,7 +31,7 @@ macro_rules! policy_spec {
                 egress: Vec<$crate::v3::Rule>,
                 /// Which endpoints; all (of the namespace, for a namespaced kind) if empty.
                 selector: String,
-                /// Which directions it decides; empty until defaults are applied: see [`default_types`].
+                /// Which directions it decides; empty until defaults are applied: see [`crate::default_types`].
                 types: Vec<$crate::v3::PolicyType>,
                 /// Of these endpoints, those whose service account this selector matches; unset if empty.
                 service_account_selector: String,
@@ -122,4 +125,38 @@ impl Spec for NetworkPolicySpec {
 impl Spec for GlobalNetworkPolicySpec {
     const KIND: Kind = Kind::GlobalNetworkPolicy;
     type Status = NoStatus;
+}
+
+impl Rules for NetworkPolicySpec {
+    fn apply_defaults(object: &mut Object<Self>) {
+        let spec = &mut object.spec;
+        let rules = Some((&spec.ingress[..], &spec.egress[..]));
+        default_policy(&mut object.metadata, &mut spec.tier, &mut spec.types, rules);
+    }
+
+    fn check_name(name: &str, at: &Place<'_>) {
+        check_policy_name(name, true, at);
+    }
+
+    fn check(object: &Object<Self>, at: &Place<'_>) {
+        check_policy(&policy_fields!(object.spec), true, &at.field("spec"));
+    }
+}
+
+impl Rules for GlobalNetworkPolicySpec {
+    fn apply_defaults(object: &mut Object<Self>) {
+        let spec = &mut object.spec;
+        let rules = Some((&spec.ingress[..], &spec.egress[..]));
+        default_policy(&mut object.metadata, &mut spec.tier, &mut spec.types, rules);
+    }
+
+    fn check_name(name: &str, at: &Place<'_>) {
+        check_policy_name(name, false, at);
+    }
+
+    fn check(object: &Object<Self>, at: &Place<'_>) {
+        let (policy, global) = (policy_fields!(object.spec), global_fields!(object.spec));
+        check_policy(&policy, false, &at.field("spec"));
+        check_global(&global, &policy, &at.field("spec"));
+    }
 }

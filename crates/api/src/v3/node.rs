@@ -3,6 +3,10 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use super::object;
 use crate::scalars::{AsNumber, MacAddress, Net, words};
 use crate::{Kind, Object, Spec};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::rules::{Place, Rules};
 
 /// A host.
 pub type Node = Object<NodeSpec>;
@@ -134,4 +138,60 @@ object! {
 impl Spec for NodeSpec {
     const KIND: Kind = Kind::Node;
     type Status = NodeStatus;
+}
+
+/// Length of a WireGuard key, in bytes.
+const WIREGUARD_KEY: usize = 32;
+
+impl Rules for NodeSpec {
+    fn check(object: &Object<Self>, at: &Place<'_>) {
+        let spec = at.field("spec");
+        if let Some(bgp) = &object.spec.bgp {
+            check_bgp(bgp, &spec.field("bgp"));
+        }
+        for (index, reference) in object.spec.orch_refs.iter().enumerate() {
+            if reference.orchestrator.is_empty() {
+                spec.field("orchRefs").index(index).field("orchestrator").refuse_all("is required");
+            }
+        }
+        check_interfaces(&object.spec.interfaces, &spec.field("interfaces"));
+        if let Some(status) = &object.status {
+            let at = at.field("status");
+            check_wireguard_key(&status.wireguard_public_key, &at.field("wireguardPublicKey"));
+            check_wireguard_key(&status.wireguard_public_key_v6, &at.field("wireguardPublicKeyV6"));
+        }
+    }
+}
+
+fn check_bgp(bgp: &NodeBGPSpec, at: &Place<'_>) {
+    if *bgp == NodeBGPSpec::default() {
+        at.refuse_all("is empty; leave it out, or give the node an address");
+    }
+    if let Some(address) = bgp.ipv4_address.filter(Net::is_ipv6) {
+        at.field("ipv4Address").refuse(address, "is not IPv4");
+    }
+    if let Some(address) = bgp.ipv6_address.filter(|address| !address.is_ipv6()) {
+        at.field("ipv6Address").refuse(address, "is not IPv6");
+    }
+}
+
+fn check_interfaces(interfaces: &[NodeInterface], at: &Place<'_>) {
+    for (index, interface) in interfaces.iter().enumerate() {
+        let at = at.index(index);
+        if interface.name.is_empty() {
+            at.field("name").refuse_all("is required");
+        }
+        for (index, address) in interface.addresses.iter().enumerate() {
+            if address.parse::<Net>().is_err() {
+                at.field("addresses").index(index).refuse(address, "is not an IP address");
+            }
+        }
+    }
+}
+
+fn check_wireguard_key(key: &str, at: &Place<'_>) {
+    let is_key = STANDARD.decode(key).is_ok_and(|bytes| bytes.len() == WIREGUARD_KEY);
+    if !key.is_empty() && !is_key {
+        at.refuse(key, format!("is not a WireGuard key: {WIREGUARD_KEY} bytes in base64"));
+    }
 }

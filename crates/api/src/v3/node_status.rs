@@ -1,6 +1,7 @@
 use jiff::Timestamp;
 
 use super::object;
+use crate::rules::{Place, Rules, check_range, check_unique};
 use crate::scalars::words;
 use crate::{Kind, Object, Spec};
 
@@ -234,4 +235,20 @@ words! {
 impl Spec for CalicoNodeStatusSpec {
     const KIND: Kind = Kind::CalicoNodeStatus;
     type Status = CalicoNodeStatusStatus;
+}
+
+/// The longest time between reports: a day, in seconds.
+const MAX_PERIOD: i64 = 86_400;
+
+impl Rules for CalicoNodeStatusSpec {
+    fn check(object: &Object<Self>, at: &Place<'_>) {
+        let (spec, at) = (&object.spec, at.field("spec"));
+        if spec.node.is_empty() {
+            at.field("node").refuse_all("is required");
+        }
+        check_unique(&spec.classes, &at.field("classes"));
+        if let Some(period) = spec.update_period_seconds {
+            check_range(period.into(), 0, MAX_PERIOD, &at.field("updatePeriodSeconds"));
+        }
+    }
 }

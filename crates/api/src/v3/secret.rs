@@ -1,6 +1,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::object;
+use crate::rules::Place;
 
 object! {
     /// A BGP password, kept elsewhere.
@@ -45,5 +46,16 @@ impl From<SecretKeySelectorInput> for SecretKeySelector {
     fn from(input: SecretKeySelectorInput) -> Self {
         let name = if input.name.is_empty() { input.local_object_reference.name } else { input.name };
         Self { name, key: input.key, optional: input.optional }
+    }
+}
+
+/// Checks that a password, if any, says where it is.
+pub(crate) fn check_password(password: Option<&BGPPassword>, at: &Place<'_>) {
+    let Some(reference) = password.and_then(|password| password.secret_key_ref.as_ref()) else { return };
+    let at = at.field("secretKeyRef");
+    for (text, field) in [(&reference.name, "name"), (&reference.key, "key")] {
+        if text.is_empty() {
+            at.field(field).refuse_all("is required");
+        }
     }
 }

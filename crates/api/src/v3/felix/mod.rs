@@ -1,6 +1,7 @@
 //! `FelixConfiguration`: the parameters of the node agent. They are data, one row of [`PARAMETERS`] each; what a
 //! parameter's value may be follows from its [`ParameterType`].
 
+mod checks;
 mod parameter_type;
 mod table;
 
