@@ -17,12 +17,12 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::attribute::{Attribute, AttributeValue, MpReach, MpUnreach, Scope, row};
+use super::attribute::{Aggregator, AsPath, Attribute, AttributeValue, MpReach, MpUnreach, Scope, row};
 use super::nlri::{self, Nlri};
 use super::notification::Notification;
 use super::{Context, DecodeError, PeerKind, header};
 use crate::iana::{attribute as code, error, flag, message, update_error};
-use crate::types::Family;
+use crate::types::{Asn, Family};
 
 /// Routes that come and go.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -101,6 +101,31 @@ impl Update {
             }
             _ => None,
         }
+    }
+
+    /// AS_PATH and AGGREGATOR as they are meant, when a two-octet speaker has passed four-octet numbers on in
+    /// AS4_PATH and AS4_AGGREGATOR (RFC 6793, section 4.2.3).
+    pub fn effective(&self) -> (Option<AsPath>, Option<Aggregator>) {
+        let (mut path, mut path4, mut aggregator, mut aggregator4) = (None, None, None, None);
+        for attribute in &self.attributes {
+            match &attribute.value {
+                AttributeValue::AsPath(value) => path = Some(value),
+                AttributeValue::As4Path(value) => path4 = Some(value),
+                AttributeValue::Aggregator(value) => aggregator = Some(*value),
+                AttributeValue::As4Aggregator(value) => aggregator4 = Some(*value),
+                _ => {}
+            }
+        }
+        // An aggregator that is not AS_TRANS was put in by an old speaker after the AS4 attributes: both are stale.
+        let stale = aggregator4.is_some() && aggregator.is_some_and(|value| value.asn != Asn::TRANS);
+        if stale {
+            return (path.cloned(), aggregator);
+        }
+        let path = match (path, path4) {
+            (Some(path), Some(path4)) => Some(path.merged_with(path4)),
+            (path, _) => path.cloned(),
+        };
+        (path, aggregator.and(aggregator4).or(aggregator))
     }
 
     /// The whole message.
@@ -381,7 +406,7 @@ impl Received {
 }
 
 /// What RFC 7606, section 7.2 and RFC 5065 have against a path from this peer.
-fn path_fault(path: &super::attribute::AsPath, context: &Context) -> Option<&'static str> {
+fn path_fault(path: &AsPath, context: &Context) -> Option<&'static str> {
     if path.segments.iter().any(|segment| segment.kind.is_confederation()) {
         return Some("has a confederation segment, but there is no confederation");
     }

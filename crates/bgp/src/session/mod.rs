@@ -1,6 +1,8 @@
 //! Sessions (RFC 4271, section 8).
+mod open_check;
 mod reason;
 
+pub use open_check::check_peer;
 pub use reason::Reason;
 
 /// The states of RFC 4271, section 8.2.2.

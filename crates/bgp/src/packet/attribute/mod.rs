@@ -117,6 +117,11 @@ pub struct Aggregator {
     pub address: Ipv4Addr,
 }
 
+/// The name of a code in our table; `None` for those that are carried unread.
+pub fn name(code: u8) -> Option<&'static str> {
+    row(code).map(|row| row.name)
+}
+
 impl AttributeValue {
     /// The code.
     pub fn code(&self) -> u8 {
@@ -201,11 +206,15 @@ impl Attribute {
     }
 
     /// What becomes of the attribute when its route is passed on (RFC 4271, section 5): unknown ones only when
-    /// transitive, marked as partial; the MP attributes belong to one message only.
+    /// transitive, marked as partial; the MP attributes belong to one message only; the AS4 attributes have been
+    /// merged into what they stand for.
     #[must_use]
     pub fn passed_on(&self) -> Option<Self> {
         match self.value {
-            AttributeValue::MpReach(_) | AttributeValue::MpUnreach(_) => None,
+            AttributeValue::MpReach(_)
+            | AttributeValue::MpUnreach(_)
+            | AttributeValue::As4Path(_)
+            | AttributeValue::As4Aggregator(_) => None,
             AttributeValue::Unknown { .. } if self.flags & flag::TRANSITIVE == 0 => None,
             AttributeValue::Unknown { .. } => {
                 Some(Self { flags: self.flags | flag::PARTIAL, value: self.value.clone() })
