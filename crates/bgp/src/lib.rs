@@ -30,6 +30,8 @@
 //! - RFC 7911: add-path (the codec reads it; not negotiated).
 //! - RFC 8092: large communities.
 //! - RFC 8538: notifications with graceful restart.
+//! - RFC 8654: extended messages (taken; ours stay within 4,096 octets).
+//! - RFC 8950: IPv4 routes with IPv6 next hops, on sessions of both families.
 //! - RFC 9003: shutdown message.
 //! - RFC 9072: extended optional parameters.
 //! - RFC 9687: send hold timer.
@@ -45,7 +47,7 @@ mod types;
 
 pub use config::{PeerConfig, SpeakerConfig};
 pub use speaker::{
-    BestRoute, EstablishedStatus, Input, MessageCounts, Output, PeerStatus, Shutdown, Speaker, Start,
-    TransportFailure,
+    BestRoute, EstablishedStatus, Input, MessageCounts, Output, PeerDifference, PeerStatus, Shutdown,
+    Speaker, Start, TransportFailure, difference,
 };
 pub use types::{Asn, ConnectionId, Endpoints, Family, FamilySet, PeerId, RouterId};

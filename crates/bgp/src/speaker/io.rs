@@ -66,7 +66,8 @@ pub enum Input<'a> {
         /// Whom.
         peer: PeerId,
     },
-    /// The speaker is about to stop.
+    /// The speaker is about to stop: it closes its sessions and gives no route changes any more, so that the kernel
+    /// goes on forwarding.
     Shutdown(Shutdown),
 }
 

@@ -1,10 +1,34 @@
 //! The speaker: sessions and RIBs joined.
 
+mod difference;
+mod family;
 mod io;
+mod peer;
+mod reconfigure;
+mod routes;
 mod status;
 
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Instant;
+
+use ipnet::{Ipv4Net, Ipv6Net};
+
+use crate::config::SpeakerConfig;
+use crate::packet::notification::Notification;
+use crate::rib::best_path::{Source, SourceKind};
+use crate::rib::{Interner, PeerNumber, Sources};
+use crate::session::{Action, Loss, Negotiated, Reason};
+use crate::types::{ConnectionId, Endpoints, Family, PeerId, RouterId};
+
+pub use difference::{PeerDifference, difference};
+use family::{FamilyRib, Shared};
 pub use io::{BestRoute, Input, Output, Shutdown, TransportFailure};
+use peer::Peer;
 pub use status::{EstablishedStatus, MessageCounts, PeerStatus};
+
+/// Octets that a peer may leave unread before its updates are held back.
+const CONGESTED: usize = 256 * 1024;
 
 /// Whether the kernel still forwards on routes of an earlier life of this speaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,15 +39,326 @@ pub enum Start {
     Restarting,
 }
 
-/// A BGP speaker.
+/// A BGP speaker without I/O.
+///
+/// Calling order: any number of [`Speaker::handle_input`], [`Speaker::accept`] and [`Speaker::handle_timeout`], then
+/// [`Speaker::poll_output`] until it gives `None`, then sleep until [`Speaker::poll_timeout`] or the next input. What
+/// comes in between two polls is one round: a prefix that changes several times in it is told on once, and an UPDATE
+/// for many peers is encoded once. There is no timer in that path.
+///
+/// Time must not go backwards. The same calls with the same times and the same seed give the same outputs.
 #[derive(Debug)]
 pub struct Speaker {
-    config: crate::config::SpeakerConfig,
+    config: SpeakerConfig,
+    peers: BTreeMap<PeerNumber, Peer>,
+    numbers: BTreeMap<PeerId, PeerNumber>,
+    last_number: u32,
+    /// Peers by the time at which they want attention, or earlier.
+    schedule: BTreeSet<(Instant, PeerNumber)>,
+    sources: Sources,
+    interner: Interner,
+    ipv4: FamilyRib<Ipv4Net>,
+    ipv6: FamilyRib<Ipv6Net>,
+    /// We say R in OPENs.
+    restarting: bool,
+    /// The shell was told to stop: nothing is learned or told any more, and the kernel's routes stay as they are.
+    stopped: bool,
+    started_as: Start,
+    /// When route selection no longer waits for End-of-RIBs.
+    deferral: Option<Instant>,
+    seed: u64,
+    now: Instant,
+    outputs: VecDeque<Output>,
 }
 
 impl Speaker {
+    /// A speaker with its first complete configuration; it starts at once. The configuration must name all peers
+    /// that are to be waited for: with the End-of-RIB of the last of them, routes are [complete](Output::RibComplete).
+    pub fn new(config: SpeakerConfig, start: Start, seed: u64, now: Instant) -> Self {
+        let deferred = start == Start::Restarting;
+        let local = Source {
+            kind: SourceKind::Local,
+            router_id: config.router_id,
+            address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        };
+        let first = SpeakerConfig {
+            peers: BTreeMap::new(),
+            originated: BTreeMap::new(),
+            ..SpeakerConfig::new(config.local_as, config.router_id)
+        };
+        let mut speaker = Self {
+            config: first,
+            peers: BTreeMap::new(),
+            numbers: BTreeMap::new(),
+            last_number: 0,
+            schedule: BTreeSet::new(),
+            sources: Sources::from([(PeerNumber::LOCAL, local)]),
+            interner: Interner::default(),
+            ipv4: FamilyRib::new(deferred),
+            ipv6: FamilyRib::new(deferred),
+            restarting: deferred,
+            stopped: false,
+            started_as: start,
+            deferral: Some(now + config.selection_deferral),
+            seed,
+            now,
+            outputs: VecDeque::new(),
+        };
+        speaker.reconfigure(config);
+        speaker.check_complete();
+        speaker
+    }
+
     /// The configuration in force.
-    pub fn config(&self) -> &crate::config::SpeakerConfig {
+    pub fn config(&self) -> &SpeakerConfig {
         &self.config
     }
+
+    /// Takes something that happened.
+    pub fn handle_input(&mut self, input: Input<'_>, now: Instant) {
+        self.now = self.now.max(now);
+        let now = self.now;
+        match input {
+            Input::Configure(config) => self.reconfigure(config),
+            Input::Originate { prefix, route } => self.originate(prefix, Some(route)),
+            Input::Withdraw { prefix } => self.originate(prefix, None),
+            Input::Connected { connection, endpoints } => {
+                self.with_peer(connection, |peer| {
+                    peer.endpoints.insert(connection, endpoints);
+                    peer.session.handle_connected(connection, now);
+                });
+            }
+            Input::ConnectFailed { connection, failure } => {
+                self.with_peer(connection, |peer| {
+                    peer.session.handle_connect_failed(connection, failure, now)
+                });
+            }
+            Input::Received { connection, bytes } => self.received(connection, bytes),
+            Input::Written { connection, bytes } => {
+                self.with_peer(connection, |peer| peer.session.handle_written(connection, bytes, now));
+            }
+            Input::Closed { connection, failure } => {
+                self.with_peer(connection, |peer| peer.session.handle_closed(connection, failure, now));
+            }
+            Input::Refresh { peer } => self.ask_for_routes(&peer),
+            Input::Shutdown(shutdown) => self.shutdown(&shutdown),
+        }
+    }
+
+    /// A connection from somewhere. `None`: nobody is expected from there now, it shall be closed unread.
+    pub fn accept(&mut self, endpoints: Endpoints, now: Instant) -> Option<ConnectionId> {
+        self.now = self.now.max(now);
+        let from = endpoints.remote.ip();
+        let numbers: Vec<PeerNumber> =
+            self.peers.iter().filter(|(_, peer)| peer.config.address == from).map(|(n, _)| *n).collect();
+        for number in numbers {
+            let peer = self.peers.get_mut(&number).expect("just listed");
+            let accepted = peer.session.handle_accepted(self.now);
+            if let Some(connection) = accepted {
+                peer.endpoints.insert(connection, endpoints);
+                self.act(number);
+                return Some(connection);
+            }
+        }
+        None
+    }
+
+    /// Runs timers that are due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.now = self.now.max(now);
+        while let Some((at, number)) = self.schedule.first().copied()
+            && at <= self.now
+        {
+            self.schedule.remove(&(at, number));
+            let Some(peer) = self.peers.get_mut(&number) else { continue };
+            peer.scheduled = None;
+            if peer.stale_until.is_some_and(|until| until <= self.now) {
+                peer.stale_until = None;
+                self.sweep(number, &Family::ALL);
+            }
+            self.peers.get_mut(&number).expect("still there").session.handle_timeout(self.now);
+            self.act(number);
+        }
+        if self.deferral.is_some_and(|until| until <= self.now) {
+            self.deferral = None;
+            self.check_complete();
+        }
+    }
+
+    /// When [`Speaker::handle_timeout`] wants to be called; perhaps earlier than needed.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.schedule.first().map(|(at, _)| *at).into_iter().chain(self.deferral).min()
+    }
+
+    /// The next thing to be done. Until it gives `None`, what has changed is not told on completely.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        loop {
+            if let Some(output) = self.outputs.pop_front() {
+                return Some(output);
+            }
+            if self.stopped || !self.work() {
+                return None;
+            }
+        }
+    }
+
+    fn with_peer(&mut self, connection: ConnectionId, event: impl FnOnce(&mut Peer)) {
+        let number = number_of(connection);
+        if let Some(peer) = self.peers.get_mut(&number) {
+            event(peer);
+            self.act(number);
+        }
+    }
+
+    fn received(&mut self, connection: ConnectionId, bytes: &[u8]) {
+        let number = number_of(connection);
+        if let Some(peer) = self.peers.get_mut(&number) {
+            peer.session.handle_received(connection, bytes, self.now);
+            self.act(number);
+        }
+    }
+
+    /// Carries out what a session wants.
+    fn act(&mut self, number: PeerNumber) {
+        while let Some(peer) = self.peers.get_mut(&number)
+            && let Some(action) = peer.session.poll_action()
+        {
+            match action {
+                Action::Connect(connection) => {
+                    let remote = (peer.config.address, peer.config.port).into();
+                    let (id, source) = (peer.id.clone(), peer.config.source);
+                    self.outputs.push_back(Output::Connect { connection, peer: id, remote, source });
+                }
+                Action::Send(connection, bytes) => {
+                    peer.counts.sent += 1;
+                    self.outputs.push_back(Output::Send { connection, bytes: bytes.into() });
+                }
+                Action::Close(connection) => {
+                    peer.endpoints.remove(&connection);
+                    self.outputs.push_back(Output::Close { connection });
+                }
+                Action::State(state, reason) => {
+                    let peer = peer.id.clone();
+                    self.outputs.push_back(Output::Session { peer, state, reason });
+                }
+                Action::Established(negotiated) => self.established(number, negotiated),
+                Action::Down(loss) => self.down(number, loss),
+                Action::Update(received) => self.update(number, &received),
+                Action::Refresh(refresh) => self.refresh(number, &refresh),
+            }
+        }
+        self.reschedule(number);
+    }
+
+    fn reschedule(&mut self, number: PeerNumber) {
+        let Some(peer) = self.peers.get_mut(&number) else { return };
+        let Some(next) = peer.next_deadline() else { return };
+        // An entry that is too early costs one look; moving it with every message would cost more.
+        if peer.scheduled.is_none_or(|at| next < at) {
+            if let Some(old) = peer.scheduled.replace(next) {
+                self.schedule.remove(&(old, number));
+            }
+            self.schedule.insert((next, number));
+        }
+    }
+
+    /// A session is up: graceful restart as the helper, then the peer gets our routes.
+    fn established(&mut self, number: PeerNumber, negotiated: Box<Negotiated>) {
+        let peer = self.peers.get_mut(&number).expect("its session has just acted");
+        peer.established_count += 1;
+        peer.end_of_rib = crate::types::FamilySet::EMPTY;
+        let connection = peer.session.established_connection().expect("it is established");
+        peer.local = peer.endpoints.get(&connection).map(|endpoints| endpoints.local.ip());
+        self.sources.insert(number, peer.source(negotiated.router_id));
+        let kept = negotiated.graceful_restart.as_ref().map(|restart| restart.forwarding).unwrap_or_default();
+        let families = negotiated.context.families;
+        let stale_time = peer.config.graceful_restart.map(|restart| restart.stale_time);
+        peer.agreed = Some(negotiated);
+        if peer.stale_until.is_some() {
+            peer.stale_until = stale_time.map(|time| self.now + time);
+        }
+        // RFC 4724, section 4.2: without the F bit for a family its routes go at once.
+        let lost: Vec<Family> = Family::ALL.into_iter().filter(|family| !kept.contains(*family)).collect();
+        self.sweep(number, &lost);
+        for family in families.iter() {
+            let key = self.peers[&number].group(family, &self.config);
+            match family {
+                Family::Ipv4Unicast => self.ipv4.groups.join(number, key),
+                Family::Ipv6Unicast => self.ipv6.groups.join(number, key),
+            }
+        }
+        self.check_complete();
+    }
+
+    /// A session is down: its routes go, or are kept as stale.
+    fn down(&mut self, number: PeerNumber, loss: Loss) {
+        if self.stopped {
+            return;
+        }
+        let peer = self.peers.get_mut(&number).expect("its session has just acted");
+        let restart = peer
+            .agreed
+            .as_ref()
+            .and_then(|agreed| agreed.graceful_restart.clone())
+            .filter(|_| loss != Loss::ForGood);
+        let kept = restart.as_ref().map(|restart| restart.families).unwrap_or_default();
+        peer.stale_until = restart.map(|restart| self.now + restart.restart_time);
+        peer.local = None;
+        let shared = &mut Shared { sources: &self.sources, interner: &mut self.interner };
+        let loss_for = |family| if kept.contains(family) { loss } else { Loss::ForGood };
+        self.ipv4.end_session(number, loss_for(Family::Ipv4Unicast), shared);
+        self.ipv6.end_session(number, loss_for(Family::Ipv6Unicast), shared);
+    }
+
+    /// The stale routes of a peer go.
+    fn sweep(&mut self, number: PeerNumber, families: &[Family]) {
+        for family in families {
+            match family {
+                Family::Ipv4Unicast => self.ipv4.rib.sweep(number, &self.sources, &mut self.interner),
+                Family::Ipv6Unicast => self.ipv6.rib.sweep(number, &self.sources, &mut self.interner),
+            }
+        }
+    }
+
+    /// Ends the waiting for routes where nothing is left to wait for (RFC 4724, section 4.1).
+    fn check_complete(&mut self) {
+        let expired = self.deferral.is_none();
+        let settled = |family| expired || self.peers.values().all(|peer| peer.is_settled(family));
+        let (v4, v6) = (settled(Family::Ipv4Unicast), settled(Family::Ipv6Unicast));
+        let shared = &mut Shared { sources: &self.sources, interner: &mut self.interner };
+        if v4 {
+            self.ipv4.finish(shared);
+        }
+        if v6 {
+            self.ipv6.finish(shared);
+        }
+        if self.ipv4.complete && self.ipv6.complete {
+            self.deferral = None;
+            if std::mem::replace(&mut self.restarting, false) {
+                self.peers.values_mut().for_each(|peer| peer.session.set_restart(false, true));
+            }
+        }
+    }
+
+    fn shutdown(&mut self, shutdown: &Shutdown) {
+        while self.rounds() {}
+        self.stopped = true;
+        let notification = match shutdown {
+            Shutdown::Restarting => None,
+            Shutdown::Stopping { message } => Some(Notification::shutdown(message)),
+        };
+        let numbers: Vec<PeerNumber> = self.peers.keys().copied().collect();
+        for number in numbers {
+            let peer = self.peers.get_mut(&number).expect("just listed");
+            peer.session.stop(notification.clone(), Reason::Stopped, self.now);
+            self.act(number);
+        }
+    }
 }
+
+fn number_of(connection: ConnectionId) -> PeerNumber {
+    PeerNumber(u32::try_from(connection.0 >> 32).expect("32 bits are left"))
+}
+
+/// A router id for messages about a peer that has not said its own.
+const UNKNOWN: RouterId = RouterId(Ipv4Addr::UNSPECIFIED);

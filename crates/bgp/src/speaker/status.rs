@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use super::Speaker;
+use crate::rib::PeerNumber;
 use crate::session::{Reason, SessionState};
 use crate::types::{Asn, Family, PeerId, RouterId};
 
@@ -76,4 +78,60 @@ pub struct MessageCounts {
     pub updates_sent: u64,
     /// UPDATEs whose routes were treated as withdrawn, or that lost an attribute (RFC 7606).
     pub malformed_updates: u64,
+}
+
+impl Speaker {
+    /// A snapshot of every peer, in the order of their names.
+    pub fn status(&self) -> Vec<PeerStatus> {
+        self.numbers.values().map(|number| self.peer_status(*number)).collect()
+    }
+
+    fn peer_status(&self, number: PeerNumber) -> PeerStatus {
+        let peer = &self.peers[&number];
+        let (v4, v6) = (self.ipv4.rib.count(number), self.ipv6.rib.count(number));
+        let offered = peer.session.settings().families;
+        let received = [(Family::Ipv4Unicast, v4.routes), (Family::Ipv6Unicast, v6.routes)];
+        let established = peer.session.negotiated().map(|agreed| EstablishedStatus {
+            router_id: agreed.router_id,
+            hold_time: agreed.hold_time,
+            families: agreed.context.families.iter().collect(),
+            graceful_restart: agreed.does_graceful_restart(),
+            end_of_rib: peer.end_of_rib.iter().collect(),
+        });
+        PeerStatus {
+            id: peer.id.clone(),
+            address: peer.config.address,
+            label: peer.config.label.clone(),
+            remote_as: peer.config.remote_as,
+            state: peer.session.state(),
+            since: peer.session.since(),
+            reason: peer.session.reason().cloned(),
+            established,
+            received: received.into_iter().filter(|(family, _)| offered.contains(*family)).collect(),
+            stale: v4.stale + v6.stale,
+            messages: MessageCounts { received: peer.session.messages_received(), ..peer.counts },
+            established_count: peer.established_count,
+        }
+    }
+
+    /// How many prefixes of a family have at least one route.
+    pub fn prefixes(&self, family: Family) -> usize {
+        match family {
+            Family::Ipv4Unicast => self.ipv4.rib.len(),
+            Family::Ipv6Unicast => self.ipv6.rib.len(),
+        }
+    }
+
+    /// How many different sets of attributes are in use.
+    pub fn attribute_sets(&self) -> usize {
+        self.interner.len()
+    }
+
+    /// Whether the routes of a family are complete.
+    pub fn is_complete(&self, family: Family) -> bool {
+        match family {
+            Family::Ipv4Unicast => self.ipv4.complete,
+            Family::Ipv6Unicast => self.ipv6.complete,
+        }
+    }
 }

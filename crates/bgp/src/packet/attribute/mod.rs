@@ -26,6 +26,7 @@ use crate::types::Asn;
 pub use as_path::{AsPath, Segment, SegmentKind};
 pub use community::{Community, CommunityError, LargeCommunity};
 pub use mp::{MpReach, MpUnreach};
+pub(crate) use mp::{encode_family, encode_next_hops};
 pub(crate) use table::{Fail, Scope, row};
 
 /// A path attribute.

@@ -1,0 +1,462 @@
+//! What routes have in common, kept once.
+//!
+//! Many routes share their attributes (a full table has about five prefixes to a set, a cluster's node one set for
+//! all its blocks). A set is interned: routes hold its small [`AttributeId`] and a count of users decides when it
+//! goes. What route selection looks at is taken apart once; the rest stays as octets, ready to be sent.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::config::Origination;
+use crate::packet::attribute::{AsPath, Attribute, AttributeValue, Community, MpReach, Origin, encode_raw};
+use crate::packet::update::Update;
+use crate::packet::{Context, PeerKind};
+use crate::policy::Actions;
+use crate::types::{Asn, FamilySet};
+
+/// LOCAL_PREF of a route that came without one (RFC 4271 leaves it open; everybody uses 100).
+pub const DEFAULT_LOCAL_PREF: u32 = 100;
+
+/// How sets are encoded: four-octet AS numbers.
+pub(crate) fn canonical() -> Context {
+    Context { as4: true, families: FamilySet::EMPTY, ..Context::initial(PeerKind::Internal) }
+}
+
+/// The attributes of a route, and its next hop.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttributeSet {
+    /// Where packets go; unspecified for routes that we originate.
+    pub next_hop: IpAddr,
+    /// The link-local address beside an IPv6 next hop (RFC 2545).
+    pub link_local: Option<Ipv6Addr>,
+    /// ORIGIN.
+    pub origin: Origin,
+    /// LOCAL_PREF, or what stands for it.
+    pub local_pref: u32,
+    /// MULTI_EXIT_DISC; none counts as 0.
+    pub med: Option<u32>,
+    /// The length of the AS_PATH as selection counts it.
+    pub path_length: u32,
+    /// The neighbouring AS, which the MED belongs to.
+    pub neighbour: Option<Asn>,
+    /// ORIGINATOR_ID.
+    pub originator: Option<Ipv4Addr>,
+    /// The length of the CLUSTER_LIST.
+    pub cluster_length: u32,
+    /// NO_ADVERTISE: for nobody else.
+    pub no_advertise: bool,
+    /// NO_EXPORT or NO_EXPORT_SUBCONFED: not for external peers.
+    pub no_export: bool,
+    /// All attributes but NEXT_HOP and the MP ones, four-octet AS numbers, in ascending order of the code.
+    octets: Box<[u8]>,
+}
+
+impl AttributeSet {
+    /// From attributes (NEXT_HOP and MP ones among them are left out).
+    pub fn new(mut attributes: Vec<Attribute>, next_hop: IpAddr, link_local: Option<Ipv6Addr>) -> Self {
+        attributes.retain(|attribute| {
+            !matches!(
+                attribute.value,
+                AttributeValue::NextHop(_) | AttributeValue::MpReach(_) | AttributeValue::MpUnreach(_)
+            )
+        });
+        attributes.sort_by_key(|attribute| attribute.value.code());
+        let mut set = Self {
+            next_hop,
+            link_local,
+            origin: Origin::Incomplete,
+            local_pref: DEFAULT_LOCAL_PREF,
+            med: None,
+            path_length: 0,
+            neighbour: None,
+            originator: None,
+            cluster_length: 0,
+            no_advertise: false,
+            no_export: false,
+            octets: Box::default(),
+        };
+        let mut octets = Vec::with_capacity(64);
+        for attribute in &attributes {
+            set.note(&attribute.value);
+            attribute.encode(&canonical(), &mut octets);
+        }
+        set.octets = octets.into_boxed_slice();
+        set
+    }
+
+    fn note(&mut self, value: &AttributeValue) {
+        match value {
+            AttributeValue::Origin(origin) => self.origin = *origin,
+            AttributeValue::AsPath(path) => {
+                self.path_length = u32::try_from(path.length()).unwrap_or(u32::MAX);
+                self.neighbour = path.neighbour();
+            }
+            AttributeValue::Med(med) => self.med = Some(*med),
+            AttributeValue::LocalPref(preference) => self.local_pref = *preference,
+            AttributeValue::OriginatorId(id) => self.originator = Some(*id),
+            AttributeValue::ClusterList(list) => {
+                self.cluster_length = u32::try_from(list.len()).unwrap_or(u32::MAX)
+            }
+            AttributeValue::Communities(list) => {
+                self.no_advertise = list.contains(&Community::NO_ADVERTISE);
+                self.no_export =
+                    list.iter().any(|c| matches!(*c, Community::NO_EXPORT | Community::NO_EXPORT_SUBCONFED));
+            }
+            _ => {}
+        }
+    }
+
+    /// A route of our own.
+    pub fn originated(route: &Origination) -> Self {
+        let mut attributes = vec![
+            Attribute::new(AttributeValue::Origin(route.origin)),
+            Attribute::new(AttributeValue::AsPath(AsPath::default())),
+        ];
+        attributes.extend(route.med.map(|med| Attribute::new(AttributeValue::Med(med))));
+        let preference = route.local_pref.unwrap_or(DEFAULT_LOCAL_PREF);
+        attributes.push(Attribute::new(AttributeValue::LocalPref(preference)));
+        if !route.communities.is_empty() {
+            let list = route.communities.iter().copied().collect();
+            attributes.push(Attribute::new(AttributeValue::Communities(list)));
+        }
+        if !route.large_communities.is_empty() {
+            let list = route.large_communities.iter().copied().collect();
+            attributes.push(Attribute::new(AttributeValue::LargeCommunities(list)));
+        }
+        Self::new(attributes, IpAddr::V4(Ipv4Addr::UNSPECIFIED), None)
+    }
+
+    /// The attributes of received routes as they are kept: AS4_PATH merged, unknown ones only if they may be passed
+    /// on. `None` without a next hop.
+    pub fn received(update: &Update, mp: bool) -> Option<Self> {
+        let (next_hop, link_local) = next_hop(update, mp)?;
+        let (path, aggregator) = update.effective();
+        let mut attributes: Vec<Attribute> =
+            update.attributes.iter().filter_map(Attribute::passed_on).collect();
+        for attribute in &mut attributes {
+            match &mut attribute.value {
+                AttributeValue::AsPath(value) => *value = path.clone().expect("there is an AS_PATH"),
+                AttributeValue::Aggregator(value) => *value = aggregator.expect("there is an AGGREGATOR"),
+                _ => {}
+            }
+        }
+        Some(Self::new(attributes, next_hop, link_local))
+    }
+
+    /// The attributes in full.
+    pub fn decode(&self) -> Vec<Attribute> {
+        let body = [&[0, 0], &u16_octets(self.octets.len())[..], &self.octets].concat();
+        let received = crate::packet::update::decode(&body, &canonical());
+        received.expect("they were encoded by us").update.attributes
+    }
+
+    /// The encoded attributes: those with codes below that of NEXT_HOP, and the others.
+    pub(crate) fn octets_around_next_hop(&self) -> (&[u8], &[u8]) {
+        let mut at = 0;
+        while let Some([flags, code, length, ..]) = self.octets.get(at..)
+            && *code < crate::iana::attribute::NEXT_HOP
+        {
+            at += match flags & crate::iana::flag::EXTENDED_LENGTH {
+                0 => 3 + usize::from(*length),
+                _ => 4 + usize::from(u16::from_be_bytes([*length, self.octets[at + 3]])),
+            };
+        }
+        self.octets.split_at(at)
+    }
+
+    /// With the changes of a policy rule.
+    #[must_use]
+    pub fn changed(&self, actions: &Actions, local_as: Asn) -> Self {
+        let mut attributes = self.decode();
+        change(&mut attributes, actions, local_as);
+        Self::new(attributes, self.next_hop, self.link_local)
+    }
+
+    /// Its communities.
+    pub fn communities(&self) -> Vec<Community> {
+        self.decode()
+            .into_iter()
+            .find_map(|attribute| match attribute.value {
+                AttributeValue::Communities(list) => Some(list),
+                _ => None,
+            })
+            .unwrap_or_default()
+    }
+
+    fn hash(&self) -> u64 {
+        // FNV-1a: the same on every run, and good enough for octets that differ.
+        let step = |hash: u64, octet: &u8| (hash ^ u64::from(*octet)).wrapping_mul(0x0100_0000_01b3);
+        let hash = self.octets.iter().fold(0xcbf2_9ce4_8422_2325, step);
+        match self.next_hop {
+            IpAddr::V4(address) => address.octets().iter().fold(hash, step),
+            IpAddr::V6(address) => address.octets().iter().fold(hash, step),
+        }
+    }
+}
+
+fn u16_octets(length: usize) -> [u8; 2] {
+    u16::try_from(length).expect("attributes fit into a message").to_be_bytes()
+}
+
+fn next_hop(update: &Update, mp: bool) -> Option<(IpAddr, Option<Ipv6Addr>)> {
+    update.attributes.iter().find_map(|attribute| match &attribute.value {
+        AttributeValue::NextHop(address) if !mp => Some((IpAddr::V4(*address), None)),
+        AttributeValue::MpReach(MpReach::Routes { next_hops, .. }) if mp => match next_hops[..] {
+            [address] => Some((address, None)),
+            [address, IpAddr::V6(link_local)] => Some((address, Some(link_local))),
+            _ => None,
+        },
+        _ => None,
+    })
+}
+
+/// Applies the changes of a policy rule.
+pub(crate) fn change(attributes: &mut Vec<Attribute>, actions: &Actions, local_as: Asn) {
+    if let Some(preference) = actions.local_pref {
+        put(attributes, AttributeValue::LocalPref(preference));
+    }
+    if let Some(med) = actions.med {
+        put(attributes, AttributeValue::Med(med));
+    }
+    if !actions.add_communities.is_empty() {
+        let mut list = attributes
+            .iter()
+            .find_map(|attribute| match &attribute.value {
+                AttributeValue::Communities(list) => Some(list.clone()),
+                _ => None,
+            })
+            .unwrap_or_default();
+        list.extend(
+            actions.add_communities.iter().filter(|c| !list.contains(c)).copied().collect::<Vec<_>>(),
+        );
+        put(attributes, AttributeValue::Communities(list));
+    }
+    if !actions.add_large_communities.is_empty() {
+        let mut list = attributes
+            .iter()
+            .find_map(|attribute| match &attribute.value {
+                AttributeValue::LargeCommunities(list) => Some(list.clone()),
+                _ => None,
+            })
+            .unwrap_or_default();
+        let added = actions.add_large_communities.iter().filter(|c| !list.contains(c)).copied();
+        list.extend(added.collect::<Vec<_>>());
+        put(attributes, AttributeValue::LargeCommunities(list));
+    }
+    if actions.prepend > 0 {
+        prepend(attributes, local_as, usize::from(actions.prepend));
+    }
+}
+
+/// Puts our AS in front of the path.
+pub(crate) fn prepend(attributes: &mut [Attribute], asn: Asn, times: usize) {
+    for attribute in attributes {
+        if let AttributeValue::AsPath(path) = &mut attribute.value {
+            path.prepend(asn, times);
+        }
+    }
+}
+
+/// Sets an attribute, in place of one with the same code.
+pub(crate) fn put(attributes: &mut Vec<Attribute>, value: AttributeValue) {
+    let new = Attribute::new(value);
+    match attributes.iter_mut().find(|attribute| attribute.value.code() == new.value.code()) {
+        Some(attribute) => *attribute = new,
+        None => attributes.push(new),
+    }
+}
+
+/// NEXT_HOP as octets.
+pub(crate) fn encode_next_hop(address: Ipv4Addr, out: &mut Vec<u8>) {
+    encode_raw(crate::iana::flag::TRANSITIVE, crate::iana::attribute::NEXT_HOP, &address.octets(), out);
+}
+
+/// An interned [`AttributeSet`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct AttributeId(u32);
+
+/// All sets that are in use.
+///
+/// Whoever keeps an [`AttributeId`] owns one use of it: [`Interner::intern`] and [`Interner::retain`] add one,
+/// [`Interner::release`] takes one away, and with the last the set goes.
+#[derive(Debug, Default)]
+pub struct Interner {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    /// Open addressing with linear probing: slot number + 1, or 0 for empty. A power of two long.
+    index: Vec<u32>,
+    used: usize,
+}
+
+#[derive(Debug)]
+struct Slot {
+    set: Option<AttributeSet>,
+    hash: u64,
+    uses: u32,
+}
+
+impl Interner {
+    /// How many different sets are in use.
+    pub fn len(&self) -> usize {
+        self.used
+    }
+
+    /// Whether no set is in use.
+    pub fn is_empty(&self) -> bool {
+        self.used == 0
+    }
+
+    /// The set.
+    ///
+    /// # Panics
+    /// When the id is not in use: its owner has released it too early.
+    pub fn get(&self, id: AttributeId) -> &AttributeSet {
+        self.slots[id.0 as usize].set.as_ref().expect("an id in use has its set")
+    }
+
+    /// The id of a set, with one more use.
+    pub fn intern(&mut self, set: AttributeSet) -> AttributeId {
+        if (self.used + 1) * 2 > self.index.len() {
+            self.grow();
+        }
+        let hash = set.hash();
+        let mask = self.index.len() - 1;
+        let mut at = hash as usize & mask;
+        loop {
+            match self.index[at] {
+                0 => break,
+                number => {
+                    let slot = &mut self.slots[number as usize - 1];
+                    if slot.hash == hash && slot.set.as_ref() == Some(&set) {
+                        slot.uses += 1;
+                        return AttributeId(number - 1);
+                    }
+                }
+            }
+            at = (at + 1) & mask;
+        }
+        let slot = Slot { set: Some(set), hash, uses: 1 };
+        let number = match self.free.pop() {
+            Some(number) => {
+                self.slots[number as usize] = slot;
+                number
+            }
+            None => {
+                self.slots.push(slot);
+                u32::try_from(self.slots.len() - 1).expect("fewer than 2^32 sets fit into memory")
+            }
+        };
+        self.index[at] = number + 1;
+        self.used += 1;
+        AttributeId(number)
+    }
+
+    /// One more use.
+    pub fn retain(&mut self, id: AttributeId) {
+        self.slots[id.0 as usize].uses += 1;
+    }
+
+    /// One use less.
+    pub fn release(&mut self, id: AttributeId) {
+        let slot = &mut self.slots[id.0 as usize];
+        slot.uses -= 1;
+        if slot.uses == 0 {
+            slot.set = None;
+            let hash = slot.hash;
+            self.forget(hash, id.0);
+            self.free.push(id.0);
+            self.used -= 1;
+        }
+    }
+
+    /// Takes an entry out of the index and moves those behind it up, so that no probe is cut short.
+    fn forget(&mut self, hash: u64, number: u32) {
+        let mask = self.index.len() - 1;
+        let mut hole = hash as usize & mask;
+        while self.index[hole] != number + 1 {
+            hole = (hole + 1) & mask;
+        }
+        let mut at = hole;
+        loop {
+            at = (at + 1) & mask;
+            let entry = self.index[at];
+            if entry == 0 {
+                break;
+            }
+            let home = self.slots[entry as usize - 1].hash as usize & mask;
+            // The entry may move to the hole unless its home lies cyclically after the hole.
+            if (at.wrapping_sub(home) & mask) >= (at.wrapping_sub(hole) & mask) {
+                self.index[hole] = entry;
+                hole = at;
+            }
+        }
+        self.index[hole] = 0;
+    }
+
+    fn grow(&mut self) {
+        let length = (self.index.len() * 2).max(64);
+        let mut index = vec![0; length];
+        for (number, slot) in self.slots.iter().enumerate().filter(|(_, slot)| slot.set.is_some()) {
+            let mut at = slot.hash as usize & (length - 1);
+            while index[at] != 0 {
+                at = (at + 1) & (length - 1);
+            }
+            index[at] = u32::try_from(number + 1).expect("fewer than 2^32 sets");
+        }
+        self.index = index;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(med: u32) -> AttributeSet {
+        AttributeSet::originated(&Origination { med: Some(med), ..Origination::default() })
+    }
+
+    #[test]
+    fn equal_sets_are_one_and_go_with_their_last_user() {
+        let mut interner = Interner::default();
+        let a = interner.intern(set(1));
+        assert_eq!(interner.intern(set(1)), a);
+        let b = interner.intern(set(2));
+        assert_ne!(a, b);
+        interner.release(a);
+        assert_eq!(interner.get(a).med, Some(1));
+        interner.release(a);
+        assert_eq!(interner.len(), 1);
+        assert_eq!(interner.get(b).med, Some(2));
+    }
+
+    #[test]
+    fn it_behaves_like_a_map_under_random_use() {
+        let mut rng = fastrand::Rng::with_seed(11);
+        let mut interner = Interner::default();
+        let mut held: Vec<(u32, AttributeId)> = Vec::new();
+        for _ in 0..20_000 {
+            if held.len() < 300 && rng.bool() || held.is_empty() {
+                let med = rng.u32(0..400);
+                held.push((med, interner.intern(set(med))));
+            } else {
+                let (_, id) = held.swap_remove(rng.usize(0..held.len()));
+                interner.release(id);
+            }
+        }
+        for (med, id) in &held {
+            assert_eq!(interner.get(*id).med, Some(*med));
+        }
+        let different: std::collections::BTreeSet<u32> = held.iter().map(|(med, _)| *med).collect();
+        assert_eq!(interner.len(), different.len());
+        held.into_iter().for_each(|(_, id)| interner.release(id));
+        assert!(interner.is_empty());
+    }
+
+    #[test]
+    fn a_set_gives_back_its_attributes_and_their_place_around_the_next_hop() {
+        let set = set(7);
+        let (before, after) = set.octets_around_next_hop();
+        assert_eq!(before, [0x40, 1, 1, 0, 0x40, 2, 0]);
+        assert_eq!(after, [0x80, 4, 4, 0, 0, 0, 7, 0x40, 5, 4, 0, 0, 0, 100]);
+        assert_eq!(AttributeSet::new(set.decode(), set.next_hop, None), set);
+    }
+}

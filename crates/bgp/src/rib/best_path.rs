@@ -1,0 +1,283 @@
+//! Route selection (RFC 4271, section 9.1; RFC 4456, section 9).
+
+use std::cmp::Reverse;
+use std::net::IpAddr;
+
+use super::attributes::AttributeSet;
+use crate::types::RouterId;
+
+/// Where a route comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SourceKind {
+    /// We originate it.
+    Local,
+    /// An external peer.
+    External,
+    /// An internal peer.
+    Internal,
+    /// An internal peer that is our reflection client.
+    Client,
+}
+
+impl SourceKind {
+    /// Whether it comes from our AS but not from ourselves.
+    pub fn is_internal(self) -> bool {
+        matches!(self, Self::Internal | Self::Client)
+    }
+}
+
+/// The peer that a route comes from, as selection sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Source {
+    /// What it is to us.
+    pub kind: SourceKind,
+    /// Its identifier.
+    pub router_id: RouterId,
+    /// Its address.
+    pub address: IpAddr,
+}
+
+/// A route that takes part in selection.
+#[derive(Debug, Clone, Copy)]
+pub struct Candidate<'a> {
+    /// Its attributes.
+    pub attributes: &'a AttributeSet,
+    /// Its source.
+    pub source: &'a Source,
+}
+
+/// The steps of route selection, in order. What is missing: the interior cost to the next hop (RFC 4271, section
+/// 9.1.2.2 e), because the kernel's routing table is not consulted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    /// What we originate is better than what we learn.
+    Local,
+    /// Highest LOCAL_PREF.
+    LocalPref,
+    /// Shortest AS_PATH.
+    PathLength,
+    /// Lowest ORIGIN.
+    Origin,
+    /// Lowest MED among routes of the same neighbouring AS.
+    Med,
+    /// External before internal.
+    External,
+    /// Lowest identifier: ORIGINATOR_ID, or that of the peer.
+    RouterId,
+    /// Shortest CLUSTER_LIST.
+    ClusterLength,
+    /// Lowest peer address.
+    PeerAddress,
+}
+
+/// Every step, in order.
+pub const STEPS: [Step; 9] = [
+    Step::Local,
+    Step::LocalPref,
+    Step::PathLength,
+    Step::Origin,
+    Step::Med,
+    Step::External,
+    Step::RouterId,
+    Step::ClusterLength,
+    Step::PeerAddress,
+];
+
+/// The best of some candidates: its index. `None` when there is none. Of routes that nothing tells apart, the first.
+pub fn select(candidates: &[Candidate<'_>]) -> Option<usize> {
+    let mut left: Vec<usize> = (0..candidates.len()).collect();
+    for step in STEPS {
+        if left.len() < 2 {
+            break;
+        }
+        left = survivors(step, &left, candidates);
+    }
+    left.first().copied()
+}
+
+/// The step at which each candidate lost; `None` for the best, and for what nothing tells apart from it.
+pub fn explain(candidates: &[Candidate<'_>]) -> Vec<Option<Step>> {
+    let mut left: Vec<usize> = (0..candidates.len()).collect();
+    let mut lost = vec![None; candidates.len()];
+    for step in STEPS {
+        let next = survivors(step, &left, candidates);
+        left.iter().filter(|index| !next.contains(index)).for_each(|index| lost[*index] = Some(step));
+        left = next;
+    }
+    lost
+}
+
+fn survivors(step: Step, left: &[usize], candidates: &[Candidate<'_>]) -> Vec<usize> {
+    let lowest = |key: &dyn Fn(&Candidate<'_>) -> (u64, u128)| {
+        let best = left.iter().map(|index| key(&candidates[*index])).min();
+        left.iter().copied().filter(|index| Some(key(&candidates[*index])) == best).collect()
+    };
+    match step {
+        Step::Local => lowest(&|c| (u64::from(c.source.kind != SourceKind::Local), 0)),
+        Step::LocalPref => lowest(&|c| (u64::from(u32::MAX - c.attributes.local_pref), 0)),
+        Step::PathLength => lowest(&|c| (u64::from(c.attributes.path_length), 0)),
+        Step::Origin => lowest(&|c| (c.attributes.origin as u64, 0)),
+        Step::Med => lowest_med(left, candidates),
+        Step::External => lowest(&|c| (u64::from(c.source.kind.is_internal()), 0)),
+        Step::RouterId => lowest(&|c| (u64::from(u32::from(identifier(c))), 0)),
+        Step::ClusterLength => lowest(&|c| (u64::from(c.attributes.cluster_length), 0)),
+        Step::PeerAddress => lowest(&|c| match c.source.address {
+            IpAddr::V4(address) => (0, u128::from(u32::from(address))),
+            IpAddr::V6(address) => (1, u128::from(address)),
+        }),
+    }
+}
+
+/// RFC 4271, section 9.1.2.2 c: a route goes when another one of the same neighbouring AS has a lower MED. Which
+/// routes go depends on all that are left, so this is not an order of pairs.
+fn lowest_med(left: &[usize], candidates: &[Candidate<'_>]) -> Vec<usize> {
+    let of = |index: usize| {
+        (candidates[index].attributes.neighbour, candidates[index].attributes.med.unwrap_or(0))
+    };
+    let beaten = |index: usize| {
+        let (neighbour, med) = of(index);
+        left.iter().any(|other| of(*other).0 == neighbour && of(*other).1 < med)
+    };
+    left.iter().copied().filter(|index| !beaten(*index)).collect()
+}
+
+fn identifier(candidate: &Candidate<'_>) -> std::net::Ipv4Addr {
+    candidate.attributes.originator.unwrap_or(candidate.source.router_id.0)
+}
+
+/// For sorting whole lists best first, as `bgp routes` prints them. Not the selection itself: MEDs of different
+/// neighbours are not compared.
+pub fn rank(candidate: &Candidate<'_>) -> impl Ord + use<> {
+    let attributes = candidate.attributes;
+    (
+        candidate.source.kind != SourceKind::Local,
+        Reverse(attributes.local_pref),
+        attributes.path_length,
+        attributes.origin,
+        candidate.source.kind.is_internal(),
+        identifier(candidate),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Origination;
+    use crate::packet::attribute::{AsPath, Attribute, AttributeValue, Origin};
+
+    struct Route {
+        attributes: Vec<AttributeValue>,
+        source: Source,
+    }
+
+    fn route(last: u8, path: &[u32]) -> Route {
+        let source = Source {
+            kind: SourceKind::External,
+            router_id: RouterId([192, 0, 2, last].into()),
+            address: IpAddr::from([10, 0, 0, last]),
+        };
+        let path = AsPath::sequence(path.iter().copied());
+        Route { attributes: vec![AttributeValue::Origin(Origin::Igp), AttributeValue::AsPath(path)], source }
+    }
+
+    impl Route {
+        fn with(mut self, value: AttributeValue) -> Self {
+            self.attributes.retain(|old| old.code() != value.code());
+            self.attributes.push(value);
+            self
+        }
+
+        fn kind(mut self, kind: SourceKind) -> Self {
+            self.source.kind = kind;
+            self
+        }
+    }
+
+    fn decide(routes: &[Route]) -> (Option<usize>, Vec<Option<Step>>) {
+        let sets: Vec<AttributeSet> = routes
+            .iter()
+            .map(|route| {
+                let attributes = route.attributes.iter().cloned().map(Attribute::new).collect();
+                AttributeSet::new(attributes, IpAddr::from([10, 0, 0, 1]), None)
+            })
+            .collect();
+        let candidates: Vec<Candidate<'_>> = sets
+            .iter()
+            .zip(routes)
+            .map(|(attributes, route)| Candidate { attributes, source: &route.source })
+            .collect();
+        (select(&candidates), explain(&candidates))
+    }
+
+    fn assert_lost(routes: &[Route], winner: usize, step: Step) {
+        let (best, lost) = decide(routes);
+        assert_eq!(best, Some(winner));
+        assert_eq!(lost[1 - winner], Some(step));
+        assert_eq!(lost[winner], None);
+    }
+
+    #[test]
+    fn each_step_decides_when_those_before_it_do_not() {
+        let one = || route(1, &[1, 2]);
+        let two = || route(2, &[1, 2]);
+        assert_lost(&[one(), two().kind(SourceKind::Local)], 1, Step::Local);
+        assert_lost(&[one(), two().with(AttributeValue::LocalPref(101))], 1, Step::LocalPref);
+        assert_lost(&[one(), route(2, &[1])], 1, Step::PathLength);
+        assert_lost(&[one().with(AttributeValue::Origin(Origin::Egp)), two()], 1, Step::Origin);
+        assert_lost(&[one().with(AttributeValue::Med(1)), two()], 1, Step::Med);
+        assert_lost(&[one().kind(SourceKind::Internal), two()], 1, Step::External);
+        assert_lost(&[one(), two()], 0, Step::RouterId);
+        let reflected = |last: u8, clusters: usize| {
+            route(last, &[1])
+                .kind(SourceKind::Internal)
+                .with(AttributeValue::OriginatorId([9, 9, 9, 9].into()))
+                .with(AttributeValue::ClusterList(vec![[1, 1, 1, 1].into(); clusters]))
+        };
+        assert_lost(&[reflected(1, 2), reflected(2, 1)], 1, Step::ClusterLength);
+        assert_lost(&[reflected(1, 1), reflected(2, 1)], 0, Step::PeerAddress);
+    }
+
+    #[test]
+    fn meds_of_different_neighbours_are_not_compared() {
+        let routes = [
+            route(2, &[7, 9]).with(AttributeValue::Med(50)),
+            route(1, &[8, 9]).with(AttributeValue::Med(90)),
+        ];
+        assert_lost(&routes, 1, Step::RouterId);
+    }
+
+    #[test]
+    fn a_route_beaten_by_its_neighbours_med_does_not_beat_others() {
+        // a and b are of AS 7, c of AS 8. Pairwise: a beats c, c beats b, b beats a. As a set: a goes by MED, then
+        // c's identifier is lower than b's.
+        let a = route(1, &[7, 9]).with(AttributeValue::Med(20));
+        let b = route(3, &[7, 9]).with(AttributeValue::Med(10));
+        let c = route(2, &[8, 9]);
+        let (best, lost) = decide(&[a, b, c]);
+        assert_eq!(best, Some(2));
+        assert_eq!(lost, [Some(Step::Med), Some(Step::RouterId), None]);
+    }
+
+    #[test]
+    fn selection_does_not_depend_on_the_order_of_routes() {
+        let mut rng = fastrand::Rng::with_seed(5);
+        for _ in 0..200 {
+            let mut routes: Vec<Route> = (0..6u8)
+                .map(|last| {
+                    let path = [rng.u32(7..9), 9];
+                    route(last, &path[..rng.usize(1..3)])
+                        .with(AttributeValue::Med(rng.u32(0..3)))
+                        .with(AttributeValue::LocalPref(rng.u32(100..102)))
+                })
+                .collect();
+            let best = decide(&routes).0.map(|index| routes[index].source.address);
+            rng.shuffle(&mut routes);
+            assert_eq!(decide(&routes).0.map(|index| routes[index].source.address), best);
+        }
+    }
+
+    #[test]
+    fn an_originated_route_has_the_default_preference() {
+        assert_eq!(AttributeSet::originated(&Origination::default()).local_pref, 100);
+    }
+}

@@ -1,0 +1,124 @@
+//! Applying a configuration as a difference.
+
+use super::difference::{PeerDifference, difference};
+use super::family::Shared;
+use super::peer::Peer;
+use super::{Speaker, Start};
+use crate::config::{PeerConfig, SpeakerConfig};
+use crate::iana::{cease, error};
+use crate::packet::notification::Notification;
+use crate::rib::PeerNumber;
+use crate::session::{Loss, Reason};
+use crate::types::{Family, PeerId};
+
+impl Speaker {
+    /// Goes over to a new configuration: peers come and go, sessions that must are reset, policies are applied to
+    /// what is there, routes of our own are announced and withdrawn.
+    pub(super) fn reconfigure(&mut self, new: SpeakerConfig) {
+        // Peers must know all there is before it is worked out what changes for them.
+        while self.rounds() {}
+        let old = std::mem::replace(&mut self.config, new.clone());
+        self.config.originated = old.originated.clone();
+        self.sources.get_mut(&PeerNumber::LOCAL).expect("it is always there").router_id = new.router_id;
+        self.remove_peers(&old, &new);
+        for (id, peer) in &new.peers {
+            match old.peers.get(id) {
+                None => self.add_peer(id.clone(), peer.clone()),
+                Some(before) => {
+                    let difference = difference((&old, before), (&new, peer));
+                    self.change_peer(id, peer, difference);
+                }
+            }
+        }
+        self.change_originated(new);
+        self.check_complete();
+    }
+
+    fn remove_peers(&mut self, old: &SpeakerConfig, new: &SpeakerConfig) {
+        for id in old.peers.keys().filter(|id| !new.peers.contains_key(*id)) {
+            self.remove_peer(id, cease::DECONFIGURED);
+        }
+    }
+
+    fn add_peer(&mut self, id: PeerId, config: PeerConfig) {
+        self.last_number += 1;
+        let number = PeerNumber(self.last_number);
+        let seed = self.seed.wrapping_add(u64::from(number.0));
+        let mut peer = Peer::new(id.clone(), config, &self.config, number, seed, self.now);
+        peer.session.set_restart(self.restarting, self.started_as == Start::Restarting);
+        peer.session.start(self.now);
+        self.sources.insert(number, peer.source(super::UNKNOWN));
+        self.peers.insert(number, peer);
+        self.numbers.insert(id, number);
+        self.act(number);
+    }
+
+    /// Stops a peer's session and forgets its routes.
+    fn remove_peer(&mut self, id: &PeerId, subcode: u8) {
+        let Some(number) = self.numbers.remove(id) else { return };
+        let peer = self.peers.get_mut(&number).expect("a number belongs to a peer");
+        let notification = Notification::new(error::CEASE, subcode);
+        peer.session.stop(Some(notification), Reason::Reconfigured, self.now);
+        self.act(number);
+        // Routes that were kept over a restart of the peer have no session that could end.
+        let shared = &mut Shared { sources: &self.sources, interner: &mut self.interner };
+        self.ipv4.end_session(number, Loss::ForGood, shared);
+        self.ipv6.end_session(number, Loss::ForGood, shared);
+        let peer = self.peers.remove(&number).expect("it was there");
+        if let Some(at) = peer.scheduled {
+            self.schedule.remove(&(at, number));
+        }
+        self.sources.remove(&number);
+    }
+
+    fn change_peer(&mut self, id: &PeerId, config: &PeerConfig, difference: PeerDifference) {
+        if difference.reset {
+            self.remove_peer(id, cease::CONFIGURATION);
+            return self.add_peer(id.clone(), config.clone());
+        }
+        let number = self.numbers[id];
+        let peer = self.peers.get_mut(&number).expect("a number belongs to a peer");
+        peer.config = config.clone();
+        if difference.export {
+            self.change_export(number);
+        }
+        if difference.import {
+            self.change_import(id, config);
+        }
+    }
+
+    fn change_export(&mut self, number: PeerNumber) {
+        let peer = &self.peers[&number];
+        let v4 = peer.group(Family::Ipv4Unicast, &self.config);
+        let v6 = peer.group(Family::Ipv6Unicast, &self.config);
+        let shared = &mut Shared { sources: &self.sources, interner: &mut self.interner };
+        let mut emits = self.ipv4.regroup(number, v4, shared);
+        emits.extend(self.ipv6.regroup(number, v6, shared));
+        self.send(emits);
+    }
+
+    /// Import is applied when routes come in: they are asked for again, or the session is reset if the peer cannot.
+    fn change_import(&mut self, id: &PeerId, config: &PeerConfig) {
+        let peer = &self.peers[&self.numbers[id]];
+        match peer.session.negotiated() {
+            None => {}
+            Some(agreed) if agreed.route_refresh => self.ask_for_routes(id),
+            Some(_) => {
+                self.remove_peer(id, cease::CONFIGURATION);
+                self.add_peer(id.clone(), config.clone());
+            }
+        }
+    }
+
+    fn change_originated(&mut self, new: SpeakerConfig) {
+        let old = self.config.originated.clone();
+        for prefix in old.keys().filter(|prefix| !new.originated.contains_key(*prefix)) {
+            self.originate(*prefix, None);
+        }
+        for (prefix, route) in new.originated {
+            if old.get(&prefix.trunc()) != Some(&route) {
+                self.originate(prefix, Some(route));
+            }
+        }
+    }
+}

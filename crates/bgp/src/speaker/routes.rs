@@ -1,0 +1,232 @@
+//! Routes in, routes out.
+
+use ipnet::IpNet;
+
+use super::family::Shared;
+use super::{CONGESTED, Output, Speaker};
+use crate::config::Origination;
+use crate::packet::attribute::{AttributeValue, MpReach, MpUnreach};
+use crate::packet::nlri::Nlri;
+use crate::packet::route_refresh::{RouteRefresh, Subtype};
+use crate::packet::update::{Disposition, Received, Update};
+use crate::rib::{AttributeSet, Emit, Net, PeerNumber};
+use crate::session::Loss;
+use crate::types::{Family, PeerId};
+
+impl<N: Net> super::FamilyRib<N> {
+    /// A session is over. Of routes that are kept over a restart, those that were stale already go: they have not been
+    /// confirmed in the meantime (RFC 4724, section 4.2).
+    pub(super) fn end_session(&mut self, peer: PeerNumber, loss: Loss, shared: &mut Shared<'_>) {
+        self.groups.leave(peer, shared.interner);
+        match loss {
+            Loss::ForGood => self.rib.remove_peer(peer, shared.sources, shared.interner),
+            Loss::Restart => {
+                self.rib.sweep(peer, shared.sources, shared.interner);
+                self.rib.mark_stale(peer);
+            }
+            Loss::Collision => self.rib.mark_stale(peer),
+        }
+    }
+}
+
+impl Speaker {
+    pub(super) fn originate(&mut self, prefix: IpNet, route: Option<Origination>) {
+        let prefix = prefix.trunc();
+        let shared = &mut Shared { sources: &self.sources, interner: &mut self.interner };
+        match Family::of(&prefix) {
+            Family::Ipv4Unicast => self.ipv4.originate(prefix, route.as_ref(), shared),
+            Family::Ipv6Unicast => self.ipv6.originate(prefix, route.as_ref(), shared),
+        }
+        match route {
+            Some(route) => self.config.originated.insert(prefix, route),
+            None => self.config.originated.remove(&prefix),
+        };
+    }
+
+    /// An UPDATE of a peer.
+    pub(super) fn update(&mut self, number: PeerNumber, received: &Received) {
+        let peer = self.peers.get_mut(&number).expect("its session has just acted");
+        peer.counts.updates_received += 1;
+        if !received.faults.is_empty() {
+            peer.counts.malformed_updates += 1;
+        }
+        let update = &received.update;
+        if let Some(family) = update.end_of_rib() {
+            return self.end_of_rib(number, family);
+        }
+        let withdraw = received.disposition() >= Some(Disposition::TreatAsWithdraw);
+        self.unlearn(number, Family::Ipv4Unicast, &update.withdrawn);
+        for attribute in &update.attributes {
+            if let AttributeValue::MpUnreach(MpUnreach::Routes { family, nlri }) = &attribute.value {
+                self.unlearn(number, *family, nlri);
+            }
+        }
+        let mut announced: Vec<(Family, bool, &[Nlri])> = vec![(Family::Ipv4Unicast, false, &update.nlri)];
+        for attribute in &update.attributes {
+            if let AttributeValue::MpReach(MpReach::Routes { family, nlri, .. }) = &attribute.value {
+                announced.push((*family, true, nlri));
+            }
+        }
+        for (family, mp, nlri) in announced {
+            if nlri.is_empty() {
+                continue;
+            }
+            match AttributeSet::received(update, mp).filter(|_| !withdraw) {
+                Some(set) => self.learn(number, family, nlri, set, update),
+                None => self.unlearn(number, family, nlri),
+            }
+        }
+    }
+
+    fn unlearn(&mut self, number: PeerNumber, family: Family, nlri: &[Nlri]) {
+        let shared = &mut Shared { sources: &self.sources, interner: &mut self.interner };
+        match family {
+            Family::Ipv4Unicast => self.ipv4.unlearn(number, nlri, shared),
+            Family::Ipv6Unicast => self.ipv6.unlearn(number, nlri, shared),
+        }
+    }
+
+    fn learn(
+        &mut self,
+        number: PeerNumber,
+        family: Family,
+        nlri: &[Nlri],
+        set: AttributeSet,
+        update: &Update,
+    ) {
+        let peer = &self.peers[&number];
+        if !peer.agreed.as_ref().is_some_and(|agreed| agreed.context.families.contains(family)) {
+            return;
+        }
+        let ineligible = self.is_ineligible(number, &set, update);
+        let policy = (&peer.config.import, self.config.local_as);
+        let shared = &mut Shared { sources: &self.sources, interner: &mut self.interner };
+        match family {
+            Family::Ipv4Unicast => self.ipv4.learn(number, nlri, set, ineligible, policy, shared),
+            Family::Ipv6Unicast => self.ipv6.learn(number, nlri, set, ineligible, policy, shared),
+        }
+    }
+
+    /// Loops (RFC 4271, section 9.1.2; RFC 4456, section 8), and next hops that are ourselves (RFC 4271, section
+    /// 5.1.3): kept, but never selected.
+    fn is_ineligible(&self, number: PeerNumber, set: &AttributeSet, update: &Update) -> bool {
+        let peer = &self.peers[&number];
+        let ours =
+            [self.config.addresses.of(Family::Ipv4Unicast), self.config.addresses.of(Family::Ipv6Unicast)];
+        if ours.contains(&Some(set.next_hop)) || peer.local == Some(set.next_hop) {
+            return true;
+        }
+        if set.originator == Some(self.config.router_id.0) {
+            return true;
+        }
+        let cluster = self.config.cluster_id.unwrap_or(self.config.router_id.0);
+        update.attributes.iter().any(|attribute| match &attribute.value {
+            AttributeValue::AsPath(path) => {
+                path.count(self.config.local_as) > usize::from(peer.config.allow_local_as)
+            }
+            AttributeValue::ClusterList(list) => list.contains(&cluster),
+            _ => false,
+        })
+    }
+
+    fn end_of_rib(&mut self, number: PeerNumber, family: Family) {
+        let peer = self.peers.get_mut(&number).expect("its session has just acted");
+        peer.end_of_rib.insert(family);
+        let all = peer.agreed.as_ref().is_some_and(|agreed| {
+            agreed.context.families.iter().all(|family| peer.end_of_rib.contains(family))
+        });
+        if all {
+            peer.stale_until = None;
+        }
+        self.sweep(number, &[family]);
+        self.check_complete();
+    }
+
+    /// ROUTE-REFRESH of a peer.
+    pub(super) fn refresh(&mut self, number: PeerNumber, refresh: &RouteRefresh) {
+        let Some(family) = refresh.family.known() else { return };
+        let agreed = self.peers[&number].agreed.as_ref().map(|agreed| agreed.context);
+        let enhanced = agreed.is_some_and(|context| context.enhanced_refresh);
+        match refresh.subtype {
+            Subtype::Request => {
+                let emit = match family {
+                    Family::Ipv4Unicast => self.ipv4.groups.refresh(number, enhanced),
+                    Family::Ipv6Unicast => self.ipv6.groups.refresh(number, enhanced),
+                };
+                self.send(emit);
+            }
+            Subtype::Beginning if enhanced => match family {
+                Family::Ipv4Unicast => self.ipv4.rib.mark_stale(number),
+                Family::Ipv6Unicast => self.ipv6.rib.mark_stale(number),
+            },
+            Subtype::End if enhanced => self.sweep(number, &[family]),
+            Subtype::Beginning | Subtype::End | Subtype::Unknown(_) => {}
+        }
+    }
+
+    /// Asks a peer for its routes again.
+    pub(super) fn ask_for_routes(&mut self, id: &PeerId) {
+        let Some(peer) = self.numbers.get(id).and_then(|number| self.peers.get_mut(number)) else { return };
+        let Some(connection) = peer.session.established_connection() else { return };
+        let Some(agreed) = peer.agreed.as_ref().filter(|agreed| agreed.route_refresh) else { return };
+        for family in agreed.context.families.iter() {
+            let bytes = RouteRefresh::new(family, Subtype::Request).encode();
+            peer.session.queued(bytes.len(), self.now);
+            peer.counts.sent += 1;
+            self.outputs.push_back(Output::Send { connection, bytes: bytes.into() });
+        }
+    }
+
+    /// A piece of what is left to do; false when nothing is, or nothing can be done now.
+    pub(super) fn work(&mut self) -> bool {
+        if self.rounds() {
+            return true;
+        }
+        let shared = &mut Shared { sources: &self.sources, interner: &mut self.interner };
+        let peers = &self.peers;
+        let congested = |number: PeerNumber| peers[&number].session.outstanding() >= CONGESTED;
+        let mut emits = self.ipv4.advance(shared, &congested);
+        emits.extend(self.ipv6.advance(shared, &congested));
+        let mut worked = !emits.is_empty();
+        self.send(emits);
+        for (family, due) in [
+            (Family::Ipv4Unicast, &mut self.ipv4.complete_due),
+            (Family::Ipv6Unicast, &mut self.ipv6.complete_due),
+        ] {
+            if std::mem::take(due) {
+                self.outputs.push_back(Output::RibComplete { family });
+                worked = true;
+            }
+        }
+        worked
+    }
+
+    /// Tells on what has changed; false when nothing has.
+    pub(super) fn rounds(&mut self) -> bool {
+        if !self.ipv4.rib.has_changes() && !self.ipv6.rib.has_changes() {
+            return false;
+        }
+        let shared = &mut Shared { sources: &self.sources, interner: &mut self.interner };
+        let peers = &self.peers;
+        let congested = |number: PeerNumber| peers[&number].session.outstanding() >= CONGESTED;
+        let name = |number: PeerNumber| (peers[&number].id.clone(), peers[&number].config.remote_as);
+        let mut emits = self.ipv4.round(shared, &name, &congested, &mut self.outputs);
+        emits.extend(self.ipv6.round(shared, &name, &congested, &mut self.outputs));
+        self.send(emits);
+        true
+    }
+
+    pub(super) fn send(&mut self, emits: impl IntoIterator<Item = Emit>) {
+        for emit in emits {
+            for number in emit.to {
+                let Some(peer) = self.peers.get_mut(&number) else { continue };
+                let Some(connection) = peer.session.established_connection() else { continue };
+                peer.session.queued(emit.octets.len(), self.now);
+                peer.counts.sent += emit.updates.max(1);
+                peer.counts.updates_sent += emit.updates;
+                self.outputs.push_back(Output::Send { connection, bytes: emit.octets.clone() });
+                self.reschedule(number);
+            }
+        }
+    }
+}
