@@ -111,7 +111,9 @@ impl Reader {
         self.errors.extend(problems.into_iter().map(|problem| {
             let field = format!("{place}{}", problem.field);
             let field = field.trim_end_matches('.').to_owned();
-            DocumentError::new(number, &object, Problem { field, ..problem })
+            // What is missing is missing from the object.
+            let line = if problem.line == 0 { tree.line } else { problem.line };
+            DocumentError::new(number, &object, Problem { field, line, ..problem })
         }));
     }
 }

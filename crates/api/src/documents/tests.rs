@@ -127,7 +127,7 @@ fn what_is_no_resource_is_named() {
 #[test]
 fn a_missing_required_field_is_named() {
     let errors = refusals("apiVersion: projectcalico.org/v3\nkind: IPPool\nmetadata: {name: p}\n");
-    assert_eq!(errors, ["document 1: IPPool p: spec.cidr is required"]);
+    assert_eq!(errors, ["document 1, line 1: IPPool p: spec.cidr is required"]);
 }
 
 #[test]
