@@ -7,10 +7,14 @@ use std::time::{Duration, Instant};
 
 use calc::contract::{Change, IpVersion, WorkloadEndpoint, WorkloadEndpointId};
 use ipnet::IpNet;
+use kernel::interface::{
+    HostInterfaces, InterfaceKernel, InterfaceSettings, InterfaceTable, WorkloadSettings, forwarding_host,
+};
 use kernel::link::Link;
+use kernel::monitor::Event;
 use kernel::nft::{NftSocket, Transport};
 use kernel::route::{KernelRoute, Route, RouteClass, RouteKernel, RouteStatus, RouteTable};
-use kernel::sysctl::{ProcSys, Sysctls};
+use kernel::sysctl::{Family as SysctlFamily, Sysctl};
 use kernel::{InterfaceName, Rtnetlink, ownership};
 use tracing::{info, warn};
 
@@ -18,7 +22,6 @@ use crate::config::{DataplaneConfig, Parameters};
 use crate::family::Family;
 use crate::model::Model;
 use crate::report::{ApplyError, ApplyReport};
-use crate::sysctls::SysctlManager;
 use crate::table::Table;
 
 /// Shortest and longest time until something that failed is tried again.
@@ -31,18 +34,18 @@ const BGP: &str = "bgp";
 
 /// The kernels that a dataplane writes to: the real ones ([`Kernel::open`]) or fakes.
 #[derive(Debug)]
-pub struct Kernel<N, R, S> {
+pub struct Kernel<N, R, I> {
     /// For the table of IPv4.
     pub nft_v4: N,
     /// For the table of IPv6.
     pub nft_v6: N,
     /// For routes and links.
     pub routes: R,
-    /// For settings.
-    pub sysctls: S,
+    /// For the settings of interfaces and of the host.
+    pub interfaces: I,
 }
 
-impl Kernel<NftSocket, Rtnetlink, ProcSys> {
+impl Kernel<NftSocket, Rtnetlink, HostInterfaces> {
     /// The kernel of the calling thread's network namespace. Settings are written in the namespace of the thread that
     /// calls [`Dataplane::apply`], which has to be the same.
     ///
@@ -53,7 +56,7 @@ impl Kernel<NftSocket, Rtnetlink, ProcSys> {
             nft_v4: NftSocket::open()?,
             nft_v6: NftSocket::open()?,
             routes: Rtnetlink::open()?,
-            sysctls: ProcSys,
+            interfaces: HostInterfaces::open()?,
         })
     }
 }
@@ -70,31 +73,35 @@ pub enum OpenError {
 }
 
 /// The dataplane over the kernel.
-pub type RealDataplane = Dataplane<NftSocket, Rtnetlink, ProcSys>;
+pub type RealDataplane = Dataplane<NftSocket, Rtnetlink, HostInterfaces>;
 
 /// Desired state to kernel objects. See the crate's documentation for the calling order.
 #[derive(Debug)]
-pub struct Dataplane<N, R, S> {
+pub struct Dataplane<N, R, I> {
     config: DataplaneConfig,
     parameters: Parameters,
     in_sync: bool,
     model: Model,
     families: [Family<Table<N>>; 2],
     routes: RouteTable<R>,
-    sysctls: SysctlManager<S>,
+    interfaces: InterfaceTable<I>,
     /// Interfaces whose routes and settings are to be worked out again.
     dirty_interfaces: BTreeSet<Arc<str>>,
     /// Endpoints whose rules, routes and settings the kernel has.
     programmed: BTreeMap<WorkloadEndpointId, Arc<WorkloadEndpoint>>,
     /// Endpoints that may have become programmed, or have to be withdrawn.
     unsure: BTreeSet<WorkloadEndpointId>,
+    /// The host's own settings are wanted as the parameters say.
+    host_settings: bool,
+    /// The host's links by number, and their addresses.
+    links: BTreeMap<u32, (Arc<str>, BTreeSet<IpAddr>)>,
     ruleset_failures: u32,
     failures: u32,
 }
 
-impl<N: Transport, R: RouteKernel, S: Sysctls> Dataplane<N, R, S> {
+impl<N: Transport, R: RouteKernel, I: InterfaceKernel> Dataplane<N, R, I> {
     /// A dataplane that wants nothing yet, over these kernels. Touches nothing.
-    pub fn new(config: DataplaneConfig, kernel: Kernel<N, R, S>) -> Self {
+    pub fn new(config: DataplaneConfig, kernel: Kernel<N, R, I>) -> Self {
         let (parameters, invalid) = Parameters::effective(&BTreeMap::new(), &config.local_parameters);
         invalid.iter().for_each(|error| warn!("{error}"));
         Self {
@@ -107,7 +114,9 @@ impl<N: Transport, R: RouteKernel, S: Sysctls> Dataplane<N, R, S> {
                 Family::new(IpVersion::V6, Table::new(IpVersion::V6, kernel.nft_v6)),
             ],
             routes: RouteTable::new(kernel.routes, kernel::route::RouteTableConfig::default()),
-            sysctls: SysctlManager::new(kernel.sysctls),
+            interfaces: InterfaceTable::new(kernel.interfaces),
+            host_settings: false,
+            links: BTreeMap::new(),
             dirty_interfaces: BTreeSet::new(),
             programmed: BTreeMap::new(),
             unsure: BTreeSet::new(),
@@ -191,7 +200,7 @@ impl<N: Transport, R: RouteKernel, S: Sysctls> Dataplane<N, R, S> {
         self.parameters = parameters;
         self.families.iter_mut().for_each(|family| family.rules.on_parameters(&self.model));
         self.dirty_interfaces.extend(self.model.interfaces().cloned());
-        self.sysctls.queue_resync();
+        self.host_settings = false;
         self.unsure.extend(self.model.workloads().keys().cloned());
     }
 
@@ -201,23 +210,41 @@ impl<N: Transport, R: RouteKernel, S: Sysctls> Dataplane<N, R, S> {
         self.routes.allow_sweep(ownership::ROUTE_FELIX);
     }
 
+    /// Something changed in the kernel. Memory only; the next apply looks at what it concerns.
+    ///
+    /// Host endpoints without an interface are found by address: hand in the addresses that are there at the start as
+    /// [`Event::Address`] too.
+    pub fn on_event(&mut self, event: &Event) {
+        match event {
+            Event::Resync => self.resync(),
+            Event::Link(link) => self.on_link(link),
+            Event::LinkGone { index, .. } => self.on_link_gone(*index),
+            Event::Address(address) => self.on_address(address.index, address.address.addr(), true),
+            Event::AddressGone(address) => self.on_address(address.index, address.address.addr(), false),
+            Event::Route(route) => self.on_route(route, true),
+            Event::RouteGone(route) => self.on_route(route, false),
+            Event::Setting { index } => self.interfaces.on_setting(*index),
+            Event::Neighbour(_) | Event::NeighbourGone { .. } => {}
+        }
+    }
+
     /// A link is there (again), or has changed. Memory only.
     pub fn on_link(&mut self, link: &Link) {
-        let name = link.name.as_str();
+        let name: Arc<str> = link.name.as_str().into();
         self.routes.on_link(link);
-        if link.up {
-            self.sysctls.on_interface(name);
-        }
-        self.unsure.extend(self.model.on_interface(name).map(|(id, _)| id.clone()));
+        self.interfaces.on_link(link);
+        self.links.entry(link.index).or_default().0 = name.clone();
+        self.unsure.extend(self.model.on_interface(&name).map(|(id, _)| id.clone()));
     }
 
     /// A link is gone. Memory only.
     pub fn on_link_gone(&mut self, index: u32) {
-        let name = self.routes.device_name(index).cloned();
+        let name = self.routes.device_name(index).map(|name| Arc::from(name.as_str()));
         self.routes.on_link_gone(index);
-        let Some(name) = name else { return };
-        self.sysctls.on_interface(name.as_str());
-        self.unsure.extend(self.model.on_interface(name.as_str()).map(|(id, _)| id.clone()));
+        self.interfaces.on_link_gone(index);
+        let Some(name) = self.links.remove(&index).map(|(name, _)| name).or(name) else { return };
+        self.unsure.extend(self.model.on_interface(&name).map(|(id, _)| id.clone()));
+        self.place_addresses(&name);
     }
 
     /// The kernel says that a route was added or changed (`present`), or deleted. Memory only.
@@ -225,14 +252,26 @@ impl<N: Transport, R: RouteKernel, S: Sysctls> Dataplane<N, R, S> {
         self.routes.on_route(route, present);
     }
 
-    /// The addresses of one of the host's own interfaces, all of them; host endpoints are found by them. Memory only.
-    pub fn set_addresses(&mut self, interface: &str, addresses: BTreeSet<IpAddr>) {
-        if addresses.is_empty() {
-            self.model.addresses.remove(interface);
-        } else {
-            self.model.addresses.insert(interface.into(), addresses);
+    fn on_address(&mut self, index: u32, address: IpAddr, present: bool) {
+        let (name, addresses) = self.links.entry(index).or_default();
+        let news = if present { addresses.insert(address) } else { addresses.remove(&address) };
+        let name = name.clone();
+        if news {
+            self.place_addresses(&name);
         }
-        if !self.model.hosts.is_empty() {
+    }
+
+    /// Host endpoints without an interface are found by the addresses of interfaces.
+    fn place_addresses(&mut self, name: &Arc<str>) {
+        let of_name = self.links.values().filter(|(link, _)| link == name && !link.is_empty());
+        let addresses: BTreeSet<IpAddr> =
+            of_name.flat_map(|(_, addresses)| addresses.iter().copied()).collect();
+        if addresses.is_empty() {
+            self.model.addresses.remove(name);
+        } else {
+            self.model.addresses.insert(name.clone(), addresses);
+        }
+        if self.model.hosts.values().any(|endpoint| endpoint.interface.is_none()) {
             self.families.iter_mut().for_each(|family| family.rules.on_hosts());
         }
     }
@@ -293,7 +332,7 @@ impl<N: Transport, R: RouteKernel, S: Sysctls> Dataplane<N, R, S> {
     pub fn resync(&mut self) {
         self.families.iter_mut().for_each(|family| family.table.queue_resync());
         self.routes.queue_resync();
-        self.sysctls.queue_resync();
+        self.interfaces.queue_resync();
     }
 
     /// The endpoint as the kernel has it, if it has all of it: rules, routes and settings.
@@ -322,10 +361,10 @@ impl<N: Transport, R: RouteKernel, S: Sysctls> Dataplane<N, R, S> {
         let mut report = ApplyReport::default();
         let ruled = self.apply_rules(now, &mut report);
         self.place_interfaces(ruled, &mut report);
-        self.apply_sysctls(&mut report);
-        let next_routes = self.apply_routes(now, &mut report);
+        let settings = self.apply_settings(now, &mut report);
+        let routes = self.apply_routes(now, &mut report);
         self.judge_endpoints(ruled, &mut report);
-        self.schedule(now, next_routes, &mut report);
+        self.schedule(now, [settings, routes], &mut report);
         report
     }
 
@@ -357,7 +396,9 @@ impl<N: Transport, R: RouteKernel, S: Sysctls> Dataplane<N, R, S> {
                 self.model.on_interface(&interface).map(|(id, endpoint)| (id.clone(), endpoint.clone()));
             let Some((id, endpoint)) = endpoint else {
                 self.routes.set_routes(RouteClass::LocalWorkload, &interface, []);
-                self.sysctls.set_wanted(&interface, None);
+                if let Ok(device) = InterfaceName::new(&interface) {
+                    self.interfaces.remove(&device);
+                }
                 continue;
             };
             if !ruled {
@@ -370,7 +411,13 @@ impl<N: Transport, R: RouteKernel, S: Sysctls> Dataplane<N, R, S> {
             };
             let routes = self.workload_routes(&endpoint, &device);
             self.routes.set_routes(RouteClass::LocalWorkload, &interface, routes);
-            self.sysctls.set_wanted(&interface, Some(!endpoint.ipv6_nets.is_empty()));
+            let settings = WorkloadSettings {
+                ipv4: true,
+                ipv6: self.parameters.ipv6_support && !endpoint.ipv6_nets.is_empty(),
+                no_reverse_path_filter: self.parameters.workload_source_spoofing,
+            };
+            let settings = settings.of_host_side(&device, self.interfaces.kernel());
+            self.interfaces.set(device, InterfaceSettings { settings, ..InterfaceSettings::default() });
         }
     }
 
@@ -395,10 +442,28 @@ impl<N: Transport, R: RouteKernel, S: Sysctls> Dataplane<N, R, S> {
             .collect()
     }
 
-    fn apply_sysctls(&mut self, report: &mut ApplyReport) {
-        let mut errors = Vec::new();
-        self.sysctls.apply(&self.parameters, &mut errors);
-        report.errors.extend(errors.into_iter().map(ApplyError::Sysctl));
+    /// Settings of the host and of workloads' interfaces. Gives when it wants to be called again.
+    fn apply_settings(&mut self, now: Instant, report: &mut ApplyReport) -> Option<Instant> {
+        if !std::mem::replace(&mut self.host_settings, true) {
+            let forwarding = self.parameters.ip_forwarding;
+            // A kernel without IPv6 has nothing to forward.
+            let all = Sysctl::scope(SysctlFamily::V6, "all", "forwarding");
+            let ipv6 = self.parameters.ipv6_support && self.interfaces.kernel().read(&all).is_ok();
+            self.interfaces.set_host(forwarding_host(forwarding, forwarding && ipv6));
+        }
+        let outcome = self.interfaces.apply(now);
+        for (interface, failure) in self.interfaces.failures() {
+            let what = interface.map_or("host".to_owned(), |name| format!("interface {name}"));
+            let why: Vec<String> = failure.errors.iter().map(ToString::to_string).collect();
+            report.errors.push(ApplyError::Settings { what, why: why.join("; ") });
+        }
+        match outcome {
+            Ok(done) => done.next_apply,
+            Err(error) => {
+                report.errors.push(ApplyError::Links(error));
+                None
+            }
+        }
     }
 
     fn apply_routes(&mut self, now: Instant, report: &mut ApplyReport) -> Option<Instant> {
@@ -451,22 +516,25 @@ impl<N: Transport, R: RouteKernel, S: Sysctls> Dataplane<N, R, S> {
                 false
             }
             _ => {
-                self.sysctls.is_done(&endpoint.interface)
+                InterfaceName::new(&endpoint.interface).is_ok_and(|name| self.interfaces.is_settled(&name))
                     && nets_of(endpoint, &self.parameters)
                         .all(|net| self.routes.status(net) == RouteStatus::Programmed)
             }
         }
     }
 
-    fn schedule(&mut self, now: Instant, next_routes: Option<Instant>, report: &mut ApplyReport) {
-        // The route table times its own retries.
-        let ours = |error: &ApplyError| !matches!(error, ApplyError::Route(_) | ApplyError::Conflict(_));
+    /// Rules are tried again later and later; routes and settings time themselves.
+    fn schedule(&mut self, now: Instant, theirs: [Option<Instant>; 2], report: &mut ApplyReport) {
+        let ours = |error: &ApplyError| {
+            matches!(error, ApplyError::Ruleset { .. } | ApplyError::Routes(_) | ApplyError::Links(_))
+        };
         self.failures = if report.errors.iter().any(ours) { self.failures.saturating_add(1) } else { 0 };
         let retry = (self.failures > 0).then(|| {
             let doubled = RETRY.0.saturating_mul(1_u32.checked_shl(self.failures - 1).unwrap_or(u32::MAX));
             now + doubled.min(RETRY.1)
         });
-        report.next_apply = [retry, next_routes].into_iter().flatten().min();
+        let refused = self.families.iter().filter_map(|family| family.table.next_apply());
+        report.next_apply = theirs.into_iter().flatten().chain(retry).chain(refused).min();
     }
 }
 

@@ -29,7 +29,6 @@ mod model;
 pub mod nft;
 mod report;
 mod rules;
-mod sysctls;
 mod table;
 
 pub use config::{DataplaneConfig, Parameters};

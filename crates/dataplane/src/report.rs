@@ -51,9 +51,17 @@ pub enum ApplyError {
     /// A route of someone else is in the place of one of ours.
     #[error(transparent)]
     Conflict(kernel::route::Conflict),
-    /// A setting could not be made.
-    #[error(transparent)]
-    Sysctl(kernel::sysctl::Error),
+    /// Settings of the host or of an interface could not be made.
+    #[error("settings of the {what}: {why}")]
+    Settings {
+        /// `host`, or which interface.
+        what: String,
+        /// All that went wrong.
+        why: String,
+    },
+    /// The links could not be listed.
+    #[error("links: {0}")]
+    Links(kernel::netlink::Error),
     /// No interface can have that name.
     #[error(
         "endpoint {endpoint}: {interface:?} cannot be the name of an interface: correct spec.interfaceName"

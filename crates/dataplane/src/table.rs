@@ -84,6 +84,11 @@ impl<T: Transport> Table<T> {
         Ok(())
     }
 
+    /// When to apply again though nothing changes.
+    pub(crate) fn next_apply(&self) -> Option<Instant> {
+        self.retry_refused
+    }
+
     /// Chains and sets that are closed because they cannot be programmed.
     pub(crate) fn faults(&self, version: IpVersion) -> impl Iterator<Item = ApplyError> + '_ {
         let invalid = self.invalid.iter().map(|(name, error)| format!("{name}: {error}"));
