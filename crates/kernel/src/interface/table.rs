@@ -3,6 +3,7 @@ use std::time::{Duration, Instant};
 
 use super::{InterfaceKernel, Setting};
 use crate::link::{Link, LinkChange};
+use crate::monitor::Event;
 use crate::{InterfaceName, netlink, sysctl};
 
 const FIRST_RETRY: Duration = Duration::from_millis(100);
@@ -99,6 +100,22 @@ impl<K: InterfaceKernel> InterfaceTable<K> {
         if self.desired.get(&subject) != Some(&settings) {
             self.desired.insert(subject.clone(), settings);
             self.touch(subject);
+        }
+    }
+
+    /// Something changed in the kernel. Memory only.
+    pub fn on_event(&mut self, event: &Event) {
+        match event {
+            Event::Resync => self.queue_resync(),
+            Event::Link(link) => self.on_link(link),
+            Event::LinkGone { index, .. } => self.on_link_gone(*index),
+            Event::Setting { index } => self.on_setting(*index),
+            Event::Address(_)
+            | Event::AddressGone(_)
+            | Event::Route(_)
+            | Event::RouteGone(_)
+            | Event::Neighbour(_)
+            | Event::NeighbourGone { .. } => {}
         }
     }
 

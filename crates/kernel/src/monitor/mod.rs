@@ -265,3 +265,33 @@ fn setting_index(payload: &[u8]) -> Option<u32> {
     let attribute = attributes(payload.get(4..)?).find(|attribute| attribute.kind == NETCONFA_IFINDEX)?;
     u32::try_from(attribute.i32()?).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_that_the_kernel_could_not_deliver_become_a_resync() {
+        let namespace = testkit::TestNamespace::new();
+        let socket = namespace.run(|| {
+            let socket = Socket::open(Protocol::Route).unwrap();
+            socket.subscribe(libc::RTNLGRP_LINK).unwrap();
+            // The least that the kernel grants: a few events.
+            socket.set_receive_buffer(1).unwrap();
+            socket
+        });
+        namespace.command("ip link add cali1 type bridge");
+        for mtu in 1300..1330 {
+            namespace.command(&format!("ip link set cali1 mtu {mtu}"));
+        }
+        let (sender, receiver) = mpsc::sync_channel(1);
+        let stopped = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
+        let mut listener = Listener { socket, stopped, sender, pending: Pending::new() };
+        listener.pending.take();
+        // The kernel tells of the loss before or after what it could deliver.
+        listener.read();
+        listener.read();
+        assert!(listener.hand_on());
+        assert!(receiver.try_recv().unwrap().contains(&Event::Resync));
+    }
+}

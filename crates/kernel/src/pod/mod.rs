@@ -7,7 +7,7 @@
 //!
 //! [`PodSpec::add`] needs few system calls: one request makes both ends in their final places (moving a link costs an
 //! RCU grace period), and each side then gets everything else in one batch. Both [`PodSpec::add`] and
-//! [`PodSpec::remove`] can be repeated. If `add` fails, what it made is gone again.
+//! [`Removal::run`] can be repeated. If `add` fails, what it made is gone again.
 //!
 //! Proxy ARP answers only for addresses to which the host has a route by another device. Most hosts have a default
 //! route; one that has none needs [`gateway_route`].

@@ -302,7 +302,11 @@ impl Rtnetlink {
 
     fn routes_of(&mut self, family: AddressFamily) -> Result<Vec<KernelRoute>, Error> {
         let routes = self.socket.dump(&wire::list_main(family), "routes of the main table", |reply| {
-            read_route(reply.payload).filter(|route| route.table == MAIN_TABLE)
+            // A kernel without IPv6 answers with the routes of every family that it has.
+            let fits = |route: &KernelRoute| {
+                route.table == MAIN_TABLE && self::family(route.destination.addr()) == family
+            };
+            read_route(reply.payload).filter(fits)
         });
         match routes {
             // IPv6 may be disabled, or (at boot) the table not made yet.

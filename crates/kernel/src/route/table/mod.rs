@@ -31,6 +31,7 @@ use ipnet::IpNet;
 use super::{KernelRoute, Route, RouteClass, RouteKernel, RouteKey};
 use crate::delta::DeltaTracker;
 use crate::link::Link;
+use crate::monitor::Event;
 use crate::netlink::{Error, Refusal};
 use crate::{InterfaceName, ownership};
 use wants::{Device, Devices, Wants};
@@ -223,6 +224,23 @@ impl<K: RouteKernel> RouteTable<K> {
         self.sweep.insert(protocol);
         if protocol == ownership::ROUTE_FELIX {
             self.sweep.insert(ownership::ROUTE_BOOT);
+        }
+    }
+
+    /// Something changed in the kernel. Memory only.
+    pub fn on_event(&mut self, event: &Event) {
+        match event {
+            Event::Resync => self.queue_resync(),
+            Event::Link(link) => self.on_link(link),
+            Event::LinkGone { index, .. } => self.on_link_gone(*index),
+            Event::Route(route) => self.on_route(route, true),
+            Event::RouteGone(route) => self.on_route(route, false),
+            // A gateway that could not be reached may be reachable now.
+            Event::Address(_) => self.failures.clear(),
+            Event::AddressGone(_)
+            | Event::Neighbour(_)
+            | Event::NeighbourGone { .. }
+            | Event::Setting { .. } => {}
         }
     }
 
