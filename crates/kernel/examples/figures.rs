@@ -1,7 +1,7 @@
 //! Figures of the kernel part, in namespaces of its own: `cargo run --release -p kernel --example figures` (as root).
 //!
-//! Workloads: 100 ADDs, one after another; then as many removals, alone and 16 at once. Routes: 100,000 added, read
-//! back, and deleted.
+//! Workloads: 100 ADDs, one after another; then as many removals, alone, 16 at once, and in the background. Routes:
+//! 100,000 added, read back, and deleted.
 
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
@@ -26,6 +26,8 @@ fn main() {
             remove_one_by_one(families);
             add_all(&pods, dual_stack, families);
             remove_at_once(families);
+            add_all(&pods, dual_stack, families);
+            condemn(families);
         }
     });
     let router = TestNamespace::new();
@@ -91,6 +93,21 @@ fn remove_at_once(families: &str) {
     });
     let rate = f64::from(PODS) / start.elapsed().as_secs_f64();
     print(&format!("{families}: remove, {AT_ONCE} at once ({rate:.0}/s)"), times);
+}
+
+fn condemn(families: &str) {
+    let mut host = Rtnetlink::open().expect("a socket");
+    let remover = Remover::start(Rtnetlink::open().expect("a socket")).expect("a thread");
+    let start = Instant::now();
+    let times = (0..PODS).map(|pod| {
+        let start = Instant::now();
+        let removal = Removal { host_interface: host_interface(pod), inside: None };
+        remover.condemn(&mut host, &removal).expect("a removal");
+        start.elapsed()
+    });
+    print(&format!("{families}: condemn, one by one"), times.collect());
+    drop(remover);
+    println!("{families}: all {PODS} deleted after {:?}", start.elapsed());
 }
 
 fn remove(remover: &Remover, pod: u8) -> Duration {
