@@ -79,7 +79,7 @@ pub fn pod_endpoint(pod: &Pod, interface_prefixes: &str) -> Result<ConvertedPod,
         ip_networks: addresses.into_iter().map(|address| Net::from(ipnet::IpNet::from(address))).collect(),
         allow_spoofed_source_prefixes: source_prefixes(pod)?,
         ports: ports(pod),
-        qos_controls,
+        qos_controls: qos_controls.map(Box::new),
         ..WorkloadEndpointSpec::default()
     };
     let mut metadata = derived_metadata(&pod.metadata, endpoint_name(pod)?)?;

@@ -125,7 +125,7 @@ fn bandwidth_of_kubernetes_counts_unless_calico_s_own_is_given() {
         let pod =
             json!({ "metadata": { "name": "p", "annotations": annotations }, "spec": { "nodeName": "h" } });
         let converted = pod_endpoint(&self::pod(pod), "cali").unwrap();
-        (converted.endpoint.spec.qos_controls.unwrap(), converted.corrections)
+        (converted.endpoint.spec.qos_controls.map(|qos| *qos).unwrap(), converted.corrections)
     };
     let (both, corrections) = controls(json!({
         "kubernetes.io/ingress-bandwidth": "5M",

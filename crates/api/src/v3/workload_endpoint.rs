@@ -52,8 +52,8 @@ object! {
         ports: Vec<WorkloadEndpointPort>,
         /// Source networks that it may use although they are not its own.
         allow_spoofed_source_prefixes: Vec<Net>,
-        /// Limits on its traffic.
-        qos_controls: Option<QoSControls>,
+        /// Limits on its traffic; boxed, since few endpoints have any.
+        qos_controls: Option<Box<QoSControls>>,
     }
 }
 
