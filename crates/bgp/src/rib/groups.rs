@@ -204,10 +204,10 @@ impl<N: Net> Groups<N> {
     }
 
     /// A piece of work for members that are not in step; nothing when there is none that can be done now.
-    /// `complete`: End-of-RIB markers may be sent.
+    /// `selected`: routes are selected, so a table that has been sent is whole and may be closed by End-of-RIB.
     pub(crate) fn advance(
         &mut self,
-        complete: bool,
+        selected: bool,
         rib: &Rib<N>,
         sources: &Sources,
         interner: &mut Interner,
@@ -220,7 +220,7 @@ impl<N: Net> Groups<N> {
                 transfer(kind, key, members, rib, sources, interner, congested, &mut out);
             }
             let done =
-                members.iter_mut().filter(|(peer, member)| complete && member.ends() && !congested(**peer));
+                members.iter_mut().filter(|(peer, member)| selected && member.ends() && !congested(**peer));
             let to: Vec<PeerNumber> = done
                 .map(|(peer, member)| {
                     member.end_of_rib_due = false;

@@ -239,6 +239,11 @@ impl<N: Net> Rib<N> {
         }
     }
 
+    /// Whether learned routes are still left out of selection.
+    pub fn is_deferred(&self) -> bool {
+        self.deferred
+    }
+
     /// Learned routes take part in selection from now on.
     pub fn end_deferral(&mut self, sources: &Sources, interner: &mut Interner) {
         self.deferred = false;

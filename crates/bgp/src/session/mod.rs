@@ -27,6 +27,8 @@ mod jitter;
 mod negotiate;
 mod open_check;
 mod reason;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::fmt;

@@ -125,7 +125,7 @@ impl<N: Net> FamilyRib<N> {
         shared: &mut Shared<'_>,
         congested: &dyn Fn(PeerNumber) -> bool,
     ) -> Vec<Emit> {
-        self.groups.advance(self.complete, &self.rib, shared.sources, shared.interner, congested)
+        self.groups.advance(!self.rib.is_deferred(), &self.rib, shared.sources, shared.interner, congested)
     }
 }
 

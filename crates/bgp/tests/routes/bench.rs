@@ -1,0 +1,364 @@
+//! A speaker among peers that are played by the test: they say what they are told to, and note what they hear.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::{Duration, Instant};
+
+use bgp::packet::attribute::{AsPath, Attribute, AttributeValue, MpReach, MpUnreach, Origin};
+use bgp::packet::capability::{Capability, GracefulRestartCapability};
+use bgp::packet::nlri::Nlri;
+use bgp::packet::notification::Notification;
+use bgp::packet::open::Open;
+use bgp::packet::route_refresh::RouteRefresh;
+use bgp::packet::update::{Update, end_of_rib};
+use bgp::packet::{Context, Framer, Message, PeerKind};
+use bgp::{
+    Asn, BestRoute, ConnectionId, Endpoints, Family, FamilySet, Input, Output, PeerConfig, PeerId, RouterId,
+    Speaker, SpeakerConfig, Start,
+};
+use ipnet::IpNet;
+
+pub(crate) const OUR_AS: u32 = 64512;
+
+/// What a peer has been told about a prefix.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Told {
+    pub(crate) attributes: Vec<Attribute>,
+}
+
+impl Told {
+    pub(crate) fn find<T>(&self, pick: impl Fn(&AttributeValue) -> Option<T>) -> Option<T> {
+        self.attributes.iter().find_map(|attribute| pick(&attribute.value))
+    }
+
+    pub(crate) fn path(&self) -> String {
+        self.find(|value| match value {
+            AttributeValue::AsPath(path) => Some(path.to_string()),
+            _ => None,
+        })
+        .expect("every route has an AS_PATH")
+    }
+
+    pub(crate) fn next_hop(&self) -> IpAddr {
+        self.find(|value| match value {
+            AttributeValue::NextHop(address) => Some(IpAddr::V4(*address)),
+            AttributeValue::MpReach(MpReach::Routes { next_hops, .. }) => Some(next_hops[0]),
+            _ => None,
+        })
+        .expect("every route has a next hop")
+    }
+
+    pub(crate) fn codes(&self) -> Vec<u8> {
+        self.attributes.iter().map(|attribute| attribute.value.code()).collect()
+    }
+}
+
+/// A peer that the test plays.
+pub(crate) struct Probe {
+    pub(crate) connection: ConnectionId,
+    context: Context,
+    framer: Framer,
+    /// What it believes.
+    pub(crate) routes: BTreeMap<IpNet, Told>,
+    pub(crate) updates: usize,
+    pub(crate) end_of_ribs: Vec<Family>,
+    pub(crate) refreshes: Vec<RouteRefresh>,
+    pub(crate) notification: Option<Notification>,
+    pub(crate) closed: bool,
+    /// Octets that it has not read.
+    pub(crate) unread: usize,
+    pub(crate) reads: bool,
+}
+
+pub(crate) struct Bench {
+    pub(crate) speaker: Speaker,
+    pub(crate) now: Instant,
+    pub(crate) probes: BTreeMap<String, Probe>,
+    pub(crate) kernel: BTreeMap<IpNet, BestRoute>,
+    pub(crate) complete: Vec<Family>,
+    /// Octets handed out, each allocation once.
+    pub(crate) encoded: usize,
+    last_allocation: Option<std::sync::Arc<[u8]>>,
+}
+
+pub(crate) fn net(text: &str) -> IpNet {
+    text.parse().expect("a prefix")
+}
+
+pub(crate) fn peer_address(last: u8) -> IpAddr {
+    IpAddr::from([10, 0, 0, last])
+}
+
+/// A peer at 10.0.0.`last`, in its AS; both families.
+pub(crate) fn peer(last: u8, asn: u32) -> PeerConfig {
+    let mut peer = PeerConfig::new(peer_address(last), Asn(asn));
+    peer.connect = bgp::config::ConnectMode::Passive;
+    peer.families = Family::ALL.into();
+    peer
+}
+
+pub(crate) fn config(peers: &[(&str, PeerConfig)]) -> SpeakerConfig {
+    let mut config = SpeakerConfig::new(Asn(OUR_AS), RouterId([10, 0, 0, 1].into()));
+    config.addresses.ipv4 = Some([10, 0, 0, 1].into());
+    config.addresses.ipv6 = Some("2001:db8::1".parse().expect("an address"));
+    config.peers = peers.iter().map(|(name, peer)| (PeerId::from(*name), peer.clone())).collect();
+    config
+}
+
+impl Bench {
+    pub(crate) fn new(config: SpeakerConfig, start: Start) -> Self {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "an Instant has to begin somewhere; only differences count"
+        )]
+        let now = Instant::now();
+        let mut bench = Self {
+            speaker: Speaker::new(config, start, 1, now),
+            now,
+            probes: BTreeMap::new(),
+            kernel: BTreeMap::new(),
+            complete: Vec::new(),
+            encoded: 0,
+            last_allocation: None,
+        };
+        bench.drain();
+        bench
+    }
+
+    /// The peer connects and the session comes up.
+    pub(crate) fn up(&mut self, name: &str) {
+        self.up_with(name, |_| {});
+    }
+
+    pub(crate) fn up_with(&mut self, name: &str, change: impl FnOnce(&mut Vec<Capability>)) {
+        let peer = self.speaker.config().peers[&PeerId::from(name)].clone();
+        let endpoints = Endpoints {
+            local: (Ipv4Addr::new(10, 0, 0, 1), 179).into(),
+            remote: (peer.address, 40_000).into(),
+        };
+        let connection = self.speaker.accept(endpoints, self.now).expect("the peer is expected");
+        let IpAddr::V4(id) = peer.address else { panic!("peers of this bench have IPv4 addresses") };
+        let mut capabilities: Vec<Capability> =
+            Family::ALL.into_iter().map(|family| Capability::Multiprotocol(family.into())).collect();
+        capabilities.extend([
+            Capability::FourOctetAs(peer.remote_as),
+            Capability::RouteRefresh,
+            Capability::GracefulRestart(GracefulRestartCapability {
+                restart_time_secs: 120,
+                families: Family::ALL.into_iter().map(|family| (family.into(), true)).collect(),
+                ..GracefulRestartCapability::default()
+            }),
+        ]);
+        change(&mut capabilities);
+        let as4 = capabilities.iter().any(|capability| matches!(capability, Capability::FourOctetAs(_)));
+        let kind = if peer.remote_as == Asn(OUR_AS) { PeerKind::Internal } else { PeerKind::External };
+        let context = Context {
+            as4,
+            families: FamilySet::ALL,
+            extended_message: true,
+            enhanced_refresh: true,
+            ..Context::initial(kind)
+        };
+        let probe = Probe {
+            connection,
+            context,
+            framer: Framer::default(),
+            routes: BTreeMap::new(),
+            updates: 0,
+            end_of_ribs: Vec::new(),
+            refreshes: Vec::new(),
+            notification: None,
+            closed: false,
+            unread: 0,
+            reads: true,
+        };
+        self.probes.insert(name.to_owned(), probe);
+        let open = Open {
+            my_as: peer.remote_as.to_two_octets(),
+            hold_time_secs: 90,
+            router_id: RouterId(id),
+            capabilities,
+            optional_parameters: 1,
+            extended_optional_parameters: false,
+        };
+        self.say(name, &open.encode());
+        self.say(name, &Message::keepalive());
+    }
+
+    /// The peer sends bytes.
+    pub(crate) fn say(&mut self, name: &str, bytes: &[u8]) {
+        let connection = self.probes[name].connection;
+        self.input(Input::Received { connection, bytes });
+    }
+
+    pub(crate) fn input(&mut self, input: Input<'_>) {
+        self.speaker.handle_input(input, self.now);
+        self.drain();
+    }
+
+    /// The peer announces prefixes of both families with an AS_PATH and further attributes.
+    pub(crate) fn announce(&mut self, name: &str, prefixes: &[&str], path: &[u32], more: &[AttributeValue]) {
+        let probe = &self.probes[name];
+        let last = match probe.context.peer {
+            _ if name.len() > 1 => name.as_bytes()[1] - b'0',
+            _ => 9,
+        };
+        let nlri = |v4: bool| -> Vec<Nlri> {
+            prefixes
+                .iter()
+                .map(|text| net(text))
+                .filter(|net| net.addr().is_ipv4() == v4)
+                .map(Nlri::from)
+                .collect()
+        };
+        let mut attributes = vec![
+            Attribute::new(AttributeValue::Origin(Origin::Igp)),
+            Attribute::new(AttributeValue::AsPath(AsPath::sequence(path.iter().copied()))),
+            Attribute::new(AttributeValue::NextHop([10, 0, 0, last].into())),
+        ];
+        if probe.context.peer == PeerKind::Internal {
+            attributes.push(Attribute::new(AttributeValue::LocalPref(100)));
+        }
+        for value in more {
+            attributes.retain(|attribute| attribute.value.code() != value.code());
+            attributes.push(Attribute::new(value.clone()));
+        }
+        if !nlri(false).is_empty() {
+            let next_hops = vec![IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, u16::from(last)))];
+            let reach = MpReach::Routes { family: Family::Ipv6Unicast, next_hops, nlri: nlri(false) };
+            attributes.push(Attribute::new(AttributeValue::MpReach(reach)));
+        }
+        let update = Update { attributes, nlri: nlri(true), ..Update::default() };
+        let bytes = update.encode(&probe.context);
+        self.say(name, &bytes);
+    }
+
+    pub(crate) fn withdraw(&mut self, name: &str, prefixes: &[&str]) {
+        let withdrawn = prefixes.iter().map(|text| Nlri::from(net(text))).collect();
+        let bytes = Update { withdrawn, ..Update::default() }.encode(&self.probes[name].context);
+        self.say(name, &bytes);
+    }
+
+    pub(crate) fn end_of_rib(&mut self, name: &str) {
+        for family in Family::ALL {
+            self.say(name, &end_of_rib(family));
+        }
+    }
+
+    pub(crate) fn lose(&mut self, name: &str) {
+        let connection = self.probes[name].connection;
+        self.probes.get_mut(name).expect("a peer").closed = true;
+        self.input(Input::Closed { connection, failure: bgp::TransportFailure::Reset });
+    }
+
+    /// Time goes by, second by second; peers whose sessions are up say that they are there.
+    pub(crate) fn wait(&mut self, time: Duration) {
+        for _ in 0..time.as_secs() {
+            self.now += Duration::from_secs(1);
+            self.speaker.handle_timeout(self.now);
+            self.drain();
+            let there: Vec<String> =
+                self.probes.iter().filter(|(_, p)| !p.closed).map(|(n, _)| n.clone()).collect();
+            there.iter().for_each(|name| self.say(name, &Message::keepalive()));
+        }
+    }
+
+    /// A peer reads what it has left unread so far.
+    pub(crate) fn read(&mut self, name: &str) {
+        loop {
+            let probe = self.probes.get_mut(name).expect("a peer");
+            let (connection, bytes) = (probe.connection, std::mem::take(&mut probe.unread));
+            if bytes == 0 {
+                return;
+            }
+            self.input(Input::Written { connection, bytes });
+        }
+    }
+
+    pub(crate) fn told(&self, name: &str, prefix: &str) -> Option<&Told> {
+        self.probes[name].routes.get(&net(prefix))
+    }
+
+    pub(crate) fn has(&self, name: &str) -> Vec<String> {
+        self.probes[name].routes.keys().map(IpNet::to_string).collect()
+    }
+
+    fn drain(&mut self) {
+        while let Some(output) = self.speaker.poll_output() {
+            match output {
+                Output::Send { connection, bytes } => self.sent(connection, &bytes),
+                Output::Close { connection } => {
+                    if let Some(probe) = self.probes.values_mut().find(|probe| probe.connection == connection)
+                    {
+                        probe.closed = true;
+                    }
+                }
+                Output::BestRoute { prefix, route: Some(route) } => {
+                    self.kernel.insert(prefix, route);
+                }
+                Output::BestRoute { prefix, route: None } => {
+                    assert!(self.kernel.remove(&prefix).is_some(), "{prefix} was not in the kernel");
+                }
+                Output::RibComplete { family } => self.complete.push(family),
+                Output::Connect { .. } | Output::Session { .. } => {}
+            }
+        }
+    }
+
+    fn sent(&mut self, connection: ConnectionId, bytes: &std::sync::Arc<[u8]>) {
+        if !self.last_allocation.as_ref().is_some_and(|last| std::sync::Arc::ptr_eq(last, bytes)) {
+            self.encoded += bytes.len();
+            self.last_allocation = Some(bytes.clone());
+        }
+        let Some(probe) = self.probes.values_mut().find(|probe| probe.connection == connection) else {
+            return;
+        };
+        probe.hear(bytes);
+        if probe.reads {
+            let input = Input::Written { connection, bytes: bytes.len() };
+            self.speaker.handle_input(input, self.now);
+        } else {
+            probe.unread += bytes.len();
+        }
+    }
+}
+
+impl Probe {
+    fn hear(&mut self, bytes: &[u8]) {
+        let mut input = bytes;
+        while let Some(message) = self.framer.next(&mut input, &self.context).expect("whole messages") {
+            match Message::decode(&message, &self.context).expect("well-formed messages") {
+                Message::Update(received) => {
+                    assert_eq!(received.faults, [], "no speaker of ours makes mistakes");
+                    self.updates += 1;
+                    self.learn(received.update);
+                }
+                Message::RouteRefresh(refresh) => self.refreshes.push(refresh),
+                Message::Notification(notification) => self.notification = Some(notification),
+                Message::Open(_) | Message::Keepalive => {}
+            }
+        }
+    }
+
+    fn learn(&mut self, update: Update) {
+        if let Some(family) = update.end_of_rib() {
+            self.end_of_ribs.push(family);
+            return;
+        }
+        let mut gone = update.withdrawn.clone();
+        let mut new = update.nlri.clone();
+        for attribute in &update.attributes {
+            match &attribute.value {
+                AttributeValue::MpUnreach(MpUnreach::Routes { nlri, .. }) => gone.extend(nlri),
+                AttributeValue::MpReach(MpReach::Routes { nlri, .. }) => new.extend(nlri),
+                _ => {}
+            }
+        }
+        for nlri in gone {
+            assert!(self.routes.remove(&nlri.prefix).is_some(), "{} was never announced", nlri.prefix);
+        }
+        for nlri in new {
+            self.routes.insert(nlri.prefix, Told { attributes: update.attributes.clone() });
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! What a speaker tells whom: propagation rules, attributes, grouping, refresh, reconfiguration, restarts.
+
+mod bench;
+mod propagation;
+mod restart;
+mod telling;
