@@ -181,6 +181,9 @@ impl<N: Transport, R: RouteKernel, I: InterfaceKernel> Dataplane<N, R, I> {
     }
 
     fn on_workload(&mut self, id: WorkloadEndpointId, endpoint: Option<Arc<WorkloadEndpoint>>) {
+        if self.model.workloads().get(&id) == endpoint.as_ref() {
+            return;
+        }
         let interfaces = self.model.set_workload(id.clone(), endpoint);
         self.families.iter_mut().for_each(|family| family.rules.on_interfaces(&interfaces));
         self.unsure.insert(id);

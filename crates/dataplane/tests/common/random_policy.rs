@@ -1,4 +1,5 @@
 //! Rulesets and packets from a seed, with few different addresses and ports so that they meet.
+#![allow(dead_code, reason = "each test uses its own part")]
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

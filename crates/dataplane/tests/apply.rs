@@ -1,0 +1,349 @@
+//! The apply loop on kernels in memory: order, retries, faults at every call, and no writes without need.
+
+mod common;
+#[path = "common/random_policy.rs"]
+mod random_policy;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use calc::contract::*;
+use common::*;
+use dataplane::{ApplyError, ApplyReport, Dataplane, DataplaneConfig, Kernel};
+use kernel::fake::FakeKernel;
+use kernel::nft::{Fake, TableId};
+
+type FakeDataplane = Dataplane<Fake, FakeKernel, FakeKernel>;
+
+/// A kernel in memory and a dataplane over it.
+struct Bench {
+    nft: Fake,
+    kernel: FakeKernel,
+    dataplane: FakeDataplane,
+    now: Instant,
+}
+
+fn start(nft: &Fake, kernel: &FakeKernel) -> FakeDataplane {
+    let config = DataplaneConfig { node_name: "node".to_owned(), ..DataplaneConfig::default() };
+    // Each table is written over a socket of its own.
+    let kernel = Kernel {
+        nft_v4: nft.other_client(),
+        nft_v6: nft.other_client(),
+        routes: kernel.clone(),
+        interfaces: kernel.clone(),
+    };
+    Dataplane::new(config, kernel)
+}
+
+impl Bench {
+    fn new() -> Self {
+        let (nft, kernel) = (Fake::new(), FakeKernel::new());
+        for path in ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding", "net/ipv4/conf/default/rp_filter"]
+        {
+            kernel.put_sysctl(path, "0");
+        }
+        kernel.add_link("cali1", true);
+        kernel.add_link("cali2", true);
+        let dataplane = start(&nft, &kernel);
+        Self { nft, kernel, dataplane, now: Instant::now() }
+    }
+
+    fn take(&mut self, changes: impl IntoIterator<Item = Change>) {
+        changes.into_iter().for_each(|change| self.dataplane.on_change(change));
+    }
+
+    fn apply(&mut self) -> ApplyReport {
+        self.dataplane.apply(self.now)
+    }
+
+    fn play(&mut self, changes: impl IntoIterator<Item = Change>) -> ApplyReport {
+        self.take(changes);
+        self.apply()
+    }
+
+    /// Applies when the dataplane asks for it, until it has nothing to complain of.
+    fn settle(&mut self) {
+        for _ in 0..50 {
+            let report = self.apply();
+            let Some(next) = report.next_apply else {
+                assert!(report.errors.is_empty(), "{:?}", report.errors);
+                return;
+            };
+            self.now = next;
+        }
+        panic!("does not settle: {:?}", self.apply().errors);
+    }
+
+    fn restart(&mut self) {
+        self.dataplane = start(&self.nft, &self.kernel);
+    }
+
+    /// Chains with the texts of their rules, and sets with their members, of both tables.
+    fn tables(&self) -> BTreeMap<TableId, String> {
+        let tables = self.nft.tables().into_iter();
+        tables.map(|(id, state)| (id, describe(&state))).collect()
+    }
+
+    fn routes(&self) -> Vec<String> {
+        let mut routes: Vec<String> = self.kernel.current_routes().iter().map(ToString::to_string).collect();
+        routes.sort();
+        routes
+    }
+}
+
+/// Without handles, which differ by the way.
+fn describe(state: &kernel::nft::TableState) -> String {
+    let chains: Vec<String> = state
+        .chains
+        .iter()
+        .map(|(name, chain)| {
+            let rules: Vec<String> = chain.rules.iter().map(|rule| format!("{:?}", rule.body)).collect();
+            format!("{name} {:?}\n{}", chain.base, rules.join("\n"))
+        })
+        .collect();
+    format!("{}\n{:#?}", chains.join("\n"), state.sets)
+}
+
+fn scene() -> Vec<Change> {
+    let tiers = vec![tier("default", TierDefault::Deny, &["web"], &[])];
+    vec![
+        net_set("s:a", &["10.65.0.2/32"]),
+        policy("web", vec![from_set(Action::Allow, "s:a")], vec![]),
+        open_profile(),
+        Change::PoolUpdate {
+            cidr: "10.65.0.0/16".parse().unwrap(),
+            pool: Pool { nat_outgoing: true, ..Pool::default() },
+        },
+        endpoint("one", workload("cali1", "10.65.0.1", tiers)),
+        endpoint("two", workload("cali2", "10.65.0.2", vec![])),
+        Change::InSync,
+    ]
+}
+
+#[test]
+fn nothing_is_touched_before_the_datastore_is_in_sync() {
+    let mut bench = Bench::new();
+    let mut changes = scene();
+    changes.pop();
+    bench.dataplane.set_blocks(["10.65.0.0/26".parse().unwrap()]);
+    let report = bench.play(changes);
+    assert!(report.waiting_for_sync);
+    assert_eq!((bench.nft.calls(), bench.kernel.calls()), (0, 0));
+    let report = bench.play([Change::InSync]);
+    assert_eq!(report.programmed, [endpoint_id("one"), endpoint_id("two")]);
+    assert_eq!(bench.routes().len(), 3, "{:?}", bench.routes());
+}
+
+#[test]
+fn without_news_an_apply_only_asks_for_the_generation() {
+    let mut bench = Bench::new();
+    bench.play(scene());
+    bench.settle();
+    let (nft, kernel) = (bench.nft.calls(), bench.kernel.calls());
+    let report = bench.play(scene().into_iter().take(6));
+    assert!(report.errors.is_empty() && report.programmed.is_empty(), "{report:?}");
+    assert_eq!((bench.nft.calls(), bench.kernel.calls()), (nft + 2, kernel));
+}
+
+#[test]
+fn a_restarted_process_writes_nothing_where_all_is_as_it_should_be() {
+    let mut bench = Bench::new();
+    bench.play(scene());
+    let (commits, tables, routes) = (bench.nft.commits(), bench.tables(), bench.routes());
+    bench.restart();
+    let report = bench.play(scene());
+    assert_eq!(report.programmed.len(), 2);
+    assert_eq!((bench.nft.commits(), bench.tables(), bench.routes()), (commits, tables, routes));
+}
+
+#[test]
+fn where_the_rules_are_not_taken_no_workload_gets_a_route() {
+    let mut bench = Bench::new();
+    for call in 0..4 {
+        bench.nft.fail_at(call, kernel::nft::Fault::Lost);
+    }
+    let report = bench.play(scene());
+    assert!(
+        matches!(report.errors[..], [ApplyError::Ruleset { .. }, ApplyError::Ruleset { .. }]),
+        "{report:?}"
+    );
+    assert_eq!((report.ruleset_failures, report.programmed.len(), bench.routes().len()), (1, 0, 0));
+    assert_eq!(report.next_apply, Some(bench.now + Duration::from_millis(100)));
+    bench.nft.heal();
+    bench.now += Duration::from_millis(100);
+    let report = bench.apply();
+    assert_eq!((report.ruleset_failures, report.programmed.len(), bench.routes().len()), (0, 2, 2));
+}
+
+#[test]
+fn an_endpoint_whose_interface_is_missing_waits_and_holds_nobody_up() {
+    let mut bench = Bench::new();
+    let report =
+        bench.play(scene().into_iter().chain([endpoint("three", workload("cali3", "10.65.0.3", vec![]))]));
+    assert_eq!(report.programmed, [endpoint_id("one"), endpoint_id("two")]);
+    assert!(report.errors.is_empty(), "{report:?}");
+    bench.kernel.add_link("cali3", true);
+    let link = bench.kernel.current_links().into_iter().find(|link| link.name.as_str() == "cali3").unwrap();
+    bench.dataplane.on_link(&link);
+    assert_eq!(bench.apply().programmed, [endpoint_id("three")]);
+    bench.kernel.remove_link(link.index);
+    bench.dataplane.on_link_gone(link.index);
+    assert_eq!(bench.apply().withdrawn, [endpoint_id("three")]);
+}
+
+#[test]
+fn of_two_endpoints_on_one_interface_the_second_is_reported() {
+    let mut bench = Bench::new();
+    let report =
+        bench.play(scene().into_iter().chain([endpoint("zzz", workload("cali1", "10.65.0.9", vec![]))]));
+    let text = report.errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+    assert_eq!(
+        text,
+        "endpoint cni/zzz/eth0: interface cali1 belongs to cni/one/eth0 already: delete one of them"
+    );
+    let report = bench.play([Change::WorkloadEndpointRemove { id: endpoint_id("one") }]);
+    assert_eq!((report.programmed, report.withdrawn), (vec![endpoint_id("zzz")], vec![endpoint_id("one")]));
+}
+
+#[test]
+fn an_impossible_interface_name_is_reported_and_holds_nobody_up() {
+    let mut bench = Bench::new();
+    let name = "cali-much-too-long-a-name";
+    let report =
+        bench.play(scene().into_iter().chain([endpoint("bad", workload(name, "10.65.0.9", vec![]))]));
+    assert!(
+        report.errors.iter().any(|error| matches!(error, ApplyError::InterfaceName { .. })),
+        "{report:?}"
+    );
+    assert_eq!(report.programmed, [endpoint_id("one"), endpoint_id("two")]);
+}
+
+#[test]
+fn a_set_that_changes_shape_is_replaced_in_one_transaction() {
+    let mut bench = Bench::new();
+    bench.play(scene());
+    let commits = bench.nft.commits();
+    let report = bench.play([delta("s:a", &[], &["10.66.0.0/16"])]);
+    assert!(report.errors.is_empty(), "{report:?}");
+    assert_eq!(bench.nft.commits(), commits + 1);
+    let table = bench.nft.state(&TableId::new(kernel::nft::Family::Ip, "calico")).unwrap();
+    assert!(table.sets.contains_key("cali40s-a-net") && !table.sets.contains_key("cali40s-a"));
+}
+
+#[test]
+fn an_established_block_is_a_blackhole_of_bird_and_bgp_routes_are_kept_until_told() {
+    let mut bench = Bench::new();
+    bench.dataplane.set_blocks(["10.65.0.0/26".parse().unwrap()]);
+    bench.play(scene());
+    assert!(
+        bench.routes().iter().any(|route| route == "blackhole 10.65.0.0/26 proto 12"),
+        "{:?}",
+        bench.routes()
+    );
+    bench.restart();
+    bench.play(scene());
+    assert!(bench.routes().iter().any(|route| route.starts_with("blackhole")), "swept too early");
+    bench.dataplane.allow_bgp_sweep();
+    bench.apply();
+    assert!(!bench.routes().iter().any(|route| route.starts_with("blackhole")), "{:?}", bench.routes());
+}
+
+/// The scene, a change of everything in it, and the state after.
+fn changed() -> Vec<Change> {
+    vec![
+        delta("s:a", &["10.65.0.2/32"], &["10.64.0.0/16"]),
+        policy("web", vec![rule(Action::Pass), to_port(Action::Allow, 6, 80)], vec![]),
+        endpoint(
+            "two",
+            workload("cali2", "10.65.0.22", vec![tier("default", TierDefault::Deny, &["web"], &["web"])]),
+        ),
+        Change::WorkloadEndpointRemove { id: endpoint_id("one") },
+    ]
+}
+
+#[test]
+fn a_fault_at_any_call_of_nf_tables_changes_nothing_in_the_end() {
+    use kernel::nft::Fault;
+    let mut undisturbed = Bench::new();
+    undisturbed.play(scene());
+    undisturbed.play(changed());
+    undisturbed.settle();
+    let calls = undisturbed.nft.calls();
+    for fault in [Fault::Raced, Fault::Lost, Fault::AnswerLost, Fault::HandlesUnknown, Fault::EventsLost] {
+        for call in 0..calls {
+            let mut bench = Bench::new();
+            bench.nft.fail_at(call, fault);
+            bench.play(scene());
+            bench.play(changed());
+            bench.settle();
+            assert_eq!(bench.tables(), undisturbed.tables(), "{fault:?} at call {call}");
+            assert_eq!(bench.routes(), undisturbed.routes(), "{fault:?} at call {call}");
+        }
+    }
+}
+
+#[test]
+fn a_fault_at_any_call_for_routes_and_settings_changes_nothing_in_the_end() {
+    use kernel::fake::Fault;
+    let mut undisturbed = Bench::new();
+    undisturbed.play(scene());
+    undisturbed.play(changed());
+    undisturbed.settle();
+    let calls = undisturbed.kernel.calls();
+    for fault in [Fault::Refuse(kernel::netlink::Errno::NOBUFS), Fault::Lose] {
+        for call in 0..calls {
+            let mut bench = Bench::new();
+            bench.kernel.fail_after(call, fault);
+            bench.play(scene());
+            bench.play(changed());
+            bench.settle();
+            assert_eq!(bench.routes(), undisturbed.routes(), "{fault:?} at call {call}");
+            let proxy_arp = "net/ipv4/conf/cali2/proxy_arp";
+            assert_eq!(bench.kernel.sysctl(proxy_arp).as_deref(), Some("1"), "{fault:?} at call {call}");
+            assert!(bench.dataplane.programmed(&endpoint_id("two")).is_some(), "{fault:?} at call {call}");
+        }
+    }
+}
+
+/// Whatever way led there, the kernel has what a dataplane makes that only ever saw the last state.
+#[test]
+fn the_way_to_a_ruleset_does_not_matter() {
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let ends = ["10.65.0.2", "10.65.0.3"].map(|end| end.parse().unwrap());
+    let mut generator = random_policy::Generator::new(seed, IpVersion::V4, ends);
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut bench = Bench::new();
+    bench.kernel.add_link("cali-a", true);
+    bench.kernel.add_link("cali-b", true);
+    bench.play([Change::InSync]);
+    let mut state = BTreeMap::new();
+    for round in 0..60 {
+        for change in generator.ruleset() {
+            // Of each ruleset a part, so that old and new meet.
+            if random.u8(..3) > 0 {
+                state.insert(subject(&change), change.clone());
+                bench.take([change]);
+            }
+        }
+        let report = bench.apply();
+        assert!(report.errors.is_empty(), "round {round}: {:?}", report.errors);
+        let mut fresh = Bench::new();
+        fresh.kernel.add_link("cali-a", true);
+        fresh.kernel.add_link("cali-b", true);
+        fresh.play(state.values().cloned().chain([Change::InSync]));
+        assert_eq!(bench.tables(), fresh.tables(), "round {round}");
+        assert_eq!(bench.routes(), fresh.routes(), "round {round}");
+    }
+}
+
+/// What a change is about, in the order of the contract: sets, policies and profiles, endpoints.
+fn subject(change: &Change) -> String {
+    match change {
+        Change::IpSetUpdate { id, .. } => format!("1 {id}"),
+        Change::PolicyUpdate { id, .. } => format!("2 {id}"),
+        Change::ProfileUpdate { id, .. } => format!("2 {id}"),
+        Change::WorkloadEndpointUpdate { id, .. } => format!("3 {id}"),
+        other => panic!("not made by the generator: {other:?}"),
+    }
+}
