@@ -14,6 +14,31 @@
 //! - [`NftTable`] owns one table: what is wanted is set in memory, and `apply` commits the difference as one transaction
 //!   over a [`Transport`]: the kernel ([`NftSocket`]), or a strict ruleset in memory ([`Fake`]).
 //!
+//! ```
+//! use kernel::nft::*;
+//!
+//! // `NftSocket::open()?` for the kernel; clones of one socket for several tables.
+//! let mut table = NftTable::new(Fake::new(), Family::Ip, "calico");
+//! table.set_set("cali40web", SetKind::hash([DataType::Ipv4Addr]), [std::net::Ipv4Addr::new(10, 0, 0, 1)])?;
+//! let allow = Rule::new()
+//!     .when(Match::in_set(Field::IpSaddr, "cali40web"))
+//!     .when(Match::one_of(Field::TcpDport, [80_u16, 443]))
+//!     .counter()
+//!     .verdict(Verdict::Accept)
+//!     .comment("default/allow-web rule 1");
+//! table.set_chain("cali-tw-cali1", vec![allow, Rule::always(Verdict::Drop)])?;
+//! table.set_map("dispatch", SetKind::hash([DataType::IfName]), [("cali1", Verdict::goto("cali-tw-cali1"))])?;
+//! let applied = table.apply()?;
+//! assert!(applied.refused.is_empty());
+//! assert_eq!(
+//!     table.rules("cali-tw-cali1").into_iter().flatten().next().map(Rule::to_string).as_deref(),
+//!     Some(
+//!         "ip saddr @cali40web tcp dport { 80, 443 } counter accept comment \"default/allow-web rule 1\""
+//!     )
+//! );
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! # Races, and how they are met
 //! - *Others commit between our reading and our writing.* Every transaction carries the generation that it was planned
 //!   for; the kernel refuses it when that has passed, and it is planned anew.
@@ -33,18 +58,22 @@ mod bytes;
 #[cfg(test)]
 mod codec_tests;
 mod compile;
+mod connection;
 mod decode;
 mod diff;
+mod dump;
 mod encode;
 mod error;
 mod expression;
 mod fake;
 mod family;
 mod field;
+mod listing;
 mod monitor;
 mod names;
 mod plan;
 mod quarantine;
+mod raw;
 mod rule;
 mod set;
 mod socket;

@@ -18,7 +18,7 @@ use rustix::net::RecvFlags;
 
 use super::error::NftError;
 use super::family::TableId;
-use super::socket::{failed, io_error, open_socket, receive, set_receive_buffer};
+use super::raw::{failed, io_error, open_socket, receive, set_receive_buffer};
 use super::wire::{Message, be32, kind, messages, text};
 
 /// `NFNLGRP_NFTABLES`.
@@ -50,7 +50,7 @@ pub(crate) struct Monitor {
     watched: Vec<Watched>,
     /// The last generation whose events were read.
     seen: Option<u32>,
-    /// The generation that was asked about when events were found to be lost.
+    /// Events were lost since a table was last asked about.
     lost: bool,
 }
 
@@ -67,6 +67,32 @@ impl Monitor {
         raw.add_membership(GROUP).map_err(failed("subscribe to changes of the ruleset"))?;
         let buffer = vec![0; DATAGRAM_BYTES];
         Ok(Self { raw, buffer, own_port, watched: Vec::new(), seen: None, lost: false })
+    }
+
+    /// Stops listening, for the time of a large transaction of our own: the kernel would make an event of each rule in it,
+    /// which costs as much again as a quarter of the transaction.
+    pub(crate) fn suspend(&mut self) -> Result<(), NftError> {
+        self.raw.drop_membership(GROUP).map_err(failed("stop listening to changes of the ruleset"))
+    }
+
+    /// Listens again. Whoever calls this reads the generation afterwards and tells it to [`caught_up`](Self::caught_up).
+    pub(crate) fn resume(&mut self) -> Result<(), NftError> {
+        self.raw.add_membership(GROUP).map_err(failed("listen to changes of the ruleset again"))
+    }
+
+    /// Nothing was missed while not listening if the generation is what our own transaction made it.
+    pub(crate) fn caught_up(&mut self, expected: u32, generation: u32) {
+        if generation == expected {
+            self.seen = Some(generation);
+        } else {
+            self.lose();
+        }
+    }
+
+    /// Events are missing: of generations up to the current one, and maybe some of the one that comes next.
+    fn lose(&mut self) {
+        self.lost = true;
+        self.watched.iter_mut().for_each(|watched| watched.pending = true);
     }
 
     /// Starts to watch a table that is about to be read: what was seen before the reading does not matter any more.
@@ -112,8 +138,9 @@ impl Monitor {
         }
     }
 
-    /// Reads what is queued.
+    /// Reads what is queued. The kernel tells of an overrun first, but what it dropped came after what is queued.
     fn drain(&mut self) -> Result<(), NftError> {
+        let mut overrun = false;
         let mut buffer = std::mem::take(&mut self.buffer);
         let result = loop {
             match receive(&self.raw, &mut buffer, RecvFlags::DONTWAIT) {
@@ -122,12 +149,15 @@ impl Monitor {
                     break Ok(());
                 }
                 Err(NftError::Io { source, .. }) if source.raw_os_error() == Some(libc::ENOBUFS) => {
-                    self.lost = true;
+                    overrun = true;
                 }
                 Err(error) => break Err(error),
             }
         };
         self.buffer = buffer;
+        if overrun {
+            self.lose();
+        }
         result
     }
 
@@ -154,7 +184,9 @@ impl Monitor {
     }
 
     fn end_of(&mut self, generation: u32) {
-        self.seen = Some(generation);
+        if self.seen.is_none_or(|seen| is_after(generation, seen)) {
+            self.seen = Some(generation);
+        }
         for watched in self.watched.iter_mut().filter(|watched| watched.pending) {
             watched.pending = false;
             watched.touched_in = Some(generation);

@@ -7,6 +7,7 @@ use super::diff::{ActualRule, Content};
 use super::encode::SetSchema;
 use super::error::{InvalidRule, NftError, Refusal};
 use super::family::{BaseChain, Family, TableId};
+use super::listing::Listing;
 use super::plan::{Actual, ActualChain, ActualSet, Dirty, Name, Plan, Wanted, WantedChain, plan};
 use super::quarantine::Quarantine;
 use super::rule::Rule;
@@ -301,6 +302,11 @@ impl<T: Transport> NftTable<T> {
         let tracker = self.wanted.sets.get_mut(set).filter(|tracker| tracker.schema.map == map);
         name.zip(tracker)
             .ok_or_else(|| InvalidRule::NoSuchSet { kind: if map { "map" } else { "set" }, name: set.into() })
+    }
+
+    /// The table that is wanted, as nft lists it, but for the order (by name) and the breaking of lines.
+    pub fn listing(&self) -> String {
+        Listing { id: &self.id, wanted: &self.wanted }.to_string()
     }
 
     /// Makes the kernel's table what is wanted; see [`NftTable`].

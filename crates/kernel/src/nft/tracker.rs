@@ -70,6 +70,18 @@ impl SetTracker {
         }
     }
 
+    /// The elements that the kernel is to have, with their verdicts in a map.
+    pub(crate) fn effective(&self) -> Box<dyn Iterator<Item = (&Element, Option<&Verdict>)> + '_> {
+        match &self.members {
+            Members::Plain(tracker) | Members::Intervals(_, tracker) => {
+                Box::new(tracker.wanted().map(|(element, ())| (element, None)))
+            }
+            Members::Map(tracker) => {
+                Box::new(tracker.wanted().map(|(element, verdict)| (element, Some(verdict))))
+            }
+        }
+    }
+
     /// Tells what the kernel has.
     pub(crate) fn set_actual(&mut self, actual: &BTreeMap<Element, Option<Verdict>>) {
         match &mut self.members {

@@ -86,9 +86,10 @@ fn a_change_by_others_wakes_whoever_waits_for_events() {
     table.set_chain("c", vec![]).unwrap();
     table.apply().unwrap();
     assert!(!table.changed().unwrap());
+    let events = table.transport().events().unwrap();
     nft(&namespace, "add rule ip calico c accept");
     let timeout = Timespec { tv_sec: 5, tv_nsec: 0 };
-    let ready = poll(&mut [PollFd::new(&table.transport().events(), PollFlags::IN)], Some(&timeout));
+    let ready = poll(&mut [PollFd::new(&events, PollFlags::IN)], Some(&timeout));
     assert_eq!(ready, Ok(1));
     assert!(table.changed().unwrap());
     assert_eq!(table.apply().unwrap().operations, 1);
@@ -107,6 +108,28 @@ fn two_that_fight_over_one_table_both_go_on() {
         other.apply().unwrap();
         assert_eq!(listed(&namespace, Family::Ip, "c"), ["drop"]);
     }
+}
+
+#[test]
+fn tables_that_share_a_connection_are_no_strangers_to_each_other() {
+    let namespace = TestNamespace::new();
+    let socket = namespace.run(|| NftSocket::open().unwrap());
+    let mut one = NftTable::new(socket.clone(), Family::Ip, "calico");
+    let mut other = NftTable::new(socket, Family::Ip6, "calico");
+    for n in 1..400_u16 {
+        let rules = || (0..n).map(|n| Rule::new().when(Match::is(Field::TcpDport, n))).collect();
+        one.set_chain("c", rules()).unwrap();
+        other.set_chain("c", rules()).unwrap();
+        assert_eq!(one.apply().unwrap().resynced, n == 1);
+        assert_eq!(other.apply().unwrap().resynced, n == 1);
+    }
+    nft(&namespace, "flush chain ip6 calico c");
+    assert!(!one.changed().unwrap() && other.changed().unwrap());
+    one.set_chain("c", (0..900_u16).map(|n| Rule::new().when(Match::is(Field::UdpDport, n))).collect())
+        .unwrap();
+    assert!(!one.apply().unwrap().resynced, "another table was changed");
+    assert!(other.apply().unwrap().resynced, "a large transaction must not hide what came before it");
+    assert_eq!(listed(&namespace, Family::Ip6, "c").len(), 399);
 }
 
 #[test]

@@ -203,7 +203,7 @@ fn check(namespace: &TestNamespace, family: Family, base: Option<BaseChain>, rul
     let applied = table.apply().unwrap();
     assert_eq!(applied.refused, [], "nothing may be refused");
 
-    let expected: Vec<String> = rules.iter().map(|rule| listed_text(rule)).collect();
+    let expected: Vec<String> = rules.iter().map(listed_text).collect();
     assert_eq!(listed(namespace, family, "tested"), expected);
 
     table.resync().unwrap();

@@ -344,6 +344,19 @@ fn sets_are_listed_with_the_elements_that_were_given() {
 }
 
 #[test]
+fn our_listing_is_a_script_that_makes_nft_write_the_same() {
+    let (ours, theirs) = (TestNamespace::new(), TestNamespace::new());
+    let mut table = table(&ours, Family::Ip);
+    fill(&mut table);
+    let pairs = SetKind::intervals([DataType::Ipv4Addr, DataType::InetService]);
+    let net: ipnet::IpNet = "10.0.0.0/8".parse().unwrap();
+    table.set_set("pairs", pairs, [Member::from([net.into(), Part::range(80_u16, 90_u16)])]).unwrap();
+    table.apply().unwrap();
+    nft(&theirs, &table.listing());
+    assert_eq!(ruleset(&ours), ruleset(&theirs));
+}
+
+#[test]
 fn interval_members_come_and_go_one_at_a_time() {
     let namespace = TestNamespace::new();
     let mut table = table(&namespace, Family::Ip);
