@@ -57,6 +57,16 @@ macro_rules! resources {
                 match self { $(Self::$kind(object) => object.validate(),)* }
             }
 
+            /// Takes over the status of the same resource as it was, unless it has one of its own: users write specs.
+            pub fn keep_status_of(&mut self, before: &Self) {
+                match (self, before) {
+                    $((Self::$kind(now), Self::$kind(before)) if now.status.is_none() => {
+                        now.status.clone_from(&before.status);
+                    })*
+                    _ => {}
+                }
+            }
+
             /// Decodes the object of a kind.
             pub(crate) fn decode_as<E>(
                 kind: Kind,

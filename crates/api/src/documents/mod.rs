@@ -12,7 +12,7 @@ mod tests;
 
 pub use error::{DocumentError, DocumentErrors};
 pub use output::{list_value, to_json, to_yaml};
-pub use read::{load, read};
+pub use read::{load, load_into, read};
 
 use crate::{Key, Resource};
 

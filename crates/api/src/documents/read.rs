@@ -19,6 +19,14 @@ pub fn load(text: &str) -> Result<Vec<Document>, DocumentErrors> {
     read_as(text, Mode::Load)
 }
 
+/// As [`load`]; namespaced objects that name no namespace go into this one rather than `default`.
+///
+/// # Errors
+/// Everything that is wrong with the file.
+pub fn load_into(text: &str, namespace: &str) -> Result<Vec<Document>, DocumentErrors> {
+    read_in(text, Mode::Load, Some(namespace))
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
     Read,
@@ -26,9 +34,13 @@ enum Mode {
 }
 
 fn read_as(text: &str, mode: Mode) -> Result<Vec<Document>, DocumentErrors> {
+    read_in(text, mode, None)
+}
+
+fn read_in(text: &str, mode: Mode, namespace: Option<&str>) -> Result<Vec<Document>, DocumentErrors> {
     let parsed = parse_yaml(text)
         .map_err(|(number, problem)| DocumentErrors(vec![DocumentError::new(number, "", problem)]))?;
-    let mut reader = Reader { mode, documents: Vec::new(), errors: Vec::new() };
+    let mut reader = Reader { mode, namespace, documents: Vec::new(), errors: Vec::new() };
     for document in &parsed {
         reader.read(document.number, "", &document.tree);
     }
@@ -39,13 +51,15 @@ fn read_as(text: &str, mode: Mode) -> Result<Vec<Document>, DocumentErrors> {
     Err(DocumentErrors(reader.errors))
 }
 
-struct Reader {
+struct Reader<'a> {
     mode: Mode,
+    /// Of objects that name none.
+    namespace: Option<&'a str>,
     documents: Vec<Document>,
     errors: Vec<DocumentError>,
 }
 
-impl Reader {
+impl Reader<'_> {
     /// Reads an object; `place` is where it is in a list.
     fn read(&mut self, number: usize, place: &str, tree: &Tree) {
         let result = match (&tree.content, list_of(tree)) {
@@ -63,6 +77,9 @@ impl Reader {
     }
 
     fn object(&self, tree: &Tree) -> Result<Document, Vec<Problem>> {
+        let placed =
+            self.namespace.filter(|_| is_namespaced(tree)).map(|namespace| in_namespace(tree, namespace));
+        let tree = placed.as_ref().unwrap_or(tree);
         if is_kubernetes(tree) {
             let mut resource = kubernetes::stored_from_tree(tree)?;
             if self.mode == Mode::Load {
@@ -175,6 +192,28 @@ fn is_kubernetes(tree: &Tree) -> bool {
             || kind.is_empty()
             || api_version.contains("projectcalico.org")
             || is_calicos(kind))
+}
+
+fn is_namespaced(tree: &Tree) -> bool {
+    let kind = text(tree, "kind");
+    let of_kubernetes = ["NetworkPolicy", "ServiceAccount"];
+    match is_kubernetes(tree) {
+        true => of_kubernetes.contains(&kind),
+        false => Kind::ALL.iter().any(|known| known.name() == kind && known.is_namespaced()),
+    }
+}
+
+/// The object with `metadata.namespace` filled in, unless it has one.
+fn in_namespace(tree: &Tree, namespace: &str) -> Tree {
+    let mut tree = tree.clone();
+    let Content::Map(fields) = &mut tree.content else { return tree };
+    let Some((_, metadata)) = fields.iter_mut().find(|(name, _)| name == "metadata") else { return tree };
+    let (line, named) = (metadata.line, !text(metadata, "namespace").is_empty());
+    if let (Content::Map(fields), false) = (&mut metadata.content, named) {
+        fields.retain(|(name, _)| name != "namespace");
+        fields.push(("namespace".to_owned(), Tree { line, content: Content::Text(namespace.to_owned()) }));
+    }
+    tree
 }
 
 fn kubernetes_document(tree: &Tree, resource: Resource) -> KubernetesDocument {

@@ -151,3 +151,22 @@ fn yaml_output_is_sorted_and_quotes_what_could_be_taken_for_something_else() {
          ipipMode: Never\n  nodeSelector: all()\n  vxlanMode: Never\n"
     );
 }
+
+#[test]
+fn what_names_no_namespace_goes_into_the_one_that_was_asked_for() {
+    let text = "apiVersion: projectcalico.org/v3\nkind: NetworkSet\nmetadata: {name: a}\n---\n\
+                apiVersion: projectcalico.org/v3\nkind: NetworkSet\nmetadata: {name: b, namespace: own}\n---\n\
+                apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: c}\nspec: {podSelector: {}}\n---\n\
+                apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: d, namespace: null}\n---\n\
+                apiVersion: v1\nkind: Namespace\nmetadata: {name: e}\n---\n\
+                apiVersion: projectcalico.org/v3\nkind: Tier\nmetadata: {name: f}\n";
+    let expected = [
+        "NetworkSet prod/a",
+        "NetworkSet own/b",
+        "NetworkPolicy prod/knp.default.c",
+        "Profile ksa.prod.d",
+        "Profile kns.e",
+        "Tier f",
+    ];
+    assert_eq!(names(&load_into(text, "prod").unwrap()), expected);
+}
