@@ -197,6 +197,25 @@ impl DatastoreConfig {
         Ok(Arc::new(Sqlite::open(file)?))
     }
 
+    /// As [`DatastoreConfig::open`], but never makes a datastore: for reading and deleting, where a mistyped path must
+    /// not look like an empty cluster.
+    ///
+    /// # Errors
+    /// As [`Sqlite::open`], and [`StoreError::Unavailable`] when there is no such file.
+    pub fn open_existing(&self) -> Result<Arc<dyn Store>, StoreError> {
+        let Self::Embedded { file } = self;
+        if !file.try_exists().unwrap_or(true) {
+            return Err(StoreError::Unavailable {
+                location: file.display().to_string(),
+                reason: format!(
+                    "does not exist; start `tortie node`, which makes it, or name another file with {FILE_VARIABLE}"
+                ),
+                temporary: false,
+            });
+        }
+        self.open()
+    }
+
     /// The environment that makes another process of ours use the same datastore.
     pub fn to_environment(&self) -> Vec<(String, String)> {
         let Self::Embedded { file } = self;
@@ -359,6 +378,18 @@ mod tests {
             DatastoreConfig::from_file(Path::new("/no/such.cfg")),
             &["/no/such.cfg", "No such file"],
         );
+    }
+
+    #[test]
+    fn a_datastore_that_has_to_exist_is_not_made() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = folder.path().join("x.db");
+        let config = DatastoreConfig::Embedded { file: file.clone() };
+        let error = config.open_existing().err().expect("there is none").to_string();
+        assert!(error.contains("x.db") && error.contains("does not exist"), "{error}");
+        assert!(!file.exists(), "it was made");
+        config.open().expect("it is made");
+        config.open_existing().expect("it is there");
     }
 
     #[test]

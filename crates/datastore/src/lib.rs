@@ -5,6 +5,7 @@
 //!   this process. [`suite`] is what both have to pass, and every engine to come.
 //! - [`layout`] maps row identities to Calico's etcd v3 keys and back.
 //! - [`Syncer`] turns list and watch into typed updates and exactly one in-sync.
+//! - [`resources`] reads and writes v3 resources on behalf of users, by the rules that need the rest of the datastore.
 //! - [`config`] chooses the datastore from the environment or from `calicoctl.cfg`.
 //! - [`FaultStore`] lets a test hold up, observe and fail the operations of another store.
 //!
@@ -15,6 +16,7 @@ mod fault;
 pub mod layout;
 mod memory;
 pub mod objects;
+pub mod resources;
 mod sqlite;
 mod store;
 pub mod suite;
