@@ -8,7 +8,7 @@ use calc::contract::*;
 use ipnet::IpNet;
 
 /// What the changes add up to.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub(crate) struct Consumer {
     pub(crate) sets: BTreeMap<IpSetId, BTreeSet<IpSetMember>>,
     pub(crate) policies: BTreeMap<PolicyId, Arc<Policy>>,
