@@ -195,7 +195,7 @@ impl<N: Net> Groups<N> {
             for (prefix, old) in changes {
                 let new = rib.best(*prefix, sources);
                 let is_member = |peer: PeerNumber| members.contains_key(&peer);
-                buckets.add(*prefix, *old, new, key, &mut exporter, interner, &is_member);
+                buckets.add(*prefix, *old, new, key, &mut exporter, interner, &in_step, &is_member);
             }
             buckets.emit(&in_step, key, interner, &mut out);
             exporter.finish(interner);
@@ -284,7 +284,7 @@ fn catch_up<N: Net>(
         for _ in 0..CHUNK {
             let Some((prefix, old)) = member.pending.pop_first() else { break };
             let new = rib.best(prefix, sources);
-            buckets.add(prefix, old, new, key, &mut exporter, interner, &|other| other == *peer);
+            buckets.add(prefix, old, new, key, &mut exporter, interner, &[*peer], &|other| other == *peer);
             if let Some(best) = old {
                 interner.release(best.attributes);
             }
@@ -333,8 +333,8 @@ fn transfer<N: Net>(
         let mut buckets = Buckets::default();
         let mut last = None;
         for (prefix, best) in rib.best_after(place, sources).take(CHUNK) {
-            buckets
-                .add(prefix, None, best, key, &mut exporter, interner, &|peer| members.contains_key(&peer));
+            let is_member = |peer: PeerNumber| members.contains_key(&peer);
+            buckets.add(prefix, None, best, key, &mut exporter, interner, &to, &is_member);
             last = Some(prefix);
         }
         let more = last.is_some_and(|last| rib.best_after(Some(last), sources).next().is_some());
@@ -368,12 +368,17 @@ impl<N: Net> Buckets<N> {
         key: &GroupKey,
         exporter: &mut Exporter,
         interner: &mut Interner,
+        members: &[PeerNumber],
         is_member: &dyn Fn(PeerNumber) -> bool,
     ) {
-        let mut export =
-            |best: Option<Best>| best.and_then(|best| exporter.export(prefix, &best, key, interner));
+        // What comes from the only one that is to be told needs no work.
+        let concerns = |best: &Best| *members != [best.peer];
+        let mut export = |best: Option<Best>| {
+            best.filter(concerns).and_then(|best| exporter.export(prefix, &best, key, interner))
+        };
         let (before, after) = (export(old), export(new));
-        let source = |best: Option<Best>| best.map(|best| best.peer).filter(|peer| is_member(*peer));
+        let source =
+            |best: Option<Best>| best.filter(concerns).map(|best| best.peer).filter(|peer| is_member(*peer));
         let (old_source, new_source) = (source(old), source(new));
         let told_apart = old_source != new_source;
         match after {

@@ -192,7 +192,7 @@ fn unknown_attributes_travel_if_transitive_and_old_speakers_get_as4_attributes()
         capabilities.retain(|c| !matches!(c, bgp::packet::capability::Capability::FourOctetAs(_)));
     });
     let unknown = AttributeValue::Unknown { code: 99, value: vec![1, 2, 3] };
-    bench.announce("e4", &["203.0.113.0/24"], &[65004, 4_200_000_000], &[unknown.clone()]);
+    bench.announce("e4", &["203.0.113.0/24"], &[65004, 4_200_000_000], std::slice::from_ref(&unknown));
     let told = bench.told("i2", "203.0.113.0/24").unwrap();
     let attribute = told.attributes.iter().find(|attribute| attribute.value == unknown).unwrap();
     assert_eq!(attribute.flags, 0xe0, "optional, transitive, partial");

@@ -201,9 +201,19 @@ impl Attribute {
 
     /// Appends the attribute.
     pub(crate) fn encode(&self, context: &Context, out: &mut Vec<u8>) {
-        let mut value = Vec::new();
-        self.value.encode(context, &mut value);
-        encode_raw(self.flags, self.value.code(), &value, out);
+        let flags = self.flags & (flag::OPTIONAL | flag::TRANSITIVE | flag::PARTIAL);
+        let start = out.len();
+        out.extend_from_slice(&[flags, self.value.code(), 0]);
+        self.value.encode(context, out);
+        let length = out.len() - start - 3;
+        match u8::try_from(length) {
+            Ok(length) => out[start + 2] = length,
+            Err(_) => {
+                let length = u16::try_from(length).expect("a value is shorter than a message");
+                out[start] |= flag::EXTENDED_LENGTH;
+                out.splice(start + 2..start + 3, length.to_be_bytes());
+            }
+        }
     }
 
     /// What becomes of the attribute when its route is passed on (RFC 4271, section 5): unknown ones only when
