@@ -44,7 +44,9 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-pub use endpoint::{HostHook, Options, ProtocolPort, failsafe_chain, host_chain, workload_chain};
+pub use endpoint::{
+    HostHook, Options, ProtocolPort, failsafe_chain, host_chain, untracked_failsafe_chain, workload_chain,
+};
 pub use policy::{policy_chain, profile_chain};
 
 use crate::contract::{
@@ -65,6 +67,8 @@ pub enum ChainId {
     Host(Arc<str>, HostHook, Direction),
     /// Ports of the host that host endpoint policy cannot close.
     Failsafe(Direction),
+    /// The same before connection tracking, where replies have to be let through too.
+    UntrackedFailsafe(Direction),
 }
 
 impl fmt::Display for ChainId {
@@ -75,6 +79,7 @@ impl fmt::Display for ChainId {
             Self::Workload(interface, direction) => write!(f, "workload {interface} {direction}"),
             Self::Host(name, hook, direction) => write!(f, "host endpoint {name} {hook} {direction}"),
             Self::Failsafe(direction) => write!(f, "failsafe {direction}"),
+            Self::UntrackedFailsafe(direction) => write!(f, "untracked failsafe {direction}"),
         }
     }
 }
@@ -128,11 +133,13 @@ pub struct Rule {
     pub verdict: Verdict,
     /// Why the rule is there.
     pub origin: Origin,
+    /// The policy rule's annotations as `name=value`, with blanks between; empty if it has none.
+    pub note: String,
 }
 
 impl Rule {
-    pub(crate) fn always(verdict: Verdict, origin: Origin) -> Self {
-        Self { matches: Vec::new(), verdict, origin }
+    pub(crate) fn new(matches: Vec<Match>, verdict: Verdict, origin: Origin) -> Self {
+        Self { matches, verdict, origin, note: String::new() }
     }
 }
 
@@ -380,9 +387,16 @@ impl Program {
         }
     }
 
-    /// The ports that are always open on host endpoints.
-    pub fn set_failsafe(&mut self, direction: Direction, ports: &[ProtocolPort]) {
-        self.chains.insert(ChainId::Failsafe(direction), failsafe_chain(ports, direction, self.version));
+    /// The ports that are always open on host endpoints, inbound and outbound.
+    pub fn set_failsafe(&mut self, inbound: &[ProtocolPort], outbound: &[ProtocolPort]) {
+        for (direction, own, opposite) in
+            [(Direction::Ingress, inbound, outbound), (Direction::Egress, outbound, inbound)]
+        {
+            let chain = failsafe_chain(own, direction, self.version);
+            self.chains.insert(ChainId::Failsafe(direction), chain);
+            let chain = untracked_failsafe_chain(own, opposite, direction, self.version);
+            self.chains.insert(ChainId::UntrackedFailsafe(direction), chain);
+        }
     }
 }
 

@@ -249,7 +249,10 @@ fn mask(value: &str) -> Result<u32, &'static str> {
         Some(digits) => u32::from_str_radix(digits, 16),
         None => value.parse(),
     };
-    number.ok().filter(|mask| *mask != 0).ok_or("a mask of packet mark bits with at least one bit")
+    number
+        .ok()
+        .filter(|mask| mask.count_ones() >= 2)
+        .ok_or("a mask of packet mark bits with at least two bits")
 }
 
 fn port_range(value: &str) -> Result<Option<(u16, u16)>, &'static str> {
@@ -344,7 +347,7 @@ mod tests {
         let (parameters, invalid) = read(&[("NATPortRange", "1000:2000"), ("NftablesMarkMask", "0xff00")]);
         assert_eq!((parameters.nat_port_range, parameters.mark_mask), (Some((1000, 2000)), 0xff00));
         assert_eq!(invalid, []);
-        let (_, invalid) = read(&[("NATPortRange", "2000:1000"), ("NftablesMarkMask", "0")]);
+        let (_, invalid) = read(&[("NATPortRange", "2000:1000"), ("NftablesMarkMask", "0x8000")]);
         assert_eq!(invalid.len(), 2);
     }
 }

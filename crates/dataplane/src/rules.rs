@@ -200,11 +200,11 @@ impl FamilyRules {
         for direction in BOTH {
             let chain = policy.map(|policy| program::policy_chain(policy, direction, self.version));
             let name = chain_name(&ChainId::Policy(id.clone(), direction));
-            // Before connection tracking and NAT nothing can be rejected politely.
-            let early = policy.is_some_and(|policy| policy.untracked || policy.pre_dnat);
-            let deny = if early { DenyAction::Drop } else { parameters.filter_deny_action };
-            let tier = policy.map_or("", |policy| &policy.tier);
-            self.shared_chain(&name, chain.as_ref(), parameters, deny, tier, table);
+            let place = Place {
+                early: policy.is_some_and(|policy| policy.untracked || policy.pre_dnat),
+                tier: policy.map_or("", |policy| &policy.tier),
+            };
+            self.shared_chain(&name, chain.as_ref(), parameters, place, table);
             let shape = chain.as_ref().map(Chain::shape);
             if replace(&mut self.policy_shapes, (id.clone(), direction), shape) != shape {
                 self.dirty_users(model, |tier| names(tier, direction, id), |_| false);
@@ -223,7 +223,7 @@ impl FamilyRules {
         for direction in BOTH {
             let chain = profile.map(|profile| program::profile_chain(profile, direction, self.version));
             let name = chain_name(&ChainId::Profile(id.clone(), direction));
-            self.shared_chain(&name, chain.as_ref(), parameters, parameters.filter_deny_action, "", table);
+            self.shared_chain(&name, chain.as_ref(), parameters, Place::default(), table);
             let shape = chain.as_ref().map(Chain::shape);
             if replace(&mut self.profile_shapes, (id.clone(), direction), shape) != shape {
                 self.dirty_users(model, |_| false, |profiles| profiles.contains(id));
@@ -237,15 +237,14 @@ impl FamilyRules {
         name: &Arc<str>,
         chain: Option<&Chain>,
         parameters: &Parameters,
-        deny: DenyAction,
-        tier: &str,
+        place: Place<'_>,
         table: &mut impl DesiredTable,
     ) {
         match chain.filter(|chain| !chain.rules.is_empty()) {
             None => table.remove_chain(name),
             Some(chain) => {
                 self.ensure_sets(chain, table);
-                let rules = nft::translate(chain, &self.context(parameters, deny, tier));
+                let rules = nft::translate(chain, &self.context(parameters, place));
                 table.set_chain(name, None, rules);
             }
         }
@@ -302,7 +301,7 @@ impl FamilyRules {
                 continue;
             };
             let chain = program::workload_chain(endpoint, direction, options(parameters), &Known(self));
-            let rules = nft::translate(&chain, &self.context(parameters, parameters.filter_deny_action, ""));
+            let rules = nft::translate(&chain, &self.context(parameters, Place::default()));
             table.set_chain(&name, None, rules);
             table.set_map_entry(map, key, Verdict::goto(name));
         }
@@ -356,24 +355,35 @@ impl FamilyRules {
         table.set_chain(base, Some(base_chain), vec![Rule::always(Verdict::jump(chain))]);
     }
 
-    fn context<'a>(&'a self, parameters: &'a Parameters, deny: DenyAction, tier: &'a str) -> Context<'a> {
+    fn context<'a>(&'a self, parameters: &'a Parameters, place: Place<'a>) -> Context<'a> {
+        let (final_bit, pass_bit) = mark_bits(parameters);
         Context {
             version: self.version,
             shapes: &self.shapes,
-            pass_bit: pass_bit(parameters),
-            deny,
+            pass_bit,
+            final_bit: place.early.then_some(final_bit),
+            // Before connection tracking and NAT nothing can be rejected politely.
+            deny: if place.early { DenyAction::Drop } else { parameters.filter_deny_action },
             log_prefix: &parameters.log_prefix,
-            tier,
+            tier: place.tier,
         }
     }
 }
 
-/// The second bit of the mask, as Calico allots them (datapath.md 4.2); the only one, if there is one.
-fn pass_bit(parameters: &Parameters) -> u32 {
-    let mask = parameters.mark_mask;
-    let rest = mask & (mask - 1);
-    let bits = if rest == 0 { mask } else { rest };
-    bits & bits.wrapping_neg()
+/// Where a chain stands.
+#[derive(Debug, Clone, Copy, Default)]
+struct Place<'a> {
+    /// Before connection tracking or destination NAT, where an accept is final for all later hooks.
+    early: bool,
+    /// The tier, for the prefix of Log rules.
+    tier: &'a str,
+}
+
+/// The first bits of the mask, as Calico allots them (datapath.md 4.2): accept, pass. The configuration sees to it that there are two.
+fn mark_bits(parameters: &Parameters) -> (u32, u32) {
+    let lowest = |bits: u32| bits & bits.wrapping_neg();
+    let accept = lowest(parameters.mark_mask);
+    (accept, lowest(parameters.mark_mask & !accept))
 }
 
 fn options(parameters: &Parameters) -> Options {

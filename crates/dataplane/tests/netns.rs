@@ -228,3 +228,108 @@ fn a_removed_endpoint_leaves_no_chain_no_route_and_no_map_entry() {
         assert!(comments.iter().all(|(_, count)| !count.chain.contains("cali-b")), "{comments:?}");
     });
 }
+
+/// A peer of the host on a network between them: `fabric` on the host, 198.51.100.1 and .2.
+fn fabric(host: &mut Host) -> kernel::netns::Netns {
+    use kernel::link::{LinkChange, NewVeth, VethEnd};
+    let name = |text: &str| kernel::InterfaceName::new(text).unwrap();
+    let peer = kernel::netns::Netns::make().unwrap();
+    let near = VethEnd { name: name("fabric"), mac: None, namespace: None };
+    let far = VethEnd { name: name("eth0"), mac: None, namespace: Some(&peer) };
+    host.links.create_veth(&NewVeth { near, far, mtu: None, queues: None }).unwrap();
+    let set_up = |links: &mut kernel::Rtnetlink, link: &str, address: &str| {
+        let index = links.link(&name(link)).unwrap().unwrap().index;
+        links.add_address(index, address.parse().unwrap(), Default::default()).unwrap();
+        links.change_link(index, &LinkChange::up()).unwrap();
+    };
+    set_up(&mut host.links, "fabric", "198.51.100.1/24");
+    peer.run(|| set_up(&mut kernel::Rtnetlink::open().unwrap(), "eth0", "198.51.100.2/24")).unwrap();
+    peer
+}
+
+fn connects(from: &kernel::netns::Netns, to: &str, within: std::time::Duration) -> bool {
+    let to = to.parse().unwrap();
+    from.run(|| std::net::TcpStream::connect_timeout(&to, within).is_ok()).unwrap()
+}
+
+#[test]
+fn a_host_endpoint_is_closed_but_for_its_policy_and_the_failsafe_ports() {
+    on_a_host(|mut host| {
+        let peer = fabric(&mut host);
+        let _open = [22, 80, 81].map(|port| std::net::TcpListener::bind(("198.51.100.1", port)).unwrap());
+        host.play([Change::InSync]);
+        assert!(connects(&peer, "198.51.100.1:81", ANSWER));
+        let endpoint = HostEndpoint {
+            interface: None,
+            expected_ips: vec!["198.51.100.1".parse().unwrap()],
+            tiers: vec![tier("default", TierDefault::Deny, &["web"], &[])],
+            untracked_tiers: Vec::new(),
+            pre_dnat_tiers: Vec::new(),
+            forward_tiers: Vec::new(),
+            profiles: Vec::new(),
+        };
+        let fabric = host.links.link(&kernel::InterfaceName::new("fabric").unwrap()).unwrap().unwrap();
+        host.dataplane.on_link(&fabric);
+        for address in host.links.addresses().unwrap() {
+            host.dataplane.on_event(&kernel::monitor::Event::Address(address));
+        }
+        host.play([
+            policy("web", vec![to_port(Action::Allow, 6, 80)], vec![]),
+            Change::HostEndpointUpdate { name: "fabric".into(), endpoint: endpoint.into() },
+        ]);
+        assert!(connects(&peer, "198.51.100.1:22", ANSWER), "a failsafe port");
+        assert!(connects(&peer, "198.51.100.1:80", ANSWER), "the policy's port");
+        assert!(!connects(&peer, "198.51.100.1:81", SILENCE), "any other port");
+        let (_, in_peer) = (host, peer.run(|| std::net::TcpListener::bind("198.51.100.2:8080").unwrap()));
+        let out = std::net::TcpStream::connect_timeout(&"198.51.100.2:8080".parse().unwrap(), SILENCE);
+        assert!(in_peer.is_ok() && out.is_err(), "egress without a policy or profile");
+    });
+}
+
+#[test]
+fn before_nat_a_policy_stops_what_would_be_forwarded_and_forward_policy_does_too() {
+    on_a_host(|mut host| {
+        let peer = fabric(&mut host);
+        let (_a, b) = two_pods(&mut host);
+        let _open = (b.listen(80), b.listen(81));
+        peer.run(|| {
+            use kernel::route::{Gateway, Route, RouteClass, RouteTable};
+            let mut routes = RouteTable::new(kernel::Rtnetlink::open().unwrap(), Default::default());
+            let route = Route::via(
+                "10.65.0.0/24".parse().unwrap(),
+                Gateway::new("198.51.100.1".parse().unwrap()),
+                186,
+            );
+            routes.set_route(RouteClass::Bgp, "test", route);
+            routes.apply(Instant::now()).unwrap();
+        })
+        .unwrap();
+        assert!(connects(&peer, "10.65.0.3:80", ANSWER) && connects(&peer, "10.65.0.3:81", ANSWER));
+        let endpoint = |pre_dnat_tiers, forward_tiers| {
+            let endpoint = HostEndpoint {
+                interface: Some("fabric".into()),
+                expected_ips: Vec::new(),
+                tiers: Vec::new(),
+                untracked_tiers: Vec::new(),
+                pre_dnat_tiers,
+                forward_tiers,
+                profiles: Vec::new(),
+            };
+            Change::HostEndpointUpdate { name: "fabric".into(), endpoint: endpoint.into() }
+        };
+        let only_80 = || vec![tier("default", TierDefault::Deny, &["web"], &[])];
+        host.play([policy("web", vec![to_port(Action::Allow, 6, 80)], vec![]), endpoint(vec![], only_80())]);
+        assert!(connects(&peer, "10.65.0.3:80", ANSWER));
+        assert!(!connects(&peer, "10.65.0.3:81", SILENCE));
+
+        let Change::PolicyUpdate { id, policy } = policy("early", vec![to_port(Action::Deny, 6, 81)], vec![])
+        else {
+            panic!("a policy")
+        };
+        let early = Policy { pre_dnat: true, ..Policy::clone(&policy) };
+        let tiers = vec![tier("default", TierDefault::Deny, &["early"], &[])];
+        host.play([Change::PolicyUpdate { id, policy: early.into() }, endpoint(tiers, vec![])]);
+        assert!(connects(&peer, "10.65.0.3:80", ANSWER));
+        assert!(!connects(&peer, "10.65.0.3:81", SILENCE));
+    });
+}

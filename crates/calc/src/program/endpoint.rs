@@ -103,8 +103,12 @@ pub fn host_chain(
         walk.push(Verdict::Accept, Origin::NoForwardPolicy);
         return Chain { rules: walk.rules };
     }
-    if hook != HostHook::Forward {
-        walk.push(Verdict::Jump(ChainId::Failsafe(direction)), Origin::Walk);
+    match hook {
+        HostHook::Forward => {}
+        HostHook::Untracked => walk.push(Verdict::Jump(ChainId::UntrackedFailsafe(direction)), Origin::Walk),
+        HostHook::Normal | HostHook::PreDnat => {
+            walk.push(Verdict::Jump(ChainId::Failsafe(direction)), Origin::Walk);
+        }
     }
     if !walk.tiers(tiers, hook.ends_tiers()) && hook == HostHook::Normal {
         walk.profiles(&endpoint.profiles);
@@ -125,23 +129,43 @@ pub struct ProtocolPort {
 
 /// Accepts the failsafe ports of a direction (`FailsafeInboundHostPorts`, `FailsafeOutboundHostPorts`).
 pub fn failsafe_chain(ports: &[ProtocolPort], direction: Direction, version: IpVersion) -> Chain {
-    let far_side = match direction {
+    Chain { rules: failsafe_rules(ports, direction, Side::Destination, version).collect() }
+}
+
+/// The same before connection tracking, which would let the replies of the opposite direction's ports through.
+pub fn untracked_failsafe_chain(
+    own: &[ProtocolPort],
+    opposite: &[ProtocolPort],
+    direction: Direction,
+    version: IpVersion,
+) -> Chain {
+    let own = failsafe_rules(own, direction, Side::Destination, version);
+    Chain { rules: own.chain(failsafe_rules(opposite, direction, Side::Source, version)).collect() }
+}
+
+/// For packets of a direction whose port on this side is one of the ports.
+fn failsafe_rules(
+    ports: &[ProtocolPort],
+    direction: Direction,
+    side: Side,
+    version: IpVersion,
+) -> impl Iterator<Item = Rule> {
+    let far = match direction {
         Direction::Ingress => Side::Source,
         Direction::Egress => Side::Destination,
     };
-    let wanted = ports.iter().filter(|port| port.net.is_none_or(|net| IpVersion::of(net.addr()) == version));
-    let rules = wanted.map(|port| {
+    let wanted = move |port: &&ProtocolPort| port.net.is_none_or(|net| IpVersion::of(net.addr()) == version);
+    ports.iter().filter(wanted).map(move |port| {
         let ranges = vec![PortRange { min: port.port, max: port.port }];
         let mut matches = vec![
             Match::Protocol { protocols: vec![port.protocol], negated: false },
-            Match::Ports { side: Side::Destination, ranges, negated: false },
+            Match::Ports { side, ranges, negated: false },
         ];
         if let Some(net) = port.net.filter(|net| net.prefix_len() > 0) {
-            matches.push(Match::Net { side: far_side, nets: vec![net.trunc()], negated: false });
+            matches.push(Match::Net { side: far, nets: vec![net.trunc()], negated: false });
         }
-        Rule { matches, verdict: Verdict::Accept, origin: Origin::Failsafe(direction) }
-    });
-    Chain { rules: rules.collect() }
+        Rule::new(matches, Verdict::Accept, Origin::Failsafe(direction))
+    })
 }
 
 struct Walk<'a, S> {
@@ -152,20 +176,16 @@ struct Walk<'a, S> {
 
 impl<S: Shapes> Walk<'_, S> {
     fn push(&mut self, verdict: Verdict, origin: Origin) {
-        self.rules.push(Rule::always(verdict, origin));
+        self.rules.push(Rule::new(Vec::new(), verdict, origin));
     }
 
     /// Packets of known connections pass, invalid ones do not.
     fn tracked(&mut self, options: Options) {
         let states = |list: &[Conntrack]| vec![Match::Conntrack(BTreeSet::from_iter(list.iter().copied()))];
-        self.rules.push(Rule {
-            matches: states(&[Conntrack::Established, Conntrack::Related]),
-            verdict: Verdict::Accept,
-            origin: Origin::Established,
-        });
+        let known = states(&[Conntrack::Established, Conntrack::Related]);
+        self.rules.push(Rule::new(known, Verdict::Accept, Origin::Established));
         if options.drop_invalid {
-            let matches = states(&[Conntrack::Invalid]);
-            self.rules.push(Rule { matches, verdict: Verdict::Drop, origin: Origin::Invalid });
+            self.rules.push(Rule::new(states(&[Conntrack::Invalid]), Verdict::Drop, Origin::Invalid));
         }
     }
 
@@ -211,7 +231,7 @@ impl<S: Shapes> Walk<'_, S> {
     /// A rule that is skipped when an earlier policy of the tier passed.
     fn guarded(&mut self, guarded: bool, verdict: Verdict, origin: Origin) {
         let matches = if guarded { vec![Match::Passed(false)] } else { Vec::new() };
-        self.rules.push(Rule { matches, verdict, origin });
+        self.rules.push(Rule::new(matches, verdict, origin));
     }
 
     fn profiles(&mut self, profiles: &[ProfileId]) {

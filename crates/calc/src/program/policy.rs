@@ -45,10 +45,16 @@ fn render(rule: &contract::Rule, version: IpVersion, untracked: bool) -> Vec<Rul
             let mut matches = common.clone();
             matches.extend(source.iter().cloned().chain(destination));
             matches.sort_by_key(cost);
-            rules.push(Rule { matches, verdict: verdict.clone(), origin: Origin::Rule(rule.id.clone()) });
+            let rendered = Rule::new(matches, verdict.clone(), Origin::Rule(rule.id.clone()));
+            rules.push(Rule { note: note(rule), ..rendered });
         }
     }
     rules
+}
+
+fn note(rule: &contract::Rule) -> String {
+    let annotations = rule.annotations.iter().map(|(name, value)| format!("{name}={value}"));
+    annotations.collect::<Vec<_>>().join(" ")
 }
 
 /// Cheap conditions come first; and that on the protocol before those on its ports.

@@ -6,7 +6,9 @@ use std::net::Ipv6Addr;
 use calc::contract::{Direction, IpVersion};
 use calc::program::HostHook;
 use ipnet::IpNet;
-use kernel::nft::{BaseChain, ChainType, Field, Hook, Match, Policy, Rule, Statement, Verdict, priority};
+use kernel::nft::{
+    BaseChain, ChainType, Field, Hook, Match, Policy, Rule, SetMark, Statement, Verdict, priority,
+};
 
 use super::names::{host_map, map};
 use crate::config::{EndpointToHostAction, Parameters};
@@ -18,6 +20,8 @@ pub struct Features {
     pub host_hooks: BTreeSet<(HostHook, Direction)>,
     /// The chain of the host endpoint for every interface (`*`), at those hooks where there is one.
     pub any_host: std::collections::BTreeMap<(HostHook, Direction), std::sync::Arc<str>>,
+    /// The mark of packets that an early hook has accepted for good, where there are such hooks.
+    pub final_bit: Option<u32>,
     /// Interfaces and the extra sources that they may send from.
     pub spoofing: BTreeSet<(std::sync::Arc<str>, IpNet)>,
 }
@@ -43,12 +47,7 @@ pub fn base_chains(version: IpVersion, parameters: &Parameters, features: &Featu
     };
     let chains = [
         filter("raw-PREROUTING", Hook::Prerouting, priority::RAW, builder.raw_prerouting()),
-        filter(
-            "raw-OUTPUT",
-            Hook::Output,
-            priority::RAW,
-            builder.host(HostHook::Untracked, Direction::Egress),
-        ),
+        filter("raw-OUTPUT", Hook::Output, priority::RAW, builder.raw_output()),
         filter(
             "mangle-PREROUTING",
             Hook::Prerouting,
@@ -76,9 +75,20 @@ struct Builder<'a> {
 }
 
 impl Builder<'_> {
+    fn raw_output(&self) -> Vec<Rule> {
+        let mut rules = self.unmark();
+        rules.extend(self.host(HostHook::Untracked, Direction::Egress));
+        rules
+    }
+
+    /// A packet that was looped back still has the mark of its first way.
+    fn unmark(&self) -> Vec<Rule> {
+        self.features.final_bit.map(|bit| Rule::new().set_mark(SetMark::clear(bit))).into_iter().collect()
+    }
+
     /// Packets from workloads must come from where their source is routed to.
     fn raw_prerouting(&self) -> Vec<Rule> {
-        let mut rules = Vec::new();
+        let mut rules = self.unmark();
         if self.parameters.workload_source_spoofing {
             let source = match self.version {
                 IpVersion::V4 => Field::IpSaddr,
@@ -169,6 +179,12 @@ impl Builder<'_> {
             Direction::Ingress => Field::Iifname,
             Direction::Egress => Field::Oifname,
         };
+        if let Some(bit) =
+            self.features.final_bit.filter(|_| [HostHook::Normal, HostHook::Forward].contains(&hook))
+        {
+            let marked = Rule::new().when(Match::mark(bit, bit));
+            rules.push(marked.verdict(Verdict::Accept).comment("accepted before tracking or NAT"));
+        }
         rules.push(lookup(field, host_map(hook, direction)));
         if let Some(chain) = self.features.any_host.get(&(hook, direction)) {
             // The host and its own workloads talk freely, and nobody polices the loopback.

@@ -21,6 +21,8 @@ pub struct Context<'a> {
     pub shapes: &'a BTreeMap<IpSetId, Shape>,
     /// The bit of the packet mark that is the pass flag.
     pub pass_bit: u32,
+    /// The bit by which later hooks know that an accept of this chain is final, if it is.
+    pub final_bit: Option<u32>,
     /// How denied packets are dropped.
     pub deny: DenyAction,
     /// Prefix of Log rules.
@@ -41,14 +43,16 @@ impl Context<'_> {
         let rendered = self.verdict(matched, rule);
         match rule.origin {
             program::Origin::Walk => rendered,
-            _ => rendered.comment(comment(&rule.origin)),
+            _ => rendered.comment(comment(&rule.origin, &rule.note)),
         }
     }
 
     fn verdict(&self, matched: Rule, rule: &program::Rule) -> Rule {
         match &rule.verdict {
-            Verdict_::Accept => matched.counter().verdict(Verdict::Accept),
-            Verdict_::AcceptUntracked => matched.counter().then(Statement::Notrack).verdict(Verdict::Accept),
+            Verdict_::Accept => self.mark_final(matched.counter()).verdict(Verdict::Accept),
+            Verdict_::AcceptUntracked => {
+                self.mark_final(matched.counter().then(Statement::Notrack)).verdict(Verdict::Accept)
+            }
             Verdict_::Drop => match self.deny {
                 DenyAction::Drop => matched.counter().verdict(Verdict::Drop),
                 DenyAction::Reject => matched.counter().reject(Reject::PortUnreachable),
@@ -57,6 +61,13 @@ impl Context<'_> {
             Verdict_::Pass => matched.counter().set_mark(SetMark::or(self.pass_bit)).verdict(Verdict::Return),
             Verdict_::ClearPass => matched.set_mark(SetMark::clear(self.pass_bit)),
             Verdict_::Jump(id) => matched.verdict(Verdict::jump(chain_name(id))),
+        }
+    }
+
+    fn mark_final(&self, rule: Rule) -> Rule {
+        match self.final_bit {
+            Some(bit) => rule.set_mark(SetMark::or(bit)),
+            None => rule,
         }
     }
 

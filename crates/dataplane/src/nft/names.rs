@@ -63,6 +63,9 @@ pub fn chain_name(id: &ChainId) -> Arc<str> {
         ChainId::Failsafe(direction) => {
             (by_direction(direction, "cali-failsafe-in", "cali-failsafe-out"), String::new())
         }
+        ChainId::UntrackedFailsafe(direction) => {
+            (by_direction(direction, "cali-failsafe-in-raw", "cali-failsafe-out-raw"), String::new())
+        }
     };
     let name: String =
         name.chars().map(|c| if c.is_ascii_alphanumeric() || "-_./".contains(c) { c } else { '_' }).collect();
@@ -86,9 +89,15 @@ fn policy_name(id: &PolicyId) -> String {
     }
 }
 
-/// The comment of a rule: its origin, and the rule's annotations.
-pub fn comment(origin: &Origin) -> Arc<str> {
-    shorten(&origin.to_string(), LONGEST_COMMENT).into()
+/// The comment of a rule: its origin, then the rule's annotations as far as there is room.
+pub fn comment(origin: &Origin, note: &str) -> Arc<str> {
+    let mut text = shorten(&origin.to_string(), LONGEST_COMMENT);
+    // Quotes would end the comment where nft prints it.
+    let note: String = note.chars().map(|c| if c == '"' || c.is_control() { '_' } else { c }).collect();
+    if !note.is_empty() && text.len() + 1 + note.len() <= LONGEST_COMMENT {
+        text = format!("{text} {note}");
+    }
+    text.into()
 }
 
 /// Too long a text keeps its beginning and gets a hash of the whole in place of its end.

@@ -8,8 +8,8 @@ use calc::contract::{Direction, HostEndpoint};
 use calc::program::{self, BOTH, ChainId, HostHook};
 use kernel::nft::Verdict;
 
-use super::{FamilyRules, Known, options};
-use crate::config::{DenyAction, Parameters};
+use super::{FamilyRules, Known, Place, mark_bits, options};
+use crate::config::Parameters;
 use crate::model::Model;
 use crate::nft::{self, Features, chain_name, host_map};
 use crate::table::DesiredTable;
@@ -46,19 +46,26 @@ impl FamilyRules {
         chains: &mut BTreeSet<Arc<str>>,
         table: &mut impl DesiredTable,
     ) {
-        let ports = [
-            (Direction::Ingress, &parameters.failsafe_inbound_host_ports),
-            (Direction::Egress, &parameters.failsafe_outbound_host_ports),
-        ];
-        for (direction, ports) in ports {
-            let name = chain_name(&ChainId::Failsafe(direction));
-            let chain = program::failsafe_chain(ports, direction, self.version);
-            table.set_chain(
-                &name,
-                None,
-                nft::translate(&chain, &self.context(parameters, DenyAction::Drop, "")),
-            );
-            chains.insert(name);
+        let (inbound, outbound) =
+            (&parameters.failsafe_inbound_host_ports, &parameters.failsafe_outbound_host_ports);
+        let both = [(Direction::Ingress, inbound, outbound), (Direction::Egress, outbound, inbound)];
+        for (direction, own, opposite) in both {
+            let rendered = [
+                (ChainId::Failsafe(direction), program::failsafe_chain(own, direction, self.version)),
+                (
+                    ChainId::UntrackedFailsafe(direction),
+                    program::untracked_failsafe_chain(own, opposite, direction, self.version),
+                ),
+            ];
+            for (id, chain) in rendered {
+                let name = chain_name(&id);
+                table.set_chain(
+                    &name,
+                    None,
+                    nft::translate(&chain, &self.context(parameters, Place::default())),
+                );
+                chains.insert(name);
+            }
         }
     }
 
@@ -79,10 +86,9 @@ impl FamilyRules {
             }
             let id = ChainId::Host(name.clone(), hook, direction);
             let chain = program::host_chain(endpoint, hook, direction, options(parameters), &Known(self));
-            let early = matches!(hook, HostHook::Untracked | HostHook::PreDnat);
-            let deny = if early { DenyAction::Drop } else { parameters.filter_deny_action };
+            let place = Place { early: is_early(hook), tier: "" };
             let chain_name = chain_name(&id);
-            table.set_chain(&chain_name, None, nft::translate(&chain, &self.context(parameters, deny, "")));
+            table.set_chain(&chain_name, None, nft::translate(&chain, &self.context(parameters, place)));
             chains.insert(chain_name.clone());
             if &**interface == "*" {
                 features.any_host.insert((hook, direction), chain_name);
@@ -95,8 +101,16 @@ impl FamilyRules {
             return;
         }
         features.host_hooks.insert((hook, direction));
+        if is_early(hook) {
+            features.final_bit = Some(mark_bits(parameters).0);
+        }
         table.set_map(map, entries);
     }
+}
+
+/// What these hooks accept, no later one may drop.
+fn is_early(hook: HostHook) -> bool {
+    matches!(hook, HostHook::Untracked | HostHook::PreDnat)
 }
 
 /// Which hooks can matter for an endpoint. Pre-DNAT policy is for what comes in only.

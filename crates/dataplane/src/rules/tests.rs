@@ -342,3 +342,57 @@ fn a_host_endpoint_has_failsafe_ports_and_its_own_dispatch() {
     assert_eq!(bench.chain("filter-INPUT").last().unwrap(), "iifname vmap @cali-from-host-endpoint");
     assert!(bench.chain("cali-failsafe-in")[0].contains("tcp dport 22"));
 }
+
+#[test]
+fn what_an_early_hook_accepts_no_later_one_drops() {
+    let (id, mut early) = match policy("early", vec![to_port(Action::Allow, 6, 80)], vec![]) {
+        Change::PolicyUpdate { id, policy } => (id, Policy::clone(&policy)),
+        other => panic!("{other:?}"),
+    };
+    early.pre_dnat = true;
+    let endpoint = HostEndpoint {
+        interface: Some("eth0".into()),
+        expected_ips: Vec::new(),
+        tiers: Vec::new(),
+        untracked_tiers: Vec::new(),
+        pre_dnat_tiers: vec![tier("default", TierDefault::Deny, &["early"], &[])],
+        forward_tiers: Vec::new(),
+        profiles: Vec::new(),
+    };
+    let bench = Bench::new(
+        V4,
+        [
+            Change::PolicyUpdate { id, policy: early.into() },
+            Change::HostEndpointUpdate { name: "eth".into(), endpoint: endpoint.into() },
+        ],
+    );
+    assert_eq!(
+        bench.chain("cali-pi-gnp/early"),
+        [
+            "tcp dport 80 counter meta mark set meta mark | 0x00010000 accept comment \"GlobalNetworkPolicy/early ingress 0\""
+        ]
+    );
+    assert_eq!(bench.chain("raw-PREROUTING")[0], "meta mark set meta mark & 0xfffeffff");
+    assert_eq!(bench.chain("mangle-PREROUTING"), ["iifname vmap @cali-from-hep-pre-dnat"]);
+    let input = bench.chain("filter-INPUT");
+    assert_eq!(
+        input[input.len() - 2..],
+        [
+            "meta mark & 0x00010000 == 0x00010000 accept comment \"accepted before tracking or NAT\"",
+            "iifname vmap @cali-from-host-endpoint"
+        ]
+    );
+    // An end of tier is no end there.
+    assert_eq!(bench.chain("cali-fhpd-eth")[2..], ["jump cali-failsafe-in", "jump cali-pi-gnp/early"]);
+}
+
+#[test]
+fn annotations_of_a_rule_follow_its_identity_in_the_comment() {
+    let mut annotated = rule(Action::Allow);
+    annotated.annotations.insert("ticket".to_owned(), "a \"quoted\" one".to_owned());
+    let bench = Bench::new(V4, [policy("p", vec![annotated], vec![])]);
+    assert_eq!(
+        bench.chain("cali-pi-gnp/p"),
+        ["counter accept comment \"GlobalNetworkPolicy/p ingress 0 ticket=a _quoted_ one\""]
+    );
+}
