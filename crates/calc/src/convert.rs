@@ -59,7 +59,7 @@ pub(crate) fn network_set_item(networks: &[Net]) -> Item {
 
 /// The identity that the dataplane knows a workload endpoint by: the parts of its name. One whose name has no parts is
 /// known by the whole of it.
-pub(crate) fn workload_id(namespace: &str, name: &str, spec: &WorkloadEndpointSpec) -> WorkloadEndpointId {
+pub fn workload_id(namespace: &str, name: &str, spec: &WorkloadEndpointSpec) -> WorkloadEndpointId {
     let id = |orchestrator: &str, workload: &str, endpoint: &str| WorkloadEndpointId {
         orchestrator: orchestrator.into(),
         workload: format!("{namespace}/{workload}").into(),

@@ -30,5 +30,6 @@ mod services;
 mod slab;
 
 pub use compile::CompileError;
+pub use convert::workload_id;
 pub use graph::{Graph, GraphConfig, Problem, RouteSource};
 pub use services::EndpointSlice;
