@@ -41,7 +41,7 @@ pub(crate) struct Demo {
 ///
 /// # Errors
 /// The step that failed, with what was seen instead.
-pub fn run(lab: LabDir) -> Result<()> {
+pub(crate) fn run(lab: LabDir) -> Result<()> {
     lifecycle::require_root()?;
     let before = cleanup::Snapshot::take()?;
     let mut report = Report::start();

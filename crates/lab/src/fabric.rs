@@ -17,7 +17,7 @@ use crate::state::LabDir;
 use crate::topology::{Host, Topology};
 
 /// The host's link to the fabric.
-pub const HOST_INTERFACE: &str = "eth0";
+pub(crate) const HOST_INTERFACE: &str = "eth0";
 
 /// linux/rtnetlink.h: made by the administrator.
 const RTPROT_STATIC: u8 = 4;
@@ -26,7 +26,7 @@ const RTPROT_STATIC: u8 = 4;
 ///
 /// # Errors
 /// The first step that the kernel refuses, named.
-pub fn build(lab: &LabDir, topology: &Topology) -> Result<()> {
+pub(crate) fn build(lab: &LabDir, topology: &Topology) -> Result<()> {
     let fabric = Netns::make_named(lab.fabric()).context("cannot make a network namespace")?;
     let mut wires = Rtnetlink::open_in(&fabric)?;
     let lo = name("lo")?;

@@ -16,11 +16,11 @@ use crate::{fabric, pods, process};
 /// The names under which the binary is called in a lab.
 const NAMES: [&str; 4] = ["tortie", "calicoctl", "calico", "calico-ipam"];
 /// A node on an idle machine is ready within a second.
-pub const READY_LIMIT: Duration = Duration::from_secs(30);
+pub(crate) const READY_LIMIT: Duration = Duration::from_secs(30);
 
 /// What a lab is to look like.
 #[derive(Debug, Clone)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// Hosts and subnets.
     pub topology: Topology,
     /// Further variables for every node (`CALICO_IPV4POOL_CIDR`, `FELIX_…`).
@@ -31,7 +31,7 @@ pub struct Plan {
 ///
 /// # Errors
 /// The step that failed; or a lab is there already, which stays as it is.
-pub fn up(lab: &LabDir, plan: &Plan) -> Result<()> {
+pub(crate) fn up(lab: &LabDir, plan: &Plan) -> Result<()> {
     require_root()?;
     lab.create(&plan.topology)?;
     build(lab, plan).inspect_err(|_| {
@@ -44,7 +44,7 @@ pub fn up(lab: &LabDir, plan: &Plan) -> Result<()> {
 ///
 /// # Errors
 /// Not root.
-pub fn require_root() -> Result<()> {
+pub(crate) fn require_root() -> Result<()> {
     if !rustix::process::geteuid().is_root() {
         bail!("a lab makes network namespaces and links, which needs root: run it with sudo");
     }
@@ -67,7 +67,7 @@ fn build(lab: &LabDir, plan: &Plan) -> Result<()> {
 ///
 /// # Errors
 /// The first thing that could not be removed; everything else was.
-pub fn down(lab: &LabDir) -> Result<()> {
+pub(crate) fn down(lab: &LabDir) -> Result<()> {
     let mut outcomes = vec![process::end(&process::running(lab), Signal::KILL)];
     let namespaces = match fs::read_dir(lab.namespaces()) {
         Ok(entries) => entries.filter_map(|entry| Some(entry.ok()?.path())).collect(),
@@ -89,7 +89,7 @@ pub fn down(lab: &LabDir) -> Result<()> {
 ///
 /// # Errors
 /// There is such a pod, no such host, or the plugin refused.
-pub fn add_pod(lab: &LabDir, state: &mut LabState, mut pod: Pod) -> Result<Pod> {
+pub(crate) fn add_pod(lab: &LabDir, state: &mut LabState, mut pod: Pod) -> Result<Pod> {
     if state.pod(&pod.full_name()).is_some() {
         bail!(
             "pod {} exists already; remove it with: tortie lab pod remove {}",
@@ -111,7 +111,7 @@ pub fn add_pod(lab: &LabDir, state: &mut LabState, mut pod: Pod) -> Result<Pod> 
 ///
 /// # Errors
 /// There is no such pod, or the plugin's error, after which the pod is still in the lab's list.
-pub fn remove_pod(lab: &LabDir, state: &mut LabState, word: &str) -> Result<()> {
+pub(crate) fn remove_pod(lab: &LabDir, state: &mut LabState, word: &str) -> Result<()> {
     let Some(pod) = state.pod(word).cloned() else {
         bail!("there is no pod {word}; tortie lab status lists them");
     };

@@ -15,10 +15,10 @@ use serde_json::{Value, json};
 use crate::state::{LabDir, Pod};
 
 /// The pod's interface.
-pub const INTERFACE: &str = "eth0";
+pub(crate) const INTERFACE: &str = "eth0";
 
 /// The configuration list of a host: Calico's own `10-calico.conflist`, pointed at the host's node.
-pub fn configuration_list(lab: &LabDir, host: &str) -> Value {
+pub(crate) fn configuration_list(lab: &LabDir, host: &str) -> Value {
     json!({
         "name": "k8s-pod-network",
         "cniVersion": "1.0.0",
@@ -40,7 +40,7 @@ pub fn configuration_list(lab: &LabDir, host: &str) -> Value {
 ///
 /// # Errors
 /// The plugin's error, or the kernel's.
-pub fn add(lab: &LabDir, pod: &mut Pod) -> Result<()> {
+pub(crate) fn add(lab: &LabDir, pod: &mut Pod) -> Result<()> {
     let path = lab.pod(pod);
     let namespace = Netns::make_named(&path)?;
     let attached = loopback_up(&namespace).and_then(|()| attach(lab, pod));
@@ -60,7 +60,7 @@ pub fn add(lab: &LabDir, pod: &mut Pod) -> Result<()> {
 ///
 /// # Errors
 /// The plugin's error; the namespace is removed all the same.
-pub fn remove(lab: &LabDir, pod: &Pod) -> Result<()> {
+pub(crate) fn remove(lab: &LabDir, pod: &Pod) -> Result<()> {
     let detached = execute(lab, pod, "DEL");
     netns::remove_named(lab.pod(pod))?;
     let output = detached?;

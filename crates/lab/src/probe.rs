@@ -7,7 +7,7 @@ mod echo;
 mod ping;
 mod stream;
 
-pub use capture::{Capture, Seen};
-pub use echo::{EchoServer, Transport, reaches};
-pub use ping::{PingStream, ping};
-pub use stream::TcpStreamProbe;
+pub(crate) use capture::{Capture, Seen};
+pub(crate) use echo::{EchoServer, Transport, reaches};
+pub(crate) use ping::{PingStream, ping};
+pub(crate) use stream::TcpStreamProbe;

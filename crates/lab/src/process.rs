@@ -24,7 +24,7 @@ const LAB_VARIABLE: &str = "TORTIE_LAB";
 const HOST_VARIABLE: &str = "TORTIE_LAB_HOST";
 
 /// Variables that make a process talk to this lab, as a given host if any.
-pub fn environment(lab: &LabDir, host: Option<&str>) -> Vec<(String, String)> {
+pub(crate) fn environment(lab: &LabDir, host: Option<&str>) -> Vec<(String, String)> {
     let text = |path: &Path| path.to_string_lossy().into_owned();
     let path = std::env::var("PATH").unwrap_or_default();
     let mut variables = vec![
@@ -42,7 +42,7 @@ pub fn environment(lab: &LabDir, host: Option<&str>) -> Vec<(String, String)> {
 ///
 /// # Errors
 /// The binary cannot be run.
-pub fn start(lab: &LabDir, host: &Host, settings: &[(String, String)]) -> Result<()> {
+pub(crate) fn start(lab: &LabDir, host: &Host, settings: &[(String, String)]) -> Result<()> {
     let log = File::options().create(true).append(true).open(lab.node_log(&host.name))?;
     let files = lab.host_files(&host.name);
     let mut command = Command::new(lab.bin().join("tortie"));
@@ -74,7 +74,7 @@ pub fn start(lab: &LabDir, host: &Host, settings: &[(String, String)]) -> Result
 ///
 /// # Errors
 /// The time is over: which node is not ready, why, and where its log is.
-pub fn wait_ready(lab: &LabDir, hosts: &[Host], limit: Duration) -> Result<()> {
+pub(crate) fn wait_ready(lab: &LabDir, hosts: &[Host], limit: Duration) -> Result<()> {
     let deadline = Instant::now() + limit;
     for host in hosts {
         wait_until(deadline, || match status(lab, &host.name)?.not_ready {
@@ -90,7 +90,7 @@ pub fn wait_ready(lab: &LabDir, hosts: &[Host], limit: Duration) -> Result<()> {
 }
 
 /// Asks until the answer is good or the time is over; the last error counts.
-pub fn wait_until<T>(deadline: Instant, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+pub(crate) fn wait_until<T>(deadline: Instant, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
     loop {
         match attempt() {
             Ok(value) => return Ok(value),
@@ -104,7 +104,7 @@ pub fn wait_until<T>(deadline: Instant, mut attempt: impl FnMut() -> Result<T>) 
 ///
 /// # Errors
 /// No node answers.
-pub fn status(lab: &LabDir, host: &str) -> Result<NodeStatus> {
+pub(crate) fn status(lab: &LabDir, host: &str) -> Result<NodeStatus> {
     match cni::ask(&lab.node_socket(host), &Request::NodeStatus, Duration::ZERO)? {
         Answer::NodeStatus(status) => Ok(status),
         other => bail!("{host} answered {other:?}"),
@@ -113,14 +113,14 @@ pub fn status(lab: &LabDir, host: &str) -> Result<NodeStatus> {
 
 /// A process of the lab.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Process {
+pub(crate) struct Process {
     pid: Pid,
     /// The host that it belongs to.
     pub host: Option<String>,
 }
 
 /// All processes of a lab that run.
-pub fn running(lab: &LabDir) -> Vec<Process> {
+pub(crate) fn running(lab: &LabDir) -> Vec<Process> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     let wanted = format!("{LAB_VARIABLE}={}", lab.path().display());
     let process = |pid: i32| {
@@ -140,7 +140,7 @@ pub fn running(lab: &LabDir) -> Vec<Process> {
 ///
 /// # Errors
 /// A process that does not end.
-pub fn end(processes: &[Process], signal: Signal) -> Result<()> {
+pub(crate) fn end(processes: &[Process], signal: Signal) -> Result<()> {
     for process in processes {
         // Gone already is as good.
         let _ = kill_process(process.pid, signal);

@@ -14,15 +14,15 @@ use serde::{Deserialize, Serialize};
 use crate::topology::{Host, Topology};
 
 /// Where a lab is unless told otherwise.
-pub const DEFAULT_DIRECTORY: &str = "/run/tortie-lab";
+pub(crate) const DEFAULT_DIRECTORY: &str = "/run/tortie-lab";
 
 /// The paths of a lab.
 #[derive(Debug, Clone)]
-pub struct LabDir(PathBuf);
+pub(crate) struct LabDir(PathBuf);
 
 /// A pod of the lab.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pod {
+pub(crate) struct Pod {
     /// Its namespace.
     pub namespace: String,
     /// Its name.
@@ -41,14 +41,14 @@ pub struct Pod {
 
 impl Pod {
     /// `NAMESPACE/NAME`.
-    pub fn full_name(&self) -> String {
+    pub(crate) fn full_name(&self) -> String {
         format!("{}/{}", self.namespace, self.name)
     }
 }
 
 /// The contents of `lab.json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct LabState {
+pub(crate) struct LabState {
     /// Hosts and fabric.
     pub topology: Topology,
     /// Pods in the order in which they were made.
@@ -57,7 +57,7 @@ pub struct LabState {
 
 impl LabState {
     /// The pod that a user means by `NAME` or `NAMESPACE/NAME`.
-    pub fn pod(&self, word: &str) -> Option<&Pod> {
+    pub(crate) fn pod(&self, word: &str) -> Option<&Pod> {
         let (namespace, name) = word.split_once('/').unwrap_or(("default", word));
         self.pods.iter().find(|pod| pod.namespace == namespace && pod.name == name)
     }
@@ -65,57 +65,57 @@ impl LabState {
 
 impl LabDir {
     /// The lab in this folder, which need not exist.
-    pub fn new(path: impl Into<PathBuf>) -> Self {
+    pub(crate) fn new(path: impl Into<PathBuf>) -> Self {
         Self(path.into())
     }
 
     /// The folder itself.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 
     /// The embedded datastore that all hosts share.
-    pub fn datastore(&self) -> PathBuf {
+    pub(crate) fn datastore(&self) -> PathBuf {
         self.0.join("datastore.db")
     }
 
     /// Folder with the binary under its names (`tortie`, `calicoctl`, `calico`, `calico-ipam`).
-    pub fn bin(&self) -> PathBuf {
+    pub(crate) fn bin(&self) -> PathBuf {
         self.0.join("bin")
     }
 
     /// Folder of the namespaces' mounts.
-    pub fn namespaces(&self) -> PathBuf {
+    pub(crate) fn namespaces(&self) -> PathBuf {
         self.0.join("netns")
     }
 
     /// The fabric's namespace.
-    pub fn fabric(&self) -> PathBuf {
+    pub(crate) fn fabric(&self) -> PathBuf {
         self.namespaces().join("fabric")
     }
 
     /// A host's namespace.
-    pub fn host(&self, name: &str) -> PathBuf {
+    pub(crate) fn host(&self, name: &str) -> PathBuf {
         self.namespaces().join(format!("host_{name}"))
     }
 
     /// A pod's namespace. Kubernetes' names have no underscore, so none meets another.
-    pub fn pod(&self, pod: &Pod) -> PathBuf {
+    pub(crate) fn pod(&self, pod: &Pod) -> PathBuf {
         self.namespaces().join(format!("pod_{}_{}", pod.namespace, pod.name))
     }
 
     /// A host's own files.
-    pub fn host_files(&self, name: &str) -> PathBuf {
+    pub(crate) fn host_files(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 
     /// The unix socket of a host's node.
-    pub fn node_socket(&self, name: &str) -> PathBuf {
+    pub(crate) fn node_socket(&self, name: &str) -> PathBuf {
         self.host_files(name).join("run/node.sock")
     }
 
     /// The log of a host's node.
-    pub fn node_log(&self, name: &str) -> PathBuf {
+    pub(crate) fn node_log(&self, name: &str) -> PathBuf {
         self.host_files(name).join("node.log")
     }
 
@@ -127,7 +127,7 @@ impl LabDir {
     ///
     /// # Errors
     /// There is one already, or the folder cannot be made.
-    pub fn create(&self, topology: &Topology) -> Result<()> {
+    pub(crate) fn create(&self, topology: &Topology) -> Result<()> {
         if self.0.exists() {
             bail!(
                 "{} exists: a lab is there already, or an earlier one was cut off; take it down with: tortie lab down --dir {}",
@@ -148,7 +148,7 @@ impl LabDir {
     ///
     /// # Errors
     /// There is no lab in the folder, or its file cannot be read.
-    pub fn load(&self) -> Result<LabState> {
+    pub(crate) fn load(&self) -> Result<LabState> {
         let path = self.state_file();
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
@@ -170,7 +170,7 @@ impl LabDir {
     ///
     /// # Errors
     /// The folder cannot be written.
-    pub fn save(&self, state: &LabState) -> Result<()> {
+    pub(crate) fn save(&self, state: &LabState) -> Result<()> {
         let unfinished = self.0.join(".lab.json");
         fs::write(&unfinished, serde_json::to_vec_pretty(state)?)
             .with_context(|| format!("cannot write {}", unfinished.display()))?;

@@ -6,13 +6,13 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
 /// Most hosts in a lab: one subnet's worth.
-pub const MAX_HOSTS: u8 = 200;
+pub(crate) const MAX_HOSTS: u8 = 200;
 /// Most subnets.
-pub const MAX_SUBNETS: u8 = 20;
+pub(crate) const MAX_SUBNETS: u8 = 20;
 
 /// A host of the lab.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Host {
+pub(crate) struct Host {
     /// `node-1`, `node-2`, …
     pub name: String,
     /// Which subnet it is in, from 0.
@@ -24,7 +24,7 @@ pub struct Host {
 /// The hosts and the fabric between them. The fabric is one namespace with a bridge per subnet; when there are several,
 /// it routes between them and knows nothing of pods, as a data centre's routers that do not speak BGP with us.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Topology {
+pub(crate) struct Topology {
     /// In order of their numbers.
     pub hosts: Vec<Host>,
     /// How many subnets.
@@ -36,7 +36,7 @@ impl Topology {
     ///
     /// # Errors
     /// Counts that make no lab, in words.
-    pub fn new(hosts: u8, subnets: u8) -> Result<Self, String> {
+    pub(crate) fn new(hosts: u8, subnets: u8) -> Result<Self, String> {
         if !(1..=MAX_HOSTS).contains(&hosts) {
             return Err(format!("--hosts {hosts}: a lab has 1 to {MAX_HOSTS} hosts"));
         }
@@ -58,17 +58,17 @@ impl Topology {
     }
 
     /// The host of this name.
-    pub fn host(&self, name: &str) -> Option<&Host> {
+    pub(crate) fn host(&self, name: &str) -> Option<&Host> {
         self.hosts.iter().find(|host| host.name == name)
     }
 
     /// The network of a subnet.
-    pub fn network(subnet: u8) -> Ipv4Net {
+    pub(crate) fn network(subnet: u8) -> Ipv4Net {
         Ipv4Net::new_assert(Ipv4Addr::new(172, 30, subnet, 0), 24)
     }
 
     /// The fabric's own address in a subnet: the default gateway of its hosts.
-    pub fn gateway(subnet: u8) -> Ipv4Addr {
+    pub(crate) fn gateway(subnet: u8) -> Ipv4Addr {
         Ipv4Addr::new(172, 30, subnet, 254)
     }
 }

@@ -2,11 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use kernel::Rtnetlink;
-use kernel::netns::Netns;
 
 use crate::lifecycle;
 use crate::process;
@@ -37,17 +35,12 @@ impl Snapshot {
     }
 }
 
-/// Takes the lab down when the user interrupts the demo, or a terminal or service manager ends it.
-pub(crate) struct Interrupt(tokio::sync::oneshot::Sender<()>);
+/// Held while the user may interrupt the demo; when it is dropped, the watch for signals ends.
+pub(crate) struct Interrupt(
+    #[expect(dead_code, reason = "the other end sees it go")] tokio::sync::oneshot::Sender<()>,
+);
 
-impl Drop for Interrupt {
-    fn drop(&mut self) {
-        // Nothing to do by hand: the other end sees the sender go.
-        let _ = &self.0;
-    }
-}
-
-/// Watches for SIGINT and SIGTERM until the answer is dropped.
+/// Watches for SIGINT and SIGTERM, and then takes the lab down, until the answer is dropped.
 pub(crate) fn on_interrupt(lab: &LabDir) -> Result<Interrupt> {
     use tokio::signal::unix::{SignalKind, signal};
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -72,10 +65,4 @@ pub(crate) fn on_interrupt(lab: &LabDir) -> Result<Interrupt> {
         });
     });
     Ok(Interrupt(sender))
-}
-
-/// Where in a host's nf_tables an address stands: names of sets, maps and chains.
-pub(crate) fn nf_tables_places(host: &Netns, address: &str) -> Result<Vec<String>> {
-    let _ = (host, address, Duration::ZERO);
-    Ok(Vec::new())
 }

@@ -13,7 +13,7 @@ const ETH_P_ALL: u16 = 0x0003;
 
 /// An IPv4 packet as it was on a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Seen {
+pub(crate) struct Seen {
     /// Source address.
     pub source: Ipv4Addr,
     /// Destination address.
@@ -25,14 +25,14 @@ pub struct Seen {
 }
 
 /// A packet socket that hears all links of a namespace.
-pub struct Capture(Socket);
+pub(crate) struct Capture(Socket);
 
 impl Capture {
     /// Begins to listen.
     ///
     /// # Errors
     /// No packet socket: that needs CAP_NET_RAW.
-    pub fn start(namespace: &Netns) -> Result<Self> {
+    pub(crate) fn start(namespace: &Netns) -> Result<Self> {
         let protocol = Protocol::from(i32::from(ETH_P_ALL.to_be()));
         let socket = namespace
             .run(|| Socket::new(Domain::PACKET, Type::RAW, Some(protocol)))?
@@ -45,7 +45,7 @@ impl Capture {
     ///
     /// # Errors
     /// The socket fails.
-    pub fn find(&mut self, limit: Duration, wanted: impl Fn(&Seen) -> bool) -> Result<Option<Seen>> {
+    pub(crate) fn find(&mut self, limit: Duration, wanted: impl Fn(&Seen) -> bool) -> Result<Option<Seen>> {
         let deadline = Instant::now() + limit;
         let mut frame = [0; 2048];
         while Instant::now() < deadline {

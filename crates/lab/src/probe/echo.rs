@@ -12,7 +12,7 @@ use kernel::netns::Netns;
 
 /// A transport protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Transport {
+pub(crate) enum Transport {
     /// TCP: a connection is made, and data comes back.
     Tcp,
     /// UDP: a datagram comes back.
@@ -33,7 +33,7 @@ const TICK: Duration = Duration::from_millis(50);
 const PAYLOAD: &[u8] = b"tortoiseshell";
 
 /// A TCP and a UDP server on one port in a namespace, until dropped.
-pub struct EchoServer {
+pub(crate) struct EchoServer {
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -43,7 +43,7 @@ impl EchoServer {
     ///
     /// # Errors
     /// The port is taken.
-    pub fn start(namespace: &Netns, port: u16) -> Result<Self> {
+    pub(crate) fn start(namespace: &Netns, port: u16) -> Result<Self> {
         let (tcp, udp) = namespace
             .run(|| -> io::Result<_> {
                 Ok((TcpListener::bind(("0.0.0.0", port))?, UdpSocket::bind(("0.0.0.0", port))?))
@@ -114,7 +114,13 @@ fn serve_udp(socket: &UdpSocket, stop: &AtomicBool) {
 }
 
 /// Whether a server answers within a time limit. Each call is a new connection, from a new port.
-pub fn reaches(from: &Netns, transport: Transport, target: Ipv4Addr, port: u16, limit: Duration) -> bool {
+pub(crate) fn reaches(
+    from: &Netns,
+    transport: Transport,
+    target: Ipv4Addr,
+    port: u16,
+    limit: Duration,
+) -> bool {
     let target = SocketAddr::from((target, port));
     let attempt = || match transport {
         Transport::Tcp => tcp_round_trip(target, limit),

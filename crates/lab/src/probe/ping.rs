@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// No reply within the time limit, or no socket.
-pub fn ping(from: &Netns, target: Ipv4Addr, limit: Duration) -> Result<Duration> {
+pub(crate) fn ping(from: &Netns, target: Ipv4Addr, limit: Duration) -> Result<Duration> {
     let socket = EchoSocket::open(from, target)?;
     let start = Instant::now();
     socket.send(1)?;
@@ -97,7 +97,7 @@ fn checksum(bytes: &[u8]) -> u16 {
 }
 
 /// A stream of echo requests at a fixed rate, which remembers every reply.
-pub struct PingStream {
+pub(crate) struct PingStream {
     stop: Arc<AtomicBool>,
     sender: JoinHandle<Result<u16>>,
     receiver: JoinHandle<Result<BTreeSet<u16>>>,
@@ -108,7 +108,7 @@ impl PingStream {
     ///
     /// # Errors
     /// No socket.
-    pub fn start(from: &Netns, target: Ipv4Addr, interval: Duration) -> Result<Self> {
+    pub(crate) fn start(from: &Netns, target: Ipv4Addr, interval: Duration) -> Result<Self> {
         let sending = Arc::new(EchoSocket::open(from, target)?);
         let stop = Arc::new(AtomicBool::new(false));
         let sender = std::thread::spawn({
@@ -126,7 +126,7 @@ impl PingStream {
     ///
     /// # Errors
     /// A request could not be sent at all, which counts as much as a loss.
-    pub fn finish(self) -> Result<(usize, usize)> {
+    pub(crate) fn finish(self) -> Result<(usize, usize)> {
         self.stop.store(true, Ordering::Relaxed);
         let sent = join(self.sender)?;
         let received = join(self.receiver)?;

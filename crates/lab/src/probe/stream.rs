@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use kernel::netns::Netns;
 
 /// A running stream to an [`super::EchoServer`].
-pub struct TcpStreamProbe {
+pub(crate) struct TcpStreamProbe {
     stop: Arc<AtomicBool>,
     worker: JoinHandle<Result<Progress>>,
     namespace: Netns,
@@ -20,7 +20,7 @@ pub struct TcpStreamProbe {
 
 /// What a stream did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Progress {
+pub(crate) struct Progress {
     /// Bytes that went there and came back, in order.
     pub bytes: u64,
     /// Longest time between sending a piece and having it back.
@@ -34,7 +34,7 @@ impl TcpStreamProbe {
     ///
     /// # Errors
     /// No connection.
-    pub fn start(from: &Netns, target: Ipv4Addr, port: u16) -> Result<Self> {
+    pub(crate) fn start(from: &Netns, target: Ipv4Addr, port: u16) -> Result<Self> {
         let retransmitted_before = retransmitted(from)?;
         let stream = from
             .run(|| TcpStream::connect_timeout(&SocketAddr::from((target, port)), Duration::from_secs(2)))?
@@ -54,7 +54,7 @@ impl TcpStreamProbe {
     ///
     /// # Errors
     /// The connection broke, stalled for 5 s, or brought back something else than was sent.
-    pub fn finish(self) -> Result<Progress> {
+    pub(crate) fn finish(self) -> Result<Progress> {
         self.stop.store(true, Ordering::Relaxed);
         let Ok(outcome) = self.worker.join() else { bail!("the stream's thread panicked") };
         let retransmitted = retransmitted(&self.namespace)? - self.retransmitted_before;
