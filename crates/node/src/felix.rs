@@ -1,7 +1,6 @@
-//! The agent's parameters: environment, then file, then datastore, then default (resources.md 8.1).
+//! Felix parameters of the process itself: environment, then file, then datastore, then default (resources.md 8.1).
 //!
-//! Only what this node does is a field here. A parameter that is set but that this version does not act on is reported
-//! by [`Parameters::resolve`], never swallowed.
+//! Those of rules and routes are [`dataplane::Parameters`], which get the same sources.
 
 use std::collections::BTreeMap;
 
@@ -17,17 +16,6 @@ pub struct Sources {
     pub datastore: BTreeMap<String, String>,
 }
 
-/// What happens to a packet from a workload to its own host, after the workload's egress policy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EndpointToHost {
-    /// Dropped.
-    Drop,
-    /// Accepted.
-    Accept,
-    /// Left to the host's own rules.
-    Return,
-}
-
 /// The effective parameters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parameters {
@@ -35,45 +23,31 @@ pub struct Parameters {
     pub health: Option<(String, u16)>,
     /// PrometheusMetricsEnabled, …Host, …Port: where to serve `/metrics`.
     pub metrics: Option<(String, u16)>,
-    /// InterfacePrefix: prefixes of workload interfaces.
-    pub interface_prefixes: Vec<String>,
-    /// DefaultEndpointToHostAction.
-    pub endpoint_to_host: EndpointToHost,
     /// LogSeverityScreen, as a level of `tracing`.
     pub log_level: tracing::Level,
 }
 
+impl Sources {
+    /// What this host says itself, file under environment: what wins over the datastore everywhere.
+    pub fn local(&self) -> BTreeMap<String, String> {
+        let mut local = self.file.clone();
+        local.extend(self.environment.clone());
+        local
+    }
+}
+
 impl Parameters {
     /// Merges the sources. The second part names each value that was not used, and why.
-    ///
-    /// # Errors
-    /// A bad value of a parameter that resources.md section 8 marks `!`: the agent must not run on a guess.
-    pub fn resolve(sources: &Sources) -> Result<(Self, Vec<String>), String> {
+    pub fn resolve(sources: &Sources) -> (Self, Vec<String>) {
         let mut lookup = Lookup { sources, warnings: Vec::new() };
         let parameters = Self {
             health: lookup.endpoint("health", "localhost", 9099),
             metrics: lookup.endpoint("prometheusmetrics", "", 9091),
-            interface_prefixes: lookup.interface_prefixes()?,
-            endpoint_to_host: lookup.endpoint_to_host()?,
             log_level: lookup.log_level(),
         };
-        lookup.warn_unused();
-        Ok((parameters, lookup.warnings))
+        (parameters, lookup.warnings)
     }
 }
-
-/// What this version acts on; everything else that is set gets a warning.
-const KNOWN: &[&str] = &[
-    "healthenabled",
-    "healthhost",
-    "healthport",
-    "prometheusmetricsenabled",
-    "prometheusmetricshost",
-    "prometheusmetricsport",
-    "interfaceprefix",
-    "defaultendpointtohostaction",
-    "logseverityscreen",
-];
 
 struct Lookup<'a> {
     sources: &'a Sources,
@@ -109,33 +83,6 @@ impl<'a> Lookup<'a> {
         enabled.then_some((if host.is_empty() { "::".to_owned() } else { host }, port))
     }
 
-    fn interface_prefixes(&mut self) -> Result<Vec<String>, String> {
-        let (text, place) = self.raw("interfaceprefix").unwrap_or(("cali", "default"));
-        let prefixes: Vec<_> = text.split(',').map(|prefix| prefix.trim().to_owned()).collect();
-        let legal = |prefix: &String| {
-            (1..=14).contains(&prefix.len())
-                && prefix.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
-        };
-        match prefixes.iter().find(|prefix| !legal(prefix)) {
-            None => Ok(prefixes),
-            Some(bad) => Err(format!(
-                "InterfacePrefix={text:?} in {place}: {bad:?} is not the beginning of an interface name (1 to 14 of a-z A-Z 0-9 _ . -)"
-            )),
-        }
-    }
-
-    fn endpoint_to_host(&mut self) -> Result<EndpointToHost, String> {
-        let Some((text, place)) = self.raw("defaultendpointtohostaction") else {
-            return Ok(EndpointToHost::Drop);
-        };
-        match text.trim().to_ascii_lowercase().as_str() {
-            "drop" => Ok(EndpointToHost::Drop),
-            "accept" => Ok(EndpointToHost::Accept),
-            "return" => Ok(EndpointToHost::Return),
-            _ => Err(format!("DefaultEndpointToHostAction={text:?} in {place}: use Drop, Accept or Return")),
-        }
-    }
-
     fn log_level(&mut self) -> tracing::Level {
         self.parsed("logseverityscreen", tracing::Level::INFO, |text| {
             Some(match text.to_ascii_lowercase().as_str() {
@@ -147,20 +94,6 @@ impl<'a> Lookup<'a> {
                 _ => return None,
             })
         })
-    }
-
-    fn warn_unused(&mut self) {
-        let sources = [&self.sources.environment, &self.sources.file, &self.sources.datastore];
-        let mut unused: Vec<_> = sources
-            .into_iter()
-            .flat_map(BTreeMap::keys)
-            .filter(|name| !KNOWN.contains(&name.as_str()))
-            .collect();
-        unused.sort();
-        unused.dedup();
-        self.warnings.extend(
-            unused.into_iter().map(|name| format!("{name} is set, but this version does not act on it")),
-        );
     }
 }
 
@@ -205,30 +138,18 @@ mod tests {
                 ("prometheusmetricsport", "4"),
             ]),
         };
-        let (parameters, warnings) = Parameters::resolve(&sources).unwrap();
+        let (parameters, warnings) = Parameters::resolve(&sources);
         assert_eq!(parameters.health, Some(("localhost".to_owned(), 1)));
         assert_eq!(parameters.metrics, Some(("::".to_owned(), 3)));
         assert!(warnings.is_empty(), "{warnings:?}");
     }
 
     #[test]
-    fn a_bad_value_warns_and_a_critical_one_stops() {
-        let mut sources =
-            Sources { environment: map(&[("logseverityscreen", "loud")]), ..Sources::default() };
-        let (parameters, warnings) = Parameters::resolve(&sources).unwrap();
+    fn a_bad_value_warns_and_the_default_holds() {
+        let sources = Sources { environment: map(&[("logseverityscreen", "loud")]), ..Sources::default() };
+        let (parameters, warnings) = Parameters::resolve(&sources);
         assert_eq!(parameters.log_level, tracing::Level::INFO);
         assert!(warnings[0].contains("\"loud\" in the environment"), "{warnings:?}");
-        sources.environment = map(&[("defaultendpointtohostaction", "maybe")]);
-        assert!(Parameters::resolve(&sources).unwrap_err().contains("use Drop, Accept or Return"));
-        sources.environment = map(&[("interfaceprefix", "cali,way-too-long-prefix")]);
-        assert!(Parameters::resolve(&sources).unwrap_err().contains("way-too-long-prefix"));
-    }
-
-    #[test]
-    fn what_is_not_acted_on_is_said() {
-        let sources = Sources { datastore: map(&[("bpfenabled", "true")]), ..Sources::default() };
-        let (_, warnings) = Parameters::resolve(&sources).unwrap();
-        assert_eq!(warnings, ["bpfenabled is set, but this version does not act on it"]);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::health::Health;
 ///
 /// # Errors
 /// The address does not resolve, or is in use.
-pub fn serve(name: &str, host: &str, port: u16, router: Router) -> io::Result<()> {
+pub(crate) fn serve(name: &str, host: &str, port: u16, router: Router) -> io::Result<()> {
     let listener = bind(host, port).map_err(|error| {
         io::Error::new(error.kind(), format!("{name}: cannot listen on {host}:{port}: {error}"))
     })?;
@@ -47,7 +47,7 @@ fn bind(host: &str, port: u16) -> io::Result<TcpListener> {
 }
 
 /// `/liveness` and `/readiness`: 200, or 503 and a line for each part that is not.
-pub fn health_routes(health: Health) -> Router {
+pub(crate) fn health_routes(health: Health) -> Router {
     let readiness = health.clone();
     Router::new()
         .route("/liveness", get(async move || verdict(&health.not_live(Instant::now()), "live")))
@@ -62,7 +62,7 @@ fn verdict(causes: &[String], yes: &str) -> (StatusCode, String) {
 }
 
 /// `/metrics` in Prometheus' text format.
-pub fn metrics_routes(metrics: PrometheusHandle) -> Router {
+pub(crate) fn metrics_routes(metrics: PrometheusHandle) -> Router {
     Router::new().route("/metrics", get(async move || metrics.render()))
 }
 

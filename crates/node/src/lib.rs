@@ -1,8 +1,20 @@
-//! The per-node daemon.
+//! The per-node daemon: start-up, the agent with its dataplane, BGP, the CNI server, health and metrics.
+//!
+//! [`run`] puts the parts together; each part is a module that knows the others only by its handle. The threads and
+//! their queues are drawn in ARCHITECTURE.md.
 
+mod addresses;
+mod agent;
 pub mod autodetect;
+mod bgp;
+mod cni;
 pub mod config;
 pub mod felix;
 pub mod health;
-pub mod http;
+mod http;
+mod instance;
+mod run;
 pub mod startup;
+mod status;
+
+pub use run::{EXIT_CANNOT_START, EXIT_RULESET_REFUSED, run};

@@ -216,10 +216,10 @@ fn ensure_pools(
         create_pool(store, "default-ipv4-ippool", cidr, pool)?;
     }
     // Without a CIDR no IPv6 pool: a host that has IPv6 switched off must not hand out such addresses by accident.
-    if let Some((pool, cidr)) = ipv6.as_ref().and_then(|pool| Some((pool, pool.cidr?))) {
-        if !existing.iter().any(Net::is_ipv6) {
-            create_pool(store, "default-ipv6-ippool", cidr, pool)?;
-        }
+    if let Some((pool, cidr)) = ipv6.as_ref().and_then(|pool| Some((pool, pool.cidr?)))
+        && !existing.iter().any(Net::is_ipv6)
+    {
+        create_pool(store, "default-ipv6-ippool", cidr, pool)?;
     }
     Ok(())
 }

@@ -30,6 +30,9 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the per-node daemon: routes, policy, BGP and CNI for this host
+    #[command(after_help = NODE_HELP)]
+    Node,
     /// Hosts on one machine, each in a network namespace: learn, try, test
     Lab(lab::LabArgs),
     /// Manage resources, addresses and nodes (calicoctl)
@@ -41,9 +44,21 @@ enum Command {
     },
 }
 
+const NODE_HELP: &str = "\
+Configuration comes from the environment, as for calico/node. The variables that matter first:
+  NODENAME                    the node's name (default: the host's)
+  IP, IP_AUTODETECTION_METHOD the node's address, or how to find it (first-found, interface=REGEX, cidr=CIDR, …)
+  CALICO_IPV4POOL_CIDR        the pool to make when there is none
+  TORTIE_DATASTORE            file of the embedded datastore (default: /var/lib/calico/tortie.db)
+  TORTIE_RUN_DIR              folder of the unix socket that the CNI plugins use (default: /var/run/calico)
+  FELIX_HEALTHENABLED         true: serve /liveness and /readiness on localhost:9099
+  FELIX_LOGSEVERITYSCREEN     Debug, Info, Warning or Error; TORTIE_LOG_FORMAT=json for JSON lines
+SIGTERM stops it; routes and policy stay in the kernel. Exit codes: 1 cannot start, 3 the kernel refuses the rules.";
+
 /// Runs `tortie`.
 pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     match Cli::parse_from(arguments).command {
+        Command::Node => node::run(),
         Command::Lab(args) => lab::run(args).unwrap_or_else(|error| {
             eprintln!("tortie lab: {error:#}");
             ExitCode::FAILURE

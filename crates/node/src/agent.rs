@@ -1,0 +1,337 @@
+//! The agent: the thread that owns the calculation graph and the dataplane.
+//!
+//! Everything that happens reaches it as an [`Event`] on one queue: rows of the datastore, the kernel's own news, BGP's
+//! routes, and requests to wait for an endpoint. It takes in all that is queued, works out the differences once, applies
+//! them once, and tells whoever waits. Nothing else writes routes, rules or settings of this host.
+
+mod bgp_routes;
+mod waiters;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::ops::ControlFlow;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use calc::bgp_plan::{BgpPlan, BgpPlanner};
+use calc::contract::{Change, WorkloadEndpointId};
+use calc::{Graph, GraphConfig};
+use dataplane::{ApplyReport, RealDataplane};
+use datastore::{Scope, SyncEvent, Update};
+use ipnet::IpNet;
+use kernel::monitor;
+
+use crate::health::Reporter;
+use waiters::{Condition, Waiters};
+
+/// How often the kernel is looked at when nothing happens, so that what others change without an event comes back.
+const TICK: Duration = Duration::from_secs(5);
+/// How often routes and settings are read back whole (datapath.md 7, RouteRefreshInterval).
+const RESYNC: Duration = Duration::from_secs(90);
+/// Events that are taken in before the work is done.
+const BATCH: usize = 4096;
+/// After this many refused rulesets in a row the process ends, and starts anew from what is true.
+const MAX_RULESET_FAILURES: u32 = 20;
+
+/// Something that the agent has to know.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// Rows of the datastore.
+    Sync(SyncEvent),
+    /// News of the kernel.
+    Kernel(Vec<monitor::Event>),
+    /// BGP chose these next hops for a destination; none: it has no route any more.
+    Route {
+        /// Where to.
+        destination: IpNet,
+        /// By whom; empty when there is no route.
+        next_hops: Vec<IpAddr>,
+    },
+    /// BGP has heard all its peers: what the kernel has of an earlier process and BGP did not name is stale.
+    RoutesComplete,
+    /// Somebody wants to know when an endpoint is there, or gone.
+    Wait(waiters::Waiter),
+    /// The end.
+    Stop,
+}
+
+/// What the other threads have of the agent.
+#[derive(Debug, Clone)]
+pub(crate) struct AgentHandle(Sender<Event>);
+
+impl AgentHandle {
+    /// Sends an event. After the agent's end nobody needs to know.
+    pub(crate) fn send(&self, event: Event) {
+        let _ = self.0.send(event);
+    }
+
+    /// Waits until the kernel has an endpoint's policy, routes and settings, with these addresses.
+    ///
+    /// # Errors
+    /// It does not have them in time, or the agent has ended.
+    pub(crate) fn wait_programmed(
+        &self,
+        id: &WorkloadEndpointId,
+        addresses: &[IpAddr],
+        limit: Duration,
+    ) -> Result<(), String> {
+        let condition = Condition::Programmed(addresses.iter().copied().collect());
+        self.wait(id, condition, limit).map_err(|()| {
+            format!(
+                "the kernel did not have its policy and routes within {} s; see the node's log",
+                limit.as_secs()
+            )
+        })
+    }
+
+    /// Waits until the kernel has nothing of an endpoint any more.
+    ///
+    /// # Errors
+    /// It still has in time, or the agent has ended.
+    pub(crate) fn wait_withdrawn(&self, id: &WorkloadEndpointId, limit: Duration) -> Result<(), String> {
+        self.wait(id, Condition::Withdrawn, limit).map_err(|()| {
+            format!("{id} is still in the kernel after {} s; see the node's log", limit.as_secs())
+        })
+    }
+
+    /// Whether the kernel has an endpoint's policy, routes and settings now.
+    pub(crate) fn is_programmed(&self, id: &WorkloadEndpointId) -> bool {
+        self.wait(id, Condition::AnyProgrammed, Duration::from_secs(2)).is_ok()
+    }
+
+    fn wait(&self, id: &WorkloadEndpointId, condition: Condition, limit: Duration) -> Result<(), ()> {
+        let (told, answer): (SyncSender<()>, _) = sync_channel(1);
+        let deadline = Instant::now() + limit;
+        self.send(Event::Wait(waiters::Waiter { id: id.clone(), condition, told, deadline }));
+        answer.recv_timeout(limit).map_err(drop)
+    }
+}
+
+/// What the agent is made of.
+pub(crate) struct Agent {
+    /// For BGP; not used when BGP is off.
+    pub planner: BgpPlanner,
+    /// Where plans go whenever they change.
+    pub on_plan: Box<dyn FnMut(&BgpPlan) + Send>,
+    /// The kernel.
+    pub dataplane: RealDataplane,
+    /// How it says that it works.
+    pub health: Reporter,
+}
+
+/// The kinds of row that the agent follows.
+pub(crate) fn scopes() -> Vec<Scope> {
+    use api::Kind::{
+        BGPConfiguration, BGPFilter, BGPPeer, FelixConfiguration, GlobalNetworkPolicy, GlobalNetworkSet,
+        HostEndpoint, IPPool, NetworkPolicy, NetworkSet, Node, Profile, StagedGlobalNetworkPolicy,
+        StagedKubernetesNetworkPolicy, StagedNetworkPolicy, Tier, WorkloadEndpoint,
+    };
+    let kinds = [
+        BGPConfiguration,
+        BGPFilter,
+        BGPPeer,
+        FelixConfiguration,
+        GlobalNetworkPolicy,
+        GlobalNetworkSet,
+        HostEndpoint,
+        IPPool,
+        NetworkPolicy,
+        NetworkSet,
+        Node,
+        Profile,
+        StagedGlobalNetworkPolicy,
+        StagedKubernetesNetworkPolicy,
+        StagedNetworkPolicy,
+        Tier,
+        WorkloadEndpoint,
+    ];
+    let resources = kinds.into_iter().map(Scope::all);
+    resources.chain([Scope::Blocks, Scope::BlockAffinities { host: None }]).collect()
+}
+
+/// The queue to an agent that is yet to be started; events wait in it.
+pub(crate) fn queue() -> (AgentHandle, Receiver<Event>) {
+    let (sender, receiver) = channel();
+    (AgentHandle(sender), receiver)
+}
+
+/// Hands on what a syncer delivers.
+pub(crate) fn deliver(handle: AgentHandle) -> impl FnMut(SyncEvent) -> ControlFlow<()> + Send + 'static {
+    move |event| match handle.0.send(Event::Sync(event)) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(_) => ControlFlow::Break(()),
+    }
+}
+
+impl Agent {
+    /// Starts the thread. It ends at [`Event::Stop`], leaving the kernel as it is.
+    ///
+    /// # Errors
+    /// No thread.
+    pub(crate) fn start(self, node_name: &str, events: Receiver<Event>) -> std::io::Result<JoinHandle<()>> {
+        let graph = Graph::new(GraphConfig::new(node_name));
+        let worker = Worker {
+            agent: self,
+            graph,
+            in_sync: false,
+            waiters: Waiters::default(),
+            last_errors: BTreeMap::new(),
+            next_apply: None,
+            next_resync: Instant::now() + RESYNC,
+        };
+        std::thread::Builder::new().name("agent".to_owned()).spawn(move || worker.run(&events))
+    }
+}
+
+struct Worker {
+    agent: Agent,
+    graph: Graph,
+    /// The datastore's initial rows are all here.
+    in_sync: bool,
+    waiters: Waiters,
+    /// Errors that have been logged, so that each is logged once while it lasts.
+    last_errors: BTreeMap<String, ()>,
+    next_apply: Option<Instant>,
+    next_resync: Instant,
+}
+
+impl Worker {
+    fn run(mut self, events: &Receiver<Event>) {
+        loop {
+            let wait = self.until_next_work();
+            let first = match events.recv_timeout(wait) {
+                Ok(event) => Some(event),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            for event in first.into_iter().chain(events.try_iter().take(BATCH)) {
+                if self.take_in(event).is_break() {
+                    return;
+                }
+            }
+            self.work();
+        }
+    }
+
+    fn until_next_work(&self) -> Duration {
+        let now = Instant::now();
+        let next = self.next_apply.into_iter().chain(self.waiters.next_deadline()).min();
+        next.map_or(TICK, |next| next.saturating_duration_since(now).min(TICK))
+    }
+
+    fn take_in(&mut self, event: Event) -> ControlFlow<()> {
+        let dataplane = &mut self.agent.dataplane;
+        match event {
+            Event::Sync(SyncEvent::Updates(updates)) => self.take_in_rows(updates),
+            Event::Sync(SyncEvent::InSync) => {
+                self.graph.on_in_sync();
+                self.in_sync = true;
+            }
+            Event::Kernel(events) => events.into_iter().for_each(|event| self.take_in_kernel_event(event)),
+            Event::Route { destination, next_hops } => match bgp_routes::route(destination, &next_hops) {
+                Some(route) => dataplane.set_bgp_route(route),
+                None => dataplane.remove_bgp_route(destination),
+            },
+            Event::RoutesComplete => dataplane.allow_bgp_sweep(),
+            Event::Wait(waiter) => self.waiters.add(waiter),
+            Event::Stop => return ControlFlow::Break(()),
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn take_in_rows(&mut self, updates: Vec<Update>) {
+        for Update { key, row } in updates {
+            self.agent.planner.on_update(&key, row.clone());
+            self.graph.on_update(&key, row);
+        }
+    }
+
+    fn take_in_kernel_event(&mut self, event: monitor::Event) {
+        let dataplane = &mut self.agent.dataplane;
+        match event {
+            monitor::Event::Link(link) => dataplane.on_link(&link),
+            monitor::Event::LinkGone { index, .. } => dataplane.on_link_gone(index),
+            monitor::Event::Route(route) => dataplane.on_route(&route, true),
+            monitor::Event::RouteGone(route) => dataplane.on_route(&route, false),
+            monitor::Event::Resync | monitor::Event::Setting { .. } => dataplane.resync(),
+            monitor::Event::Address(_)
+            | monitor::Event::AddressGone(_)
+            | monitor::Event::Neighbour(_)
+            | monitor::Event::NeighbourGone { .. } => {}
+        }
+    }
+
+    /// Differences once, apply once, tell everyone.
+    fn work(&mut self) {
+        let start = Instant::now();
+        if start >= self.next_resync {
+            self.agent.dataplane.resync();
+            self.next_resync = start + RESYNC;
+        }
+        let mut told = false;
+        for change in self.graph.flush() {
+            told |= matches!(change, Change::InSync);
+            self.agent.dataplane.on_change(change);
+        }
+        for problem in self.graph.take_problems() {
+            tracing::warn!(key = %problem.key, error = %problem.error, "part of this cannot be used; what it would allow is not allowed");
+        }
+        // A plan of half the rows would look like the loss of peers and blocks.
+        if let Some(plan) = self.in_sync.then(|| self.agent.planner.flush()).flatten() {
+            self.agent.dataplane.set_blocks(plan.blocks.iter().copied());
+            (self.agent.on_plan)(&plan);
+        }
+        let report = self.agent.dataplane.apply(start);
+        if told {
+            tracing::info!(took_ms = start.elapsed().as_millis(), "the kernel has the desired state");
+        }
+        self.waiters.tell(&self.agent.dataplane, Instant::now());
+        self.next_apply = report.next_apply;
+        metrics::histogram!("felix_int_dataplane_apply_time_seconds").record(start.elapsed().as_secs_f64());
+        self.report(&report);
+    }
+
+    fn report(&mut self, report: &ApplyReport) {
+        let errors: BTreeMap<_, _> = report.errors.iter().map(|error| (error.to_string(), ())).collect();
+        for error in errors.keys().filter(|error| !self.last_errors.contains_key(*error)) {
+            tracing::error!(error, "the kernel did not take this; it is tried again");
+        }
+        metrics::counter!("felix_int_dataplane_failures").increment(u64::from(!errors.is_empty()));
+        metrics::gauge!("felix_active_local_endpoints").set(self.agent.dataplane.programmed_count() as f64);
+        match (report.waiting_for_sync, errors.keys().next()) {
+            (true, _) => self.agent.health.not_ready("waiting for the datastore to be in sync"),
+            (false, Some(first)) => self.agent.health.not_ready(format!("{first} ({} errors)", errors.len())),
+            (false, None) => self.agent.health.ready(),
+        }
+        self.agent.health.beat();
+        self.last_errors = errors;
+        if report.ruleset_failures >= MAX_RULESET_FAILURES {
+            // The kernel keeps the last ruleset that it took. A new process reads everything back, which is more likely to
+            // help than trying the same once more (datapath.md 1: failing persistently is fatal).
+            tracing::error!(
+                failures = report.ruleset_failures,
+                "the ruleset is refused again and again; starting anew"
+            );
+            std::process::exit(crate::EXIT_RULESET_REFUSED);
+        }
+    }
+}
+
+/// What the kernel's monitor says, as events for the agent.
+pub(crate) fn forward_kernel_events(
+    handle: AgentHandle,
+    news: Receiver<Vec<monitor::Event>>,
+) -> std::io::Result<()> {
+    let forward = move || {
+        for events in news {
+            handle.send(Event::Kernel(events));
+        }
+    };
+    std::thread::Builder::new().name("kernel-events".to_owned()).spawn(forward).map(drop)
+}
+
+/// Plans go nowhere when BGP is off.
+pub(crate) fn no_bgp() -> Box<dyn FnMut(&BgpPlan) + Send> {
+    Box::new(|_| {})
+}

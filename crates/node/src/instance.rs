@@ -1,0 +1,71 @@
+//! One process for each node's name: a lock beside the embedded datastore, which all processes of a machine share.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+/// Holds the name of a node until dropped; the kernel lets go of it when the process ends, however it ends.
+#[derive(Debug)]
+pub(crate) struct NameLock(#[expect(dead_code, reason = "open is what matters")] File);
+
+/// Why a name cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NameError {
+    /// Another process runs a node of this name.
+    #[error(
+        "another process runs node {node} on this datastore already (it holds {}): stop it, or set NODENAME to another name",
+        path.display()
+    )]
+    Taken {
+        /// The name.
+        node: String,
+        /// The lock.
+        path: PathBuf,
+    },
+    /// The lock itself cannot be used.
+    #[error("cannot lock {}: {source}", path.display())]
+    Io {
+        /// The lock.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl NameLock {
+    /// Takes the name of a node on an embedded datastore.
+    ///
+    /// # Errors
+    /// Another process has it, or the lock's file cannot be made.
+    pub(crate) fn take(datastore: &Path, node: &str) -> Result<Self, NameError> {
+        let mut path = datastore.as_os_str().to_owned();
+        path.push(format!("-node-{node}.lock"));
+        let path = PathBuf::from(path);
+        let io = |source| NameError::Io { path: path.clone(), source };
+        let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(io)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Self(file)),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(NameError::Taken { node: node.to_owned(), path }),
+            Err(error) => Err(io(error.into())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_held_once_and_is_free_again_afterwards() {
+        let folder = tempfile::tempdir().unwrap();
+        let datastore = folder.path().join("tortie.db");
+        let first = NameLock::take(&datastore, "node-1").unwrap();
+        let error = NameLock::take(&datastore, "node-1").unwrap_err().to_string();
+        assert!(error.contains("another process runs node node-1") && error.contains("NODENAME"), "{error}");
+        NameLock::take(&datastore, "node-2").unwrap();
+        drop(first);
+        NameLock::take(&datastore, "node-1").unwrap();
+    }
+}

@@ -1,0 +1,291 @@
+//! `tortie node`: the parts put together, started in order, and stopped.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use calc::bgp_plan::{BgpPlanner, RouterIdSource};
+use dataplane::{DataplaneConfig, Kernel, RealDataplane};
+use datastore::config::DatastoreConfig;
+use datastore::{Store, SyncMonitor, Syncer};
+use ipam::Ipam;
+use kernel::Rtnetlink;
+use kernel::monitor::{Monitor, Subscriptions};
+use kernel::pod::Remover;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tracing_subscriber::EnvFilter;
+
+use crate::agent::{self, Agent, AgentHandle};
+use crate::bgp::Bgp;
+use crate::cni::{self, Cni};
+use crate::config::{NodeConfig, RouterId};
+use crate::felix::{self, Parameters, Sources};
+use crate::health::{Health, Reporter};
+use crate::instance::NameLock;
+use crate::startup::{self, Addresses};
+use crate::status::Status;
+use crate::{addresses, http};
+
+/// Exit code: the configuration or the state of the host or datastore does not allow the node to run.
+pub const EXIT_CANNOT_START: u8 = 1;
+/// Exit code: the kernel refused the ruleset again and again; start anew.
+pub const EXIT_RULESET_REFUSED: i32 = 3;
+
+/// Name of the socket in the run directory.
+const SOCKET: &str = "node.sock";
+/// How often health is gathered from the parts that do not report by themselves.
+const HEALTH_PERIOD: Duration = Duration::from_millis(100);
+/// Pause between attempts to reach a datastore that is waited for.
+const DATASTORE_RETRY: Duration = Duration::from_secs(1);
+/// The agent may be silent this long before the node counts as dead (datapath.md 7).
+const AGENT_DEADLINE: Duration = Duration::from_secs(90);
+
+/// Runs the node until it is told to stop. What keeps it from starting goes to standard error, all of it.
+pub fn run() -> ExitCode {
+    match prepare().and_then(Node::start) {
+        Ok(node) => {
+            node.serve();
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), "the node cannot start");
+            eprintln!("tortie node: {error:#}");
+            ExitCode::from(EXIT_CANNOT_START)
+        }
+    }
+}
+
+/// What was read before anything was touched.
+struct Prepared {
+    config: NodeConfig,
+    datastore: DatastoreConfig,
+    parameters: Parameters,
+    local_parameters: std::collections::BTreeMap<String, String>,
+}
+
+fn prepare() -> Result<Prepared> {
+    let variable = |name: &str| std::env::var(name).ok();
+    let host_name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let config = NodeConfig::read(variable, std::env::vars(), &host_name).map_err(|errors| {
+        anyhow!("{}", errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+    })?;
+    let file = fs::read_to_string("/etc/calico/felix.cfg").unwrap_or_default();
+    let sources =
+        Sources { environment: config.felix.clone(), file: felix::parse_file(&file), ..Sources::default() };
+    let (parameters, warnings) = Parameters::resolve(&sources);
+    start_logging(&parameters);
+    warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    let datastore = DatastoreConfig::load(None, variable)?;
+    Ok(Prepared { config, datastore, parameters, local_parameters: sources.local() })
+}
+
+/// Structured logs on standard error: text, or JSON with `TORTIE_LOG_FORMAT=json`. `RUST_LOG` refines LogSeverityScreen.
+fn start_logging(parameters: &Parameters) {
+    let filter = EnvFilter::builder()
+        .with_default_directive(
+            tracing_subscriber::filter::LevelFilter::from_level(parameters.log_level).into(),
+        )
+        .from_env_lossy();
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(false);
+    // A second subscriber in one process can only be a test's.
+    let _ = match std::env::var("TORTIE_LOG_FORMAT").as_deref() {
+        Ok("json") => builder.json().try_init(),
+        _ => builder.try_init(),
+    };
+}
+
+/// A running node.
+struct Node {
+    agent: AgentHandle,
+    agent_thread: std::thread::JoinHandle<()>,
+    syncer: Syncer,
+    sync_health: (SyncMonitor, Reporter),
+    bgp: Option<Bgp>,
+    socket: std::path::PathBuf,
+    _monitor: Monitor,
+    _name: NameLock,
+}
+
+impl Node {
+    fn start(prepared: Prepared) -> Result<Self> {
+        let Prepared { config, datastore, parameters, local_parameters } = prepared;
+        tracing::info!(node = config.node_name, version = env!("CARGO_PKG_VERSION"), "starting");
+        let store = open_datastore(&datastore, config.wait_for_datastore)?;
+        let DatastoreConfig::Embedded { file } = &datastore;
+        let name = NameLock::take(file, &config.node_name)?;
+        let mut rtnetlink = Rtnetlink::open()?;
+        let addresses = register(&config, store.as_ref(), &mut rtnetlink)?;
+        write_node_name(&config.nodename_file, &config.node_name)?;
+
+        let health = Health::default();
+        serve_http(&parameters, &health, install_metrics()?)?;
+        let (agent, events) = agent::queue();
+        let bgp = config.bgp.then(|| Bgp::start(agent.clone(), &health)).transpose()?;
+        let dataplane = open_dataplane(&config, local_parameters)?;
+        let interface_prefixes = dataplane.parameters().interface_prefix.join(",");
+        let (monitor, news) = Monitor::start(None, Subscriptions::default())?;
+        agent::forward_kernel_events(agent.clone(), news)?;
+        let agent_thread = Agent {
+            planner: BgpPlanner::new(&config.node_name, router_id_source(config.router_id)),
+            on_plan: bgp.as_ref().map_or_else(agent::no_bgp, Bgp::plan_receiver),
+            dataplane,
+            health: health.register("dataplane", Some(AGENT_DEADLINE)),
+        }
+        .start(&config.node_name, events)?;
+        let sync_reporter = health.register("datastore", None);
+        let syncer = Syncer::spawn(store.clone(), agent::scopes(), agent::deliver(agent.clone()));
+
+        let status = Status::new(&config.node_name, bgp.as_ref().map(Bgp::peers), health.clone());
+        let socket = config.run_dir.join(SOCKET);
+        let cni = Cni::new(cni::Parts {
+            node_name: config.node_name.clone(),
+            nodename_file: config.nodename_file.clone(),
+            interface_prefixes,
+            mtu: node_mtu(&mut rtnetlink, addresses)?,
+            ipam: Ipam::new(store.clone()),
+            store,
+            agent: agent.clone(),
+            health,
+            remover: Remover::start(Rtnetlink::open()?)?,
+        });
+        cni::serve(&socket, Arc::new(cni), Arc::new(status))?;
+        let sync_health = (syncer.monitor(), sync_reporter);
+        Ok(Self { agent, agent_thread, syncer, sync_health, bgp, socket, _monitor: monitor, _name: name })
+    }
+
+    /// Watches over the parts until a signal says to stop, then stops: BGP so that peers keep our routes, and everything
+    /// in the kernel stays as it is.
+    fn serve(self) {
+        wait_for_signal(|| {
+            self.report_datastore();
+            if let Some(bgp) = &self.bgp {
+                bgp.report();
+            }
+            if self.agent_thread.is_finished() {
+                tracing::error!("the agent has ended; so does the node");
+                std::process::exit(i32::from(EXIT_CANNOT_START));
+            }
+        });
+        tracing::info!("stopping; routes and policy stay in the kernel");
+        // Whoever connects from now on is told that no node runs, and tries again later.
+        let _ = fs::remove_file(&self.socket);
+        self.syncer.stop();
+        if let Some(bgp) = self.bgp {
+            bgp.stop();
+        }
+        self.agent.send(agent::Event::Stop);
+        if self.agent_thread.join().is_err() {
+            tracing::error!("the agent ended by a panic");
+        }
+    }
+
+    fn report_datastore(&self) {
+        let (monitor, reporter) = &self.sync_health;
+        let health = monitor.health();
+        match (health.trouble, health.in_sync) {
+            (Some(trouble), _) => reporter.not_ready(trouble),
+            (None, false) => reporter.not_ready("not in sync yet"),
+            (None, true) => reporter.ready(),
+        }
+    }
+}
+
+fn open_datastore(config: &DatastoreConfig, wait: bool) -> Result<Arc<dyn Store>> {
+    loop {
+        match config.open() {
+            Ok(store) => return Ok(store),
+            Err(error) if wait => {
+                tracing::warn!(%error, "waiting for the datastore");
+                std::thread::sleep(DATASTORE_RETRY);
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// The node's own rows.
+fn register(config: &NodeConfig, store: &dyn Store, rtnetlink: &mut Rtnetlink) -> Result<Addresses> {
+    let interfaces = addresses::interfaces(rtnetlink)?;
+    let stored = startup::stored_addresses(store, &config.node_name)?;
+    let found = addresses::find(config, &interfaces, stored)?;
+    startup::register_node(store, config, found)?;
+    let held: Vec<_> =
+        interfaces.iter().flat_map(|interface| &interface.addresses).map(ipnet::IpNet::addr).collect();
+    startup::ensure_defaults(store, config, &held, || uuid::Uuid::new_v4().simple().to_string())?;
+    Ok(found)
+}
+
+fn write_node_name(file: &Path, name: &str) -> Result<()> {
+    if let Some(folder) = file.parent() {
+        fs::create_dir_all(folder)
+            .with_context(|| format!("CALICO_NODENAME_FILE: cannot make {}", folder.display()))?;
+    }
+    fs::write(file, name).with_context(|| format!("CALICO_NODENAME_FILE: cannot write {}", file.display()))
+}
+
+fn install_metrics() -> Result<PrometheusHandle> {
+    PrometheusBuilder::new().install_recorder().context("metrics")
+}
+
+fn serve_http(parameters: &Parameters, health: &Health, metrics: PrometheusHandle) -> Result<()> {
+    if let Some((host, port)) = &parameters.health {
+        http::serve("health", host, *port, http::health_routes(health.clone()))?;
+    }
+    if let Some((host, port)) = &parameters.metrics {
+        http::serve("metrics", host, *port, http::metrics_routes(metrics))?;
+    }
+    Ok(())
+}
+
+fn open_dataplane(
+    config: &NodeConfig,
+    local_parameters: std::collections::BTreeMap<String, String>,
+) -> Result<RealDataplane> {
+    let kernel = Kernel::open().context("the kernel cannot be programmed; a node runs as root")?;
+    let config = DataplaneConfig { node_name: config.node_name.clone(), local_parameters };
+    Ok(RealDataplane::new(config, kernel))
+}
+
+fn router_id_source(router_id: RouterId) -> RouterIdSource {
+    match router_id {
+        RouterId::NodeAddress => RouterIdSource::NodeAddress,
+        RouterId::HashOfName => RouterIdSource::NameHash,
+        RouterId::Literal(address) => RouterIdSource::Literal(address),
+    }
+}
+
+/// Pods get the MTU of the interface that holds the node's address.
+fn node_mtu(rtnetlink: &mut Rtnetlink, addresses: Addresses) -> Result<Option<u32>> {
+    let ours = [addresses.ipv4, addresses.ipv6].map(|net| net.map(|net| net.addr()));
+    let held = rtnetlink.addresses()?;
+    let holder = held.iter().find(|held| ours.contains(&Some(held.address.addr())));
+    let links = rtnetlink.links()?;
+    Ok(holder.and_then(|holder| links.iter().find(|link| link.index == holder.index)).map(|link| link.mtu))
+}
+
+/// Calls `tick` every now and then until SIGTERM or SIGINT comes.
+fn wait_for_signal(mut tick: impl FnMut()) {
+    let waited = (|| -> io::Result<()> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let mut terminate = signal(SignalKind::terminate())?;
+            let mut interrupt = signal(SignalKind::interrupt())?;
+            let mut period = tokio::time::interval(HEALTH_PERIOD);
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => return Ok(()),
+                    _ = interrupt.recv() => return Ok(()),
+                    _ = period.tick() => tick(),
+                }
+            }
+        })
+    })();
+    if let Err(error) = waited {
+        tracing::error!(%error, "cannot wait for signals");
+    }
+}
