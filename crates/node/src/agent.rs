@@ -228,7 +228,7 @@ impl Worker {
                 self.graph.on_in_sync();
                 self.in_sync = true;
             }
-            Event::Kernel(events) => events.into_iter().for_each(|event| self.take_in_kernel_event(event)),
+            Event::Kernel(events) => events.iter().for_each(|event| dataplane.on_event(event)),
             Event::Route { destination, next_hops } => match bgp_routes::route(destination, &next_hops) {
                 Some(route) => dataplane.set_bgp_route(route),
                 None => dataplane.remove_bgp_route(destination),
@@ -244,21 +244,6 @@ impl Worker {
         for Update { key, row } in updates {
             self.agent.planner.on_update(&key, row.clone());
             self.graph.on_update(&key, row);
-        }
-    }
-
-    fn take_in_kernel_event(&mut self, event: monitor::Event) {
-        let dataplane = &mut self.agent.dataplane;
-        match event {
-            monitor::Event::Link(link) => dataplane.on_link(&link),
-            monitor::Event::LinkGone { index, .. } => dataplane.on_link_gone(index),
-            monitor::Event::Route(route) => dataplane.on_route(&route, true),
-            monitor::Event::RouteGone(route) => dataplane.on_route(&route, false),
-            monitor::Event::Resync | monitor::Event::Setting { .. } => dataplane.resync(),
-            monitor::Event::Address(_)
-            | monitor::Event::AddressGone(_)
-            | monitor::Event::Neighbour(_)
-            | monitor::Event::NeighbourGone { .. } => {}
         }
     }
 

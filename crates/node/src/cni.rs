@@ -28,7 +28,7 @@ use api::wire::{Answer, CniCommand, CniRequest, WireError};
 use datastore::Store;
 use ipam::Ipam;
 use kernel::Rtnetlink;
-use kernel::pod::Remover;
+use kernel::pod::{Removal, Remover};
 
 use crate::agent::AgentHandle;
 use crate::health::Health;
@@ -103,6 +103,12 @@ impl Cni {
             CniCommand::Status => self.status(),
         };
         finish(request, outcome)
+    }
+
+    /// Marks a link for deletion, which follows at once on a thread of its own: it waits tens of milliseconds for the kernel,
+    /// and deletions that come together share that wait. The link's policy and routes are gone by now, so nothing passes it.
+    fn condemn(&self, removal: &Removal<'_>) -> Result<(), WireError> {
+        self.sockets.with(|socket| self.remover.condemn(socket, removal).map(drop).map_err(failed))
     }
 
     fn status(&self) -> Result<Answer, WireError> {

@@ -118,6 +118,8 @@ impl Node {
         let DatastoreConfig::Embedded { file } = &datastore;
         let name = NameLock::take(file, &config.node_name)?;
         let mut rtnetlink = Rtnetlink::open()?;
+        // Links that an earlier process had marked for deletion and did not live to delete.
+        rtnetlink.delete_condemned()?;
         let addresses = register(&config, store.as_ref(), &mut rtnetlink)?;
         write_node_name(&config.nodename_file, &config.node_name)?;
 

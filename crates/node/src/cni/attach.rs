@@ -130,8 +130,12 @@ impl Attachment {
             (InterfaceName::new(&self.endpoint.spec.interface_name), InterfaceName::new(&sandbox.interface))
         {
             let removal = Removal { host_interface: host, inside: Some((namespace, inside)) };
-            if let Err(error) = cni.remover.remove(&removal) {
-                tracing::warn!(sandbox = sandbox.display(), %error, "cannot undo the link of a failed ADD");
+            if let Err(error) = cni.condemn(&removal) {
+                tracing::warn!(
+                    sandbox = sandbox.display(),
+                    error = error.msg,
+                    "cannot undo the link of a failed ADD"
+                );
             }
         }
         self.assigned.handle.iter().for_each(|handle| addresses::give_back(cni, handle));

@@ -101,7 +101,7 @@ fn remove_link(
     };
     let removal =
         Removal { host_interface: host, inside: namespace.as_ref().map(|namespace| (namespace, inside)) };
-    cni.remover.remove(&removal).map(drop).map_err(failed)
+    cni.condemn(&removal)
 }
 
 /// Detaches every sandbox of the configuration's network on this node that is not in the list. Without a list, nothing:
