@@ -49,7 +49,9 @@ fn fetch_status(address: &str, host: &str, path: &str) -> std::io::Result<u16> {
     let address = address.to_socket_addrs()?.next().ok_or_else(unresolved)?;
     let mut stream = TcpStream::connect_timeout(&address, PERIOD)?;
     stream.set_read_timeout(Some(PERIOD))?;
-    write!(stream, "GET /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;
+    // In one piece: a server that answers at the first line would reset a connection that still sends.
+    let request = format!("GET /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
     let mut head = [0; 12];
     stream.read_exact(&mut head)?;
     let status = std::str::from_utf8(&head[9..]).ok().and_then(|text| text.parse().ok());
