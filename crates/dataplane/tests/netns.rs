@@ -333,3 +333,56 @@ fn before_nat_a_policy_stops_what_would_be_forwarded_and_forward_policy_does_too
         assert!(!connects(&peer, "10.65.0.3:81", SILENCE));
     });
 }
+
+/// Whoever looks with the `nft` program must be able to read what is there, and to load it again.
+#[test]
+fn the_nft_program_reads_our_tables_back() {
+    on_a_host(|mut host| {
+        let (_a, _b) = two_pods(&mut host);
+        let tiers = vec![tier("default", TierDefault::Deny, &["p"], &["p"])];
+        let mut icmp = rule(Action::Deny);
+        icmp.protocol = Some(1);
+        icmp.icmp = Some(IcmpMatch { icmp_type: 8, code: Some(0) });
+        host.play([
+            net_set("s:nets", &["10.0.0.0/8", "192.0.2.0/24"]),
+            policy(
+                "p",
+                vec![
+                    from_set(Action::Pass, "s:nets"),
+                    to_port(Action::Allow, 17, 53),
+                    icmp,
+                    rule(Action::Log),
+                ],
+                vec![],
+            ),
+            Change::PoolUpdate {
+                cidr: "10.65.0.0/16".parse().unwrap(),
+                pool: Pool { nat_outgoing: true, ..Pool::default() },
+            },
+            endpoint("a", workload("cali-a", "10.65.0.2", tiers)),
+        ]);
+        let nft = |arguments: &[&str], input: &str| {
+            let mut child = std::process::Command::new("nft")
+                .args(arguments)
+                .stdin(std::process::Stdio::piped())
+                .stdout(std::process::Stdio::piped())
+                .stderr(std::process::Stdio::piped())
+                .spawn()
+                .expect("the nft program (package nftables)");
+            child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+            let output = child.wait_with_output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{arguments:?}: {said}\n{input}");
+            String::from_utf8(output.stdout).unwrap()
+        };
+        let listed = nft(&["list", "ruleset"], "");
+        for text in [
+            "chain cali-pi-gnp/p {",
+            "map cali-from-wl-dispatch {",
+            "comment \"GlobalNetworkPolicy/p ingress 1\"",
+        ] {
+            assert!(listed.contains(text), "no {text} in\n{listed}");
+        }
+        nft(&["--check", "--file", "-"], &listed);
+    });
+}
