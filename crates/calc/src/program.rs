@@ -45,7 +45,8 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 pub use endpoint::{
-    HostHook, Options, ProtocolPort, failsafe_chain, host_chain, untracked_failsafe_chain, workload_chain,
+    HostHook, Options, ProtocolPort, closed_chain, failsafe_chain, host_chain, untracked_failsafe_chain,
+    workload_chain,
 };
 pub use policy::{policy_chain, profile_chain};
 
@@ -272,6 +273,8 @@ pub enum Origin {
     NoProfile(Direction),
     /// The endpoint is administratively down.
     Disabled,
+    /// The endpoint has no address of the family.
+    NoAddress,
     /// A policy that is not known.
     MissingPolicy(PolicyId),
     /// A profile that is not known.
@@ -294,6 +297,7 @@ impl fmt::Display for Origin {
             Self::EndOfTier { tier, direction } => write!(f, "end of tier {tier} {direction}"),
             Self::NoProfile(direction) => write!(f, "no profile matched {direction}"),
             Self::Disabled => f.write_str("endpoint disabled"),
+            Self::NoAddress => f.write_str("no address of the family"),
             Self::MissingPolicy(id) => write!(f, "policy not known: {id}"),
             Self::MissingProfile(id) => write!(f, "profile not known: {id}"),
             Self::Established => f.write_str("established"),

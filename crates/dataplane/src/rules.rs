@@ -42,6 +42,9 @@ pub(crate) struct FamilyRules {
     dirty: Dirty,
     /// The verdict maps of workloads are there.
     maps: bool,
+    /// Some endpoint of the node has the family. If none has, no policy is rendered and no set is filled: what cannot come
+    /// costs the kernel (and us) nothing.
+    in_use: bool,
 }
 
 /// What is to be rendered again.
@@ -66,6 +69,7 @@ impl FamilyRules {
             host_chains: BTreeSet::new(),
             dirty: Dirty { hosts: true, pools: true, ..Dirty::default() },
             maps: false,
+            in_use: false,
         }
     }
 
@@ -111,10 +115,17 @@ impl FamilyRules {
     ) {
         let mut set = IpSet::new(kind);
         set.change([], members, self.version);
-        let (name, shape) = (self.set_name(id, &set), set.shape());
-        table.set_set(&name, nft::set_spec(shape, self.version), nft::set_members(&set.members()));
+        let shape = set.shape();
+        self.write_set(id, &set, table);
         self.sets.insert(id.clone(), set);
         self.reshape(id, shape, model, table);
+    }
+
+    fn write_set(&self, id: &IpSetId, set: &IpSet, table: &mut impl DesiredTable) {
+        if self.in_use {
+            let spec = nft::set_spec(set.shape(), self.version);
+            table.set_set(&self.set_name(id, set), spec, nft::set_members(&set.members()));
+        }
     }
 
     /// The set gains and loses members.
@@ -132,10 +143,14 @@ impl FamilyRules {
         let shape = set.shape();
         let name = ip_sets::kernel_name(id, shape, self.version);
         if before == shape {
-            table.change_set(&name, nft::set_members(&delta.removed), nft::set_members(&delta.added));
+            if self.in_use && !delta.is_empty() {
+                table.change_set(&name, nft::set_members(&delta.removed), nft::set_members(&delta.added));
+            }
             return;
         }
-        table.set_set(&name, nft::set_spec(shape, self.version), nft::set_members(&set.members()));
+        if self.in_use {
+            table.set_set(&name, nft::set_spec(shape, self.version), nft::set_members(&set.members()));
+        }
         self.reshape(id, shape, model, table);
     }
 
@@ -170,6 +185,7 @@ impl FamilyRules {
         if !std::mem::replace(&mut self.maps, true) {
             [map::FROM_WORKLOAD, map::TO_WORKLOAD].iter().for_each(|map| table.set_map(map, BTreeMap::new()));
         }
+        self.find_use(model, table);
         for id in std::mem::take(&mut self.dirty.policies) {
             self.policy(&id, model, parameters, table);
         }
@@ -189,6 +205,25 @@ impl FamilyRules {
         }
     }
 
+    /// When the first endpoint with the family comes (or the last one goes), everything is rendered (or taken away).
+    fn find_use(&mut self, model: &Model, table: &mut impl DesiredTable) {
+        if self.dirty.interfaces.is_empty() && !self.dirty.hosts {
+            return;
+        }
+        let in_use = !model.hosts.is_empty()
+            || model.workloads().values().any(|endpoint| has_family(endpoint, self.version));
+        if std::mem::replace(&mut self.in_use, in_use) == in_use {
+            return;
+        }
+        self.on_parameters(model);
+        for (id, set) in &self.sets {
+            match in_use {
+                true => self.write_set(id, set, table),
+                false => table.remove_set(&self.set_name(id, set)),
+            }
+        }
+    }
+
     fn policy(
         &mut self,
         id: &PolicyId,
@@ -196,7 +231,7 @@ impl FamilyRules {
         parameters: &Parameters,
         table: &mut impl DesiredTable,
     ) {
-        let policy = model.policies.get(id).filter(|_| !id.kind.is_staged());
+        let policy = model.policies.get(id).filter(|_| self.in_use && !id.kind.is_staged());
         for direction in BOTH {
             let chain = policy.map(|policy| program::policy_chain(policy, direction, self.version));
             let name = chain_name(&ChainId::Policy(id.clone(), direction));
@@ -219,7 +254,7 @@ impl FamilyRules {
         parameters: &Parameters,
         table: &mut impl DesiredTable,
     ) {
-        let profile = model.profiles.get(id);
+        let profile = model.profiles.get(id).filter(|_| self.in_use);
         for direction in BOTH {
             let chain = profile.map(|profile| program::profile_chain(profile, direction, self.version));
             let name = chain_name(&ChainId::Profile(id.clone(), direction));
@@ -260,7 +295,7 @@ impl FamilyRules {
             };
             if !self.sets.contains_key(id) {
                 let set = IpSet::new(kind);
-                table.set_set(&self.set_name(id, &set), nft::set_spec(set.shape(), self.version), Vec::new());
+                self.write_set(id, &set, table);
                 self.shapes.insert(id.clone(), set.shape());
                 self.sets.insert(id.clone(), set);
             }
@@ -300,7 +335,11 @@ impl FamilyRules {
                 table.remove_chain(&name);
                 continue;
             };
-            let chain = program::workload_chain(endpoint, direction, options(parameters), &Known(self));
+            let chain = if has_family(endpoint, self.version) {
+                program::workload_chain(endpoint, direction, options(parameters), &Known(self))
+            } else {
+                program::closed_chain()
+            };
             let rules = nft::translate(&chain, &self.context(parameters, Place::default()));
             table.set_chain(&name, None, rules);
             table.set_map_entry(map, key, Verdict::goto(name));
@@ -388,6 +427,16 @@ fn mark_bits(parameters: &Parameters) -> (u32, u32) {
 
 fn options(parameters: &Parameters) -> Options {
     Options { drop_invalid: !parameters.disable_conntrack_invalid_check }
+}
+
+/// Whether an endpoint has an address (or may send from one) of a family.
+fn has_family(endpoint: &WorkloadEndpoint, version: IpVersion) -> bool {
+    let own = match version {
+        IpVersion::V4 => &endpoint.ipv4_nets,
+        IpVersion::V6 => &endpoint.ipv6_nets,
+    };
+    !own.is_empty()
+        || endpoint.allow_spoofed_source_prefixes.iter().any(|net| IpVersion::of(net.addr()) == version)
 }
 
 /// Puts in or takes out; the answer is what was there.

@@ -86,6 +86,11 @@ pub fn workload_chain(
     Chain { rules: walk.rules }
 }
 
+/// What a workload that has no address of the family may receive or send: nothing.
+pub fn closed_chain() -> Chain {
+    Chain { rules: vec![Rule::new(Vec::new(), Verdict::Drop, Origin::NoAddress)] }
+}
+
 /// A host endpoint's chain at a hook. The normal one always decides; the others may leave a packet to what follows.
 pub fn host_chain(
     endpoint: &HostEndpoint,

@@ -390,9 +390,27 @@ fn what_an_early_hook_accepts_no_later_one_drops() {
 fn annotations_of_a_rule_follow_its_identity_in_the_comment() {
     let mut annotated = rule(Action::Allow);
     annotated.annotations.insert("ticket".to_owned(), "a \"quoted\" one".to_owned());
-    let bench = Bench::new(V4, [policy("p", vec![annotated], vec![])]);
+    let mut bench = Bench::new(V4, web());
+    bench.play([policy("p", vec![annotated], vec![])]);
     assert_eq!(
         bench.chain("cali-pi-gnp/p"),
         ["counter accept comment \"GlobalNetworkPolicy/p ingress 0 ticket=a _quoted_ one\""]
     );
+}
+
+#[test]
+fn a_family_that_no_endpoint_has_gets_no_policies_and_no_sets() {
+    let mut bench = Bench::new(IpVersion::V6, web());
+    assert_eq!(bench.chain("cali-tw-cali1"), ["counter drop comment \"no address of the family\""]);
+    assert!(!bench.family.table.chains.contains_key("cali-pi-gnp/web"));
+    assert_eq!(bench.family.table.sets.len(), 0);
+    let mut dual = workload("cali2", "10.65.0.3", vec![tier("default", TierDefault::Deny, &["web"], &[])]);
+    dual.ipv6_nets.push("2001:db8::3/128".parse().unwrap());
+    bench.play([endpoint("dual", dual)]);
+    assert!(bench.chain("cali-tw-cali2").contains(&"jump cali-pi-gnp/web".to_owned()));
+    assert!(bench.chain("cali-pi-gnp/web")[0].contains("@cali60s-clients"));
+    assert_eq!(bench.chain("cali-tw-cali1"), ["counter drop comment \"no address of the family\""]);
+    bench.play([Change::WorkloadEndpointRemove { id: endpoint_id("dual") }]);
+    assert!(!bench.family.table.chains.contains_key("cali-pi-gnp/web"));
+    assert_eq!(bench.family.table.sets.len(), 0);
 }
