@@ -25,6 +25,7 @@ fn main() {
     );
     for rules in sizes {
         println!("\n{rules} rules");
+        memory(rules / 10);
         load(rules / 10);
         changes(rules / 10);
     }
@@ -127,6 +128,24 @@ fn compare(row: &str, ours: Duration, theirs: Duration) {
 
 fn open() -> NftTable<NftSocket> {
     NftTable::new(NftSocket::open().expect("root can open a netlink socket"), Family::Ip, "bench")
+}
+
+/// Resident memory of this process in KiB (`VmRSS`).
+fn resident() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
+}
+
+fn memory(pods: u32) {
+    TestNamespace::new().run(|| {
+        let before = resident();
+        let mut table = open();
+        fill(&mut table, pods);
+        table.apply().unwrap();
+        let grown = resident().saturating_sub(before);
+        println!("  ours: resident memory grew by {grown} KiB (table and {} set members)", MEMBERS * SETS);
+    });
 }
 
 fn load(pods: u32) {

@@ -20,7 +20,7 @@ use super::family::{BaseChain, ChainType, TableId};
 use super::set::Element;
 use super::statement::Verdict;
 use super::transport::{CompiledRule, Operation};
-use super::wire::{BATCH_BEGIN, BATCH_END, SUBSYSTEM, Writer, flag, kind};
+use super::wire::{BATCH_BEGIN, BATCH_END, BODY, SUBSYSTEM, Writer, flag, kind};
 
 /// Bytes of elements in one message; the list's length has sixteen bits.
 const ELEMENT_BYTES: usize = 60_000;
@@ -59,6 +59,13 @@ impl Batch {
         }
         batch.finish(&mut flags);
         batch
+    }
+
+    /// Makes the transaction one for another generation.
+    pub(crate) fn set_generation(&mut self, generation: u32) {
+        // The first message is the begin marker, and the generation its only attribute.
+        const AT: usize = BODY + 4;
+        self.writer.bytes[AT..AT + 4].copy_from_slice(&generation.to_be_bytes());
     }
 
     fn sequence(&self) -> u32 {

@@ -59,6 +59,7 @@ impl Rule {
             return Err(InvalidRule::TooLong { what: "expressions" });
         }
         let userdata = self.comment.as_deref().map(userdata).transpose()?.unwrap_or_default();
+        compiler.expressions.shrink_to_fit();
         Ok(RuleBody { expressions: compiler.expressions, userdata })
     }
 }

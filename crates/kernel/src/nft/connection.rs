@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use netlink_sys::Socket as RawSocket;
 use rustix::io::Errno;
@@ -33,8 +33,14 @@ const RECEIVE_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 /// A transaction of more messages than this is done without listening to its events.
 const QUIET_FROM: usize = 256;
 
-/// How often a table is read again because others changed the ruleset meanwhile.
+/// How often a table is read again because others changed it meanwhile.
 const READ_ATTEMPTS: usize = 50;
+
+/// How long a transaction is tried again because others committed to other tables just before.
+const COMMIT_PATIENCE: Duration = Duration::from_secs(5);
+
+/// After losing a race it is better to know what the others do than to be quick, for this long.
+const BUSY_FOR: Duration = Duration::from_secs(10);
 
 /// `NFTA_*_TABLE`, which every message about an object has first.
 const TABLE: u16 = 1;
@@ -47,6 +53,10 @@ pub(crate) struct Connection {
     send_buffer: usize,
     buffer: Vec<u8>,
     monitor: Monitor,
+    /// A dump since this was cleared was going on while someone committed.
+    interrupted: bool,
+    /// When a transaction last came too late.
+    raced_at: Option<Instant>,
 }
 
 impl Connection {
@@ -60,7 +70,8 @@ impl Connection {
             .map_err(|source| io_error("set the time limit", source))?;
         let send_buffer = sockopt::socket_send_buffer_size(&raw).unwrap_or(0);
         let monitor = Monitor::open(port)?;
-        Ok(Self { raw, sequence: 0, send_buffer, buffer: vec![0; DATAGRAM_BYTES], monitor })
+        let buffer = vec![0; DATAGRAM_BYTES];
+        Ok(Self { raw, sequence: 0, send_buffer, buffer, monitor, interrupted: false, raced_at: None })
     }
 
     /// The socket that becomes readable when anyone commits.
@@ -143,9 +154,11 @@ impl Connection {
         })?;
         match answer {
             Answer::Done => Ok(()),
-            Answer::Interrupted | Answer::Refused(Errno::NOENT | Errno::INTR | Errno::AGAIN) => {
-                Err(NftError::Raced)
+            Answer::Interrupted => {
+                self.interrupted = true;
+                Ok(())
             }
+            Answer::Refused(Errno::NOENT | Errno::INTR | Errno::AGAIN) => Err(NftError::Raced),
             Answer::Refused(errno) => Err(io_error("list the ruleset", errno)),
         }
     }
@@ -177,6 +190,28 @@ impl Connection {
             },
         )?;
         Ok(Some(state))
+    }
+
+    /// Reads until nothing that was read changed meanwhile; gives the generation of what was read.
+    fn consistently<R>(
+        &mut self,
+        table: &TableId,
+        mut read: impl FnMut(&mut Self) -> Result<R, NftError>,
+    ) -> Result<(u32, R), NftError> {
+        for _ in 0..READ_ATTEMPTS {
+            let before = self.generation()?;
+            self.interrupted = false;
+            let result = match read(self) {
+                Err(NftError::Raced) => continue,
+                result => result?,
+            };
+            let after = self.generation()?;
+            let still = before == after && !self.interrupted;
+            if still || self.monitor.undisturbed(table, before, after)? {
+                return Ok((after, result));
+            }
+        }
+        Err(NftError::Raced)
     }
 
     /// Whether the table is dormant; none when it does not exist.
@@ -252,6 +287,34 @@ impl Connection {
     fn exchange(&mut self, batch: &Batch) -> Result<Answers, NftError> {
         self.send(&batch.writer.bytes)?;
         self.answers(batch)
+    }
+
+    /// Sends a transaction until it is not too late: when others committed since `generation`, but not to this table, it is
+    /// as good for the new generation. Gives the generation that it was for.
+    fn exchange_in_time(
+        &mut self,
+        table: &TableId,
+        batch: &mut Batch,
+        mut generation: u32,
+    ) -> Result<(u32, Answers), NftError> {
+        let start = Instant::now();
+        let busy = self.raced_at.is_some_and(|at| start.duration_since(at) < BUSY_FOR);
+        let quietly = batch.operation_of.len() > QUIET_FROM && !busy;
+        loop {
+            let answers =
+                if quietly { self.exchange_quietly(batch, generation)? } else { self.exchange(batch)? };
+            if answers.whole != Some(Errno::RESTART) {
+                return Ok((generation, answers));
+            }
+            self.raced_at = Some(Instant::now());
+            let now = self.generation()?;
+            let late = start.elapsed() > COMMIT_PATIENCE;
+            if quietly || late || self.monitor.touched(table, generation, now)? {
+                return Err(NftError::Raced);
+            }
+            generation = now;
+            batch.set_generation(now);
+        }
     }
 
     /// Sends a transaction while nobody listens to the events that it causes.
@@ -361,27 +424,18 @@ impl Transport for Connection {
 
     fn read(&mut self, table: &TableId) -> Result<(u32, Option<TableState>), NftError> {
         self.monitor.watch(table);
-        for _ in 0..READ_ATTEMPTS {
-            let before = self.generation()?;
-            match self.read_once(table) {
-                Ok(state) if self.generation()? == before => return Ok((before, state)),
-                Ok(_) | Err(NftError::Raced) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Err(NftError::Raced)
+        self.consistently(table, |this| this.read_once(table))
     }
 
     fn counters(&mut self, table: &TableId) -> Result<Vec<RuleCount>, NftError> {
-        for _ in 0..READ_ATTEMPTS {
+        self.monitor.watch(table);
+        let read = |this: &mut Self| {
             let mut counts = Vec::new();
             let name = |out: &mut Writer| out.string(TABLE, &table.name);
-            match self.dump(table, kind::GETRULE, name, |message| counts.extend(read_count(&message))) {
-                Err(NftError::Raced) => {}
-                other => return other.map(|()| counts),
-            }
-        }
-        Err(NftError::Raced)
+            this.dump(table, kind::GETRULE, name, |message| counts.extend(read_count(&message)))?;
+            Ok(counts)
+        };
+        self.consistently(table, read).map(|(_, counts)| counts)
     }
 
     fn commit(
@@ -391,20 +445,14 @@ impl Transport for Connection {
         operations: &[Operation],
     ) -> Result<Committed, NftError> {
         let first = self.sequence.wrapping_add(1).max(1);
-        let batch = Batch::encode(table, generation, first, operations);
+        let mut batch = Batch::encode(table, generation, first, operations);
         self.next_sequence(batch.operation_of.len());
         if batch.writer.is_oversized() {
             return Err(malformed("a rule, comment or name is longer than a netlink attribute can be"));
         }
-        let answers = if batch.operation_of.len() > QUIET_FROM {
-            self.exchange_quietly(&batch, generation)?
-        } else {
-            self.exchange(&batch)?
-        };
-        match answers.whole {
-            Some(Errno::RESTART) => return Err(NftError::Raced),
-            Some(errno) => return Err(io_error("commit the transaction", errno)),
-            None => {}
+        let (generation, answers) = self.exchange_in_time(table, &mut batch, generation)?;
+        if let Some(errno) = answers.whole {
+            return Err(io_error("commit the transaction", errno));
         }
         let handles = answers.handles(&batch);
         if !answers.refused.is_empty() {

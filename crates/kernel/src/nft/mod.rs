@@ -44,7 +44,8 @@
 //!   for; the kernel refuses it when that has passed, and it is planned anew.
 //! - *Others commit all the time, elsewhere.* The kernel's events say which table a generation touched. Only when it was
 //!   ours, or events were lost, the table is read back. Our own transactions are never a reason to.
-//! - *Others commit while we read.* A reading counts only when the generation is the same before and after it.
+//! - *Others commit while we read.* A reading counts only when the generation is the same before and after it, or the
+//!   events tell that nothing of what was read changed between. So others that never stop cannot keep us from reading.
 //! - *An answer is lost.* Then the transaction may have been done or not; the table is read back before the next one.
 //!
 //! # What to mind when changing this

@@ -50,6 +50,11 @@ pub(crate) struct Monitor {
     watched: Vec<Watched>,
     /// The last generation whose events were read.
     seen: Option<u32>,
+    /// The last generation in which someone else made or removed a chain or table, of any name: such a change can make the
+    /// listing of chains, which is of all tables, skip one.
+    structure_changed_in: Option<u32>,
+    /// Such a change is in the transaction whose events are being read.
+    structure_pending: bool,
     /// Events were lost since a table was last asked about.
     lost: bool,
 }
@@ -65,8 +70,16 @@ impl Monitor {
         let (raw, _) = open_socket()?;
         set_receive_buffer(&raw, RECEIVE_BUFFER_BYTES)?;
         raw.add_membership(GROUP).map_err(failed("subscribe to changes of the ruleset"))?;
-        let buffer = vec![0; DATAGRAM_BYTES];
-        Ok(Self { raw, buffer, own_port, watched: Vec::new(), seen: None, lost: false })
+        Ok(Self {
+            raw,
+            buffer: vec![0; DATAGRAM_BYTES],
+            own_port,
+            watched: Vec::new(),
+            seen: None,
+            structure_changed_in: None,
+            structure_pending: false,
+            lost: false,
+        })
     }
 
     /// Stops listening, for the time of a large transaction of our own: the kernel would make an event of each rule in it,
@@ -115,6 +128,14 @@ impl Monitor {
         };
         let touched = watched.touched_in.is_some_and(|generation| is_after(generation, since));
         Ok(touched || !complete)
+    }
+
+    /// Whether a reading of the table that went on from generation `since` to `until` is good: others committed, but
+    /// nothing that it saw.
+    pub(crate) fn undisturbed(&mut self, table: &TableId, since: u32, until: u32) -> Result<bool, NftError> {
+        let touched = self.touched(table, since, until)?;
+        let moved = self.structure_changed_in.is_some_and(|generation| is_after(generation, since));
+        Ok(!touched && !moved)
     }
 
     /// Reads events until those of `until` are in; false when they do not come.
@@ -175,6 +196,8 @@ impl Monitor {
         if message.port == self.own_port {
             return;
         }
+        let structural = [kind::NEWTABLE, kind::DELTABLE, kind::NEWCHAIN, kind::DELCHAIN];
+        self.structure_pending |= message.nft_kind().is_some_and(|kind| structural.contains(&kind));
         let name = first.filter(|attribute| attribute.kind == NAME);
         let (Some(name), Some(family)) = (name.as_ref().and_then(text), message.family()) else { return };
         self.watched
@@ -186,6 +209,9 @@ impl Monitor {
     fn end_of(&mut self, generation: u32) {
         if self.seen.is_none_or(|seen| is_after(generation, seen)) {
             self.seen = Some(generation);
+        }
+        if std::mem::take(&mut self.structure_pending) {
+            self.structure_changed_in = Some(generation);
         }
         for watched in self.watched.iter_mut().filter(|watched| watched.pending) {
             watched.pending = false;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::statement::{Log, Match, Reject, SetMark, Statement, Verdict};
 
-/// One rule of a chain. `Display` in [`text`](super::text) writes it as `nft list` does.
+/// One rule of a chain. `Display` writes it as `nft list` does.
 ///
 /// Two rules are the same when their statements and comments are: the reconciler then leaves the kernel's one alone,
 /// and its counter goes on.

@@ -535,7 +535,7 @@ fn compile(
 ) -> Result<Vec<Arc<CompiledRule>>, InvalidRule> {
     let mut by_rule: Option<HashMap<&Rule, &Arc<CompiledRule>>> = None;
     let mut compiled = Vec::with_capacity(rules.len());
-    for (index, rule) in rules.into_iter().enumerate() {
+    for (index, mut rule) in rules.into_iter().enumerate() {
         if let Some(same) = old.get(index).filter(|old| old.rule == rule) {
             compiled.push(same.clone());
             continue;
@@ -544,6 +544,7 @@ fn compile(
         match known.get(&rule) {
             Some(same) => compiled.push((*same).clone()),
             None => {
+                rule.statements.shrink_to_fit();
                 let body = rule.compile(family)?;
                 compiled.push(Arc::new(CompiledRule { rule, body }));
             }

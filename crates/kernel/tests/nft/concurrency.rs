@@ -1,7 +1,7 @@
 //! Others that write all the time.
 
 use std::net::Ipv4Addr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use kernel::nft::*;
@@ -19,39 +19,44 @@ impl Drop for Stopper<'_> {
     }
 }
 
-/// Runs `code` while others change tables of their own as fast as they can: one with `nft`, one over netlink.
-fn among_writers(namespace: &TestNamespace, code: impl FnOnce()) {
-    let stop = AtomicBool::new(false);
-    let written = std::thread::scope(|scope| {
-        let by_program = scope.spawn(|| {
+/// Calls `code` again and again while others change tables of their own as fast as they can, one with `nft`, one over
+/// netlink: until each of the three had many turns.
+fn among_writers(namespace: &TestNamespace, mut code: impl FnMut(u16)) {
+    const TURNS: usize = 20;
+    const OURS: u16 = 200;
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let (stop, by_program, by_netlink) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
+    let running = || !stop.load(Ordering::Relaxed);
+    std::thread::scope(|scope| {
+        let _stopper = Stopper(&stop);
+        scope.spawn(|| {
             nft(namespace, "add table inet theirs; add set inet theirs s { type ipv4_addr; }");
-            let mut rounds = 0;
-            while !stop.load(Ordering::Relaxed) {
-                let element = format!("element inet theirs s {{ 1.1.1.{} }}", rounds % 250);
+            while running() {
+                let element =
+                    format!("element inet theirs s {{ 1.1.1.{} }}", by_program.load(Ordering::Relaxed) % 250);
                 nft(namespace, &format!("add {element}"));
                 nft(namespace, &format!("delete {element}"));
-                rounds += 1;
+                by_program.fetch_add(1, Ordering::Relaxed);
             }
-            rounds
         });
-        let by_netlink = scope.spawn(|| {
+        scope.spawn(|| {
             let mut other = named_table(namespace, Family::Ip, "other");
-            let mut rounds = 0_u32;
-            while !stop.load(Ordering::Relaxed) {
-                let rule = Rule::new().when(Match::is(Field::Mark, rounds)).counter();
+            while running() {
+                let round = by_netlink.fetch_add(1, Ordering::Relaxed) as u32;
+                let rule = Rule::new().when(Match::is(Field::Mark, round)).counter();
                 other.set_chain("c", vec![rule]).unwrap();
                 other.apply().unwrap();
-                rounds += 1;
             }
-            rounds
         });
-        let stopper = Stopper(&stop);
-        code();
-        drop(stopper);
-        let ended = (by_program.join(), by_netlink.join());
-        (ended.0.expect("nft works"), ended.1.expect("netlink works"))
+        let busy = |turns: &AtomicUsize| turns.load(Ordering::Relaxed) < TURNS;
+        for n in 1..u16::MAX - 10 {
+            code(n);
+            if n >= OURS && !busy(&by_program) && !busy(&by_netlink) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "the others had no turn: {by_program:?}, {by_netlink:?}");
+        }
     });
-    assert!(written.0 > 0 && written.1 > 0, "the others had no turn: {written:?}");
 }
 
 #[test]
@@ -61,22 +66,41 @@ fn others_that_write_all_the_time_neither_break_nor_stop_us() {
     let accept = |port: u16| Rule::new().when(Match::is(Field::TcpDport, port)).verdict(Verdict::Accept);
     let none: [Member; 0] = [];
     table.set_set("s", SetKind::hash([DataType::Ipv4Addr]), none).unwrap();
-    let mut resyncs = 0;
-    among_writers(&namespace, || {
-        for n in 1..=200_u16 {
-            table.set_chain("c", (n..n + 10).map(accept).collect()).unwrap();
-            table.add_members("s", [Ipv4Addr::from(0x0a00_0000 + u32::from(n))]).unwrap();
-            let applied = table.apply().unwrap();
-            assert_eq!(applied.refused, []);
-            assert!(applied.operations > 0);
-            resyncs += usize::from(applied.resynced);
+    let (mut resyncs, mut last) = (0, 0);
+    among_writers(&namespace, |n| {
+        table.set_chain("c", (n..n + 10).map(accept).collect()).unwrap();
+        table.add_members("s", [Ipv4Addr::from(0x0a00_0000 + u32::from(n))]).unwrap();
+        let applied = table.apply().unwrap();
+        assert_eq!(applied.refused, []);
+        assert!(applied.operations > 0);
+        resyncs += usize::from(applied.resynced);
+        last = n;
+        if n % 100 == 0 {
+            // Reading back works as well while they write.
+            table.resync().unwrap();
+            assert_eq!(table.apply().unwrap().operations, 0);
         }
-        // Reading back works as well while they write.
-        table.resync().unwrap();
-        assert_eq!(table.apply().unwrap().operations, 0);
     });
     assert_eq!(resyncs, 1, "only the first apply has to read the table");
-    assert_eq!(listed(&namespace, Family::Ip, "c")[0], "tcp dport 200 accept");
+    assert_eq!(listed(&namespace, Family::Ip, "c")[0], format!("tcp dport {last} accept"));
+}
+
+#[test]
+fn large_transactions_get_through_while_others_write() {
+    let namespace = TestNamespace::new();
+    let mut table = table(&namespace, Family::Ip);
+    let rule = |n: u32| Rule::new().when(Match::is(Field::Mark, n)).counter().verdict(Verdict::Accept);
+    let mut last = 0;
+    among_writers(&namespace, |n| {
+        if n % 50 == 1 {
+            last = u32::from(n);
+            table.set_chain("large", (last..last + 2000).map(rule).collect()).unwrap();
+            assert!(table.apply().unwrap().operations > 0);
+        }
+    });
+    assert_eq!(listed(&namespace, Family::Ip, "large").len(), 2000);
+    table.set_chain("large", (last..last + 2001).map(rule).collect()).unwrap();
+    assert_eq!(table.apply().unwrap().operations, 1);
 }
 
 #[test]
