@@ -5,6 +5,7 @@
 //! them once, and tells whoever waits. Nothing else writes routes, rules or settings of this host.
 
 mod bgp_routes;
+mod gateway;
 mod waiters;
 
 use std::collections::BTreeMap;
@@ -20,9 +21,10 @@ use calc::{Graph, GraphConfig};
 use dataplane::{ApplyReport, RealDataplane};
 use datastore::{Scope, SyncEvent, Update};
 use ipnet::IpNet;
-use kernel::monitor;
+use kernel::{Rtnetlink, monitor};
 
 use crate::health::Reporter;
+use gateway::DefaultRoute;
 use waiters::{Condition, Waiters};
 
 /// How often the kernel is looked at when nothing happens, so that what others change without an event comes back.
@@ -118,6 +120,8 @@ pub(crate) struct Agent {
     pub dataplane: RealDataplane,
     /// How it says that it works.
     pub health: Reporter,
+    /// For questions to the kernel that are not the dataplane's.
+    pub(crate) rtnetlink: Rtnetlink,
 }
 
 /// The kinds of row that the agent follows.
@@ -170,10 +174,14 @@ impl Agent {
     /// # Errors
     /// No thread.
     pub(crate) fn start(self, node_name: &str, events: Receiver<Event>) -> std::io::Result<JoinHandle<()>> {
-        let graph = Graph::new(GraphConfig::new(node_name));
+        let Self { planner, on_plan, dataplane, rtnetlink, health } = self;
         let worker = Worker {
-            agent: self,
-            graph,
+            planner,
+            on_plan,
+            dataplane,
+            health,
+            default_route: DefaultRoute::new(rtnetlink),
+            graph: Graph::new(GraphConfig::new(node_name)),
             in_sync: false,
             waiters: Waiters::default(),
             last_errors: BTreeMap::new(),
@@ -185,7 +193,11 @@ impl Agent {
 }
 
 struct Worker {
-    agent: Agent,
+    planner: BgpPlanner,
+    on_plan: Box<dyn FnMut(&BgpPlan) + Send>,
+    dataplane: RealDataplane,
+    health: Reporter,
+    default_route: DefaultRoute,
     graph: Graph,
     /// The datastore's initial rows are all here.
     in_sync: bool,
@@ -221,14 +233,17 @@ impl Worker {
     }
 
     fn take_in(&mut self, event: Event) -> ControlFlow<()> {
-        let dataplane = &mut self.agent.dataplane;
+        let dataplane = &mut self.dataplane;
         match event {
             Event::Sync(SyncEvent::Updates(updates)) => self.take_in_rows(updates),
             Event::Sync(SyncEvent::InSync) => {
                 self.graph.on_in_sync();
                 self.in_sync = true;
             }
-            Event::Kernel(events) => events.iter().for_each(|event| dataplane.on_event(event)),
+            Event::Kernel(events) => events.iter().for_each(|event| {
+                self.default_route.on_event(event);
+                dataplane.on_event(event);
+            }),
             Event::Route { destination, next_hops } => match bgp_routes::route(destination, &next_hops) {
                 Some(route) => dataplane.set_bgp_route(route),
                 None => dataplane.remove_bgp_route(destination),
@@ -242,7 +257,7 @@ impl Worker {
 
     fn take_in_rows(&mut self, updates: Vec<Update>) {
         for Update { key, row } in updates {
-            self.agent.planner.on_update(&key, row.clone());
+            self.planner.on_update(&key, row.clone());
             self.graph.on_update(&key, row);
         }
     }
@@ -251,27 +266,30 @@ impl Worker {
     fn work(&mut self) {
         let start = Instant::now();
         if start >= self.next_resync {
-            self.agent.dataplane.resync();
+            self.dataplane.resync();
             self.next_resync = start + RESYNC;
         }
         let mut told = false;
         for change in self.graph.flush() {
             told |= matches!(change, Change::InSync);
-            self.agent.dataplane.on_change(change);
+            self.dataplane.on_change(change);
         }
         for problem in self.graph.take_problems() {
             tracing::warn!(key = %problem.key, error = %problem.error, "part of this cannot be used; what it would allow is not allowed");
         }
-        // A plan of half the rows would look like the loss of peers and blocks.
-        if let Some(plan) = self.in_sync.then(|| self.agent.planner.flush()).flatten() {
-            self.agent.dataplane.set_blocks(plan.blocks.iter().copied());
-            (self.agent.on_plan)(&plan);
+        if let Some(present) = self.default_route.news() {
+            self.dataplane.set_gateway_route(!present);
         }
-        let report = self.agent.dataplane.apply(start);
+        // A plan of half the rows would look like the loss of peers and blocks.
+        if let Some(plan) = self.in_sync.then(|| self.planner.flush()).flatten() {
+            self.dataplane.set_blocks(plan.blocks.iter().copied());
+            (self.on_plan)(&plan);
+        }
+        let report = self.dataplane.apply(start);
         if told {
             tracing::info!(took_ms = start.elapsed().as_millis(), "the kernel has the desired state");
         }
-        self.waiters.tell(&self.agent.dataplane, Instant::now());
+        self.waiters.tell(&self.dataplane, Instant::now());
         self.next_apply = report.next_apply;
         metrics::histogram!("felix_int_dataplane_apply_time_seconds").record(start.elapsed().as_secs_f64());
         self.report(&report);
@@ -283,13 +301,13 @@ impl Worker {
             tracing::error!(error, "the kernel did not take this; it is tried again");
         }
         metrics::counter!("felix_int_dataplane_failures").increment(u64::from(!errors.is_empty()));
-        metrics::gauge!("felix_active_local_endpoints").set(self.agent.dataplane.programmed_count() as f64);
+        metrics::gauge!("felix_active_local_endpoints").set(self.dataplane.programmed_count() as f64);
         match (report.waiting_for_sync, errors.keys().next()) {
-            (true, _) => self.agent.health.not_ready("waiting for the datastore to be in sync"),
-            (false, Some(first)) => self.agent.health.not_ready(format!("{first} ({} errors)", errors.len())),
-            (false, None) => self.agent.health.ready(),
+            (true, _) => self.health.not_ready("waiting for the datastore to be in sync"),
+            (false, Some(first)) => self.health.not_ready(format!("{first} ({} errors)", errors.len())),
+            (false, None) => self.health.ready(),
         }
-        self.agent.health.beat();
+        self.health.beat();
         self.last_errors = errors;
         if report.ruleset_failures >= MAX_RULESET_FAILURES {
             // The kernel keeps the last ruleset that it took. A new process reads everything back, which is more likely to

@@ -14,7 +14,7 @@ use datastore::config::DatastoreConfig;
 use datastore::{Store, SyncMonitor, Syncer};
 use ipam::Ipam;
 use kernel::Rtnetlink;
-use kernel::monitor::{Monitor, Subscriptions};
+use kernel::monitor::{self, Monitor, Subscriptions};
 use kernel::pod::Remover;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
@@ -130,11 +130,15 @@ impl Node {
         let dataplane = open_dataplane(&config, local_parameters)?;
         let interface_prefixes = dataplane.parameters().interface_prefix.join(",");
         let (monitor, news) = Monitor::start(None, Subscriptions::default())?;
+        // The monitor tells changes; the addresses that there are count too, for host endpoints are found by them.
+        let held = rtnetlink.addresses()?.into_iter().map(monitor::Event::Address).collect();
+        agent.send(agent::Event::Kernel(held));
         agent::forward_kernel_events(agent.clone(), news)?;
         let agent_thread = Agent {
             planner: BgpPlanner::new(&config.node_name, router_id_source(config.router_id)),
             on_plan: bgp.as_ref().map_or_else(agent::no_bgp, Bgp::plan_receiver),
             dataplane,
+            rtnetlink: Rtnetlink::open()?,
             health: health.register("dataplane", Some(AGENT_DEADLINE)),
         }
         .start(&config.node_name, events)?;
