@@ -76,7 +76,10 @@ impl Ipam {
         let view = self.rows.view(Some(&owner))?;
         let labels = Labels::new(&self.rows, &request.host, request.namespace.as_deref());
         // Both families are judged before any address is taken.
-        let choose = |family| self.choose(request, &view, &labels, family);
+        let choose = |family| {
+            let is_wanted = request.number(family) > 0;
+            is_wanted.then(|| self.choose(request, &view, &labels, family)).transpose()
+        };
         let choices = (choose(Family::V4)?, choose(Family::V6)?);
         let handle = request.handle.as_deref().map(canonical);
         let attribute = IpamAllocationAttribute {
@@ -141,10 +144,7 @@ impl Ipam {
         view: &View,
         labels: &Labels<'_>,
         family: Family,
-    ) -> Result<Option<Choice>, IpamError> {
-        if request.number(family) == 0 {
-            return Ok(None);
-        }
+    ) -> Result<Choice, IpamError> {
         let wanted = Wanted { family, usage: request.intended_use, requested: request.pools(family) };
         let choice = pools::choose(&view.pools, &wanted, labels)?;
         if choice.pools.is_empty() {
@@ -155,7 +155,7 @@ impl Ipam {
                 rejected: choice.rejected,
             });
         }
-        Ok(Some(choice))
+        Ok(choice)
     }
 
     fn assign_family(
@@ -180,26 +180,32 @@ impl Ipam {
                 return Err(IpamError::HandleLimit { handle, family, counted, limit });
             }
         }
-        let mut job = Job {
-            ipam: self,
-            request,
-            owner: request.owner(),
-            family,
-            choice,
-            attribute,
-            counter,
-            limit_per_handle,
-            wanted,
-            got: Vec::new(),
-            tried: BTreeSet::new(),
-            reasons: Vec::new(),
-        };
+        let mut job = Job::new(self, request, family, choice, attribute);
+        job.counter = counter;
+        job.limit_per_handle = limit_per_handle;
+        job.wanted = wanted;
         if let Err(error) = job.run(view) {
             self.undo(&job.got);
             return Err(error);
         }
         let addresses = job.got.iter().map(|fresh| fresh.net).chain(held).collect();
         Ok((Assigned { requested, addresses, reasons: job.reasons }, job.got))
+    }
+
+    pub(crate) fn ensure_block_of(
+        &self,
+        request: &AutoAssign,
+        family: Family,
+    ) -> Result<IpNet, IpamError> {
+        let _turn = self.claiming.lock().unwrap_or_else(PoisonError::into_inner);
+        let view = self.rows.view(Some(&request.owner()))?;
+        let labels = Labels::new(&self.rows, &request.host, request.namespace.as_deref());
+        let choice = self.choose(request, &view, &labels, family)?;
+        let attribute = IpamAllocationAttribute::default();
+        let mut job = Job::new(self, request, family, choice, &attribute);
+        let block = job.ensure(&view)?;
+        let host = request.host.clone();
+        block.ok_or(IpamError::NoBlock { family, host, reasons: job.reasons })
     }
 
     /// Up to `most` addresses that the handle has already.
@@ -227,7 +233,30 @@ impl Ipam {
     }
 }
 
-impl Job<'_, '_> {
+impl<'a> Job<'a, '_> {
+    fn new(
+        ipam: &'a Ipam,
+        request: &'a AutoAssign,
+        family: Family,
+        choice: Choice,
+        attribute: &'a IpamAllocationAttribute,
+    ) -> Self {
+        Job {
+            ipam,
+            request,
+            owner: request.owner(),
+            family,
+            choice,
+            attribute,
+            counter: None,
+            limit_per_handle: None,
+            wanted: 0,
+            got: Vec::new(),
+            tried: BTreeSet::new(),
+            reasons: Vec::new(),
+        }
+    }
+
     fn short(&self) -> usize {
         self.wanted - self.got.len()
     }
@@ -321,36 +350,53 @@ impl Job<'_, '_> {
         let _turn = ipam.claiming.lock().unwrap_or_else(PoisonError::into_inner);
         let view = ipam.rows.view(Some(&self.owner))?;
         self.use_own(&view)?;
-        let limit = self.block_limit(&view);
         let mut owned = view.claimed(self.family).filter(|cidr| self.choice.holds(cidr)).count();
-        let mut lost = BTreeSet::new();
         while self.short() > 0 {
-            if !view.config.auto_allocate_blocks {
-                self.reasons.push(Shortfall::NoAutoAllocate { host: self.request.host.clone() });
-                break;
-            }
-            if owned >= limit as usize {
-                self.reasons.push(Shortfall::BlockLimit { host: self.request.host.clone(), limit });
-                break;
-            }
-            let next = if lost.len() < MAX_ATTEMPTS { self.next_block(&view, &lost)? } else { None };
-            let Some(cidr) = next else {
-                self.reasons.push(Shortfall::NoFreeBlocks { pools: self.choice.cidrs() });
-                break;
-            };
-            let how = Claim {
-                reserved: self.request.host_reserved.as_ref(),
-                may_reclaim: true,
-                is_known_disjoint: true,
-            };
-            if !ipam.claim_block(&self.owner, cidr, how)? {
-                lost.insert(cidr);
-                continue;
-            }
+            let Some(cidr) = self.claim_one(&view, owned)? else { break };
             owned += 1;
             self.use_claimed(cidr, true, &view.reservations, &view.config)?;
         }
         Ok(())
+    }
+
+    /// Claims a new block, if settings and limits allow it and there is one.
+    fn claim_one(&mut self, view: &View, owned: usize) -> Result<Option<IpNet>, IpamError> {
+        let host = || self.request.host.clone();
+        if !view.config.auto_allocate_blocks {
+            self.reasons.push(Shortfall::NoAutoAllocate { host: host() });
+            return Ok(None);
+        }
+        let limit = self.block_limit(view);
+        if owned >= limit as usize {
+            self.reasons.push(Shortfall::BlockLimit { host: host(), limit });
+            return Ok(None);
+        }
+        let reserved = self.request.host_reserved.as_ref();
+        let how = Claim { reserved, may_reclaim: true, is_known_disjoint: true };
+        let mut lost = BTreeSet::new();
+        while lost.len() < MAX_ATTEMPTS
+            && let Some(cidr) = self.next_block(view, &lost)?
+        {
+            if self.ipam.claim_block(&self.owner, cidr, how)? {
+                return Ok(Some(cidr));
+            }
+            lost.insert(cidr);
+        }
+        self.reasons.push(Shortfall::NoFreeBlocks { pools: self.choice.cidrs() });
+        Ok(None)
+    }
+
+    /// A block that the host has already, or a new one.
+    fn ensure(&mut self, view: &View) -> Result<Option<IpNet>, IpamError> {
+        let ipam = self.ipam;
+        let how = Claim { reserved: self.request.host_reserved.as_ref(), ..Claim::default() };
+        let own: Vec<IpNet> = view.claimed(self.family).filter(|cidr| self.choice.holds(cidr)).collect();
+        for cidr in &own {
+            if ipam.claim_block(&self.owner, *cidr, how)? {
+                return Ok(Some(*cidr));
+            }
+        }
+        self.claim_one(view, own.len())
     }
 
     fn block_limit(&self, view: &View) -> u32 {

@@ -146,6 +146,16 @@ pub enum IpamError {
         /// Why not more.
         reasons: Vec<Shortfall>,
     },
+    /// The host has no block in the pools, and cannot claim one.
+    #[error("{host} cannot have an {family} block: {}", listed(.reasons))]
+    NoBlock {
+        /// The family.
+        family: Family,
+        /// Who asked.
+        host: String,
+        /// Why not.
+        reasons: Vec<Shortfall>,
+    },
     /// Nothing has this handle.
     #[error("IPAM handle {0} does not exist: it holds no address")]
     HandleNotFound(String),

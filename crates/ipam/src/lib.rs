@@ -8,7 +8,7 @@
 //! # The approach (Calico's)
 //! A pool is divided in blocks; a host claims whole blocks, so that routing needs one route a block and hosts rarely meet.
 //! All that matters about an address is in its block's row, so one conditional write assigns or releases it. Other rows are
-//! secondary: affinities say which blocks a host has, handles which addresses an owner has; [`affinity`](crate::Ipam) and
+//! secondary: affinities say which blocks a host has, handles which addresses an owner has; affinity and
 //! handle rows are written in an order that leaves them on the safe side when an operation dies (a handle counts too many,
 //! never too few; an affinity is `pending`, never wrongly `confirmed`).
 //!
@@ -32,9 +32,12 @@ pub mod candidate;
 mod config;
 mod error;
 mod handles;
+mod hosts;
 mod ipam;
+mod owner;
 mod pools;
 mod query;
+mod recover;
 mod release;
 mod request;
 pub mod reserved;
@@ -43,7 +46,10 @@ mod rows;
 pub use assign_ip::AssignIp;
 pub use config::check_config;
 pub use error::{Family, IpamError, RejectedPool, Rejection, Shortfall};
+pub use hosts::Claimed;
 pub use ipam::Ipam;
+pub use owner::{Change, Expect, OwnerUpdate};
 pub use query::{Assignment, BlockUtilization, PoolUtilization, Usage};
+pub use recover::{GRACE_SECS, Leak};
 pub use release::{Release, Released};
 pub use request::{Assigned, Attributes, AutoAssign, AutoAssigned, HostReserved};
