@@ -192,11 +192,7 @@ impl Ipam {
         Ok((Assigned { requested, addresses, reasons: job.reasons }, job.got))
     }
 
-    pub(crate) fn ensure_block_of(
-        &self,
-        request: &AutoAssign,
-        family: Family,
-    ) -> Result<IpNet, IpamError> {
+    pub(crate) fn ensure_block_of(&self, request: &AutoAssign, family: Family) -> Result<IpNet, IpamError> {
         let _turn = self.claiming.lock().unwrap_or_else(PoisonError::into_inner);
         let view = self.rows.view(Some(&request.owner()))?;
         let labels = Labels::new(&self.rows, &request.host, request.namespace.as_deref());

@@ -56,7 +56,8 @@ impl Ipam {
         must_be_empty: bool,
     ) -> Result<Vec<IpNet>, IpamError> {
         let view = self.rows.view(Some(owner))?;
-        let inside = view.affinities.iter().map(|affinity| affinity.cidr).filter(|block| cidr.contains(block));
+        let inside =
+            view.affinities.iter().map(|affinity| affinity.cidr).filter(|block| cidr.contains(block));
         let claims: Vec<_> = inside.map(|block| (owner.clone(), block)).collect();
         self.release_claims(&claims, must_be_empty, view.config.ip_cooldown_seconds)
     }
@@ -71,8 +72,7 @@ impl Ipam {
         must_be_empty: bool,
     ) -> Result<Vec<IpNet>, IpamError> {
         let view = self.rows.view(Some(owner))?;
-        let claims: Vec<_> =
-            view.affinities.iter().map(|affinity| (owner.clone(), affinity.cidr)).collect();
+        let claims: Vec<_> = view.affinities.iter().map(|affinity| (owner.clone(), affinity.cidr)).collect();
         self.release_claims(&claims, must_be_empty, view.config.ip_cooldown_seconds)
     }
 

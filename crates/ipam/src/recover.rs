@@ -69,9 +69,15 @@ pub enum Leak {
 impl fmt::Display for Leak {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Handle { id, .. } => write!(f, "handle {id} counts other addresses than the blocks say it has"),
-            Self::Affinity { owner, cidr, .. } => write!(f, "the claim of {owner} on block {cidr} is unfinished"),
-            Self::Block { cidr, owner, .. } => write!(f, "block {cidr} names {owner}, which does not claim it"),
+            Self::Handle { id, .. } => {
+                write!(f, "handle {id} counts other addresses than the blocks say it has")
+            }
+            Self::Affinity { owner, cidr, .. } => {
+                write!(f, "the claim of {owner} on block {cidr} is unfinished")
+            }
+            Self::Block { cidr, owner, .. } => {
+                write!(f, "block {cidr} names {owner}, which does not claim it")
+            }
             Self::IdleBlock { cidr, .. } => write!(f, "block {cidr} is nobody's and empty"),
         }
     }
@@ -236,7 +242,8 @@ impl Snapshot {
     fn held(&self) -> BTreeMap<&str, BTreeMap<IpNet, usize>> {
         let mut held: BTreeMap<&str, BTreeMap<IpNet, usize>> = BTreeMap::new();
         for (cidr, (block, _)) in &self.blocks {
-            let handles = block.allocations().filter_map(|allocation| allocation.attribute.handle_id.as_deref());
+            let handles =
+                block.allocations().filter_map(|allocation| allocation.attribute.handle_id.as_deref());
             for handle in handles.filter(|handle| *handle != HostReserved::HANDLE) {
                 *held.entry(handle).or_default().entry(*cidr).or_default() += 1;
             }
@@ -247,7 +254,8 @@ impl Snapshot {
     fn handle_leaks(&self) -> Vec<Leak> {
         let held = self.held();
         let none = BTreeMap::new();
-        let ids: BTreeSet<&str> = held.keys().copied().chain(self.handles.keys().map(String::as_str)).collect();
+        let ids: BTreeSet<&str> =
+            held.keys().copied().chain(self.handles.keys().map(String::as_str)).collect();
         let leak = |id: &str| {
             let held = held.get(id).unwrap_or(&none);
             let row = self.handles.get(id);
