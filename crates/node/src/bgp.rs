@@ -1,71 +1,34 @@
-//! The shell around the BGP speaker: sockets, time and queues for a core that has none.
-//!
-//! One thread with a single-threaded runtime owns the speaker ([`worker`]); each connection has a reader and a writer task
-//! ([`connection`]). [`plan`] turns the plan of the datastore into the speaker's configuration. Protocol knowledge is in
-//! the `bgp` crate alone.
+//! BGP of this node: the datastore's plan as the speaker's configuration ([`plan`]), its routes for the agent, and how its
+//! peers are for health and metrics. Sockets and time are the business of [`crate::speaker`].
 
-mod connection;
 mod plan;
-mod worker;
 
-use std::io;
-use std::sync::mpsc::{SyncSender, sync_channel};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use bgp::session::SessionState;
-use bgp::{PeerStatus, Start};
+use bgp::{Family, PeerStatus, Shutdown, Start};
 use calc::bgp_plan::BgpPlan;
 use kernel::Rtnetlink;
 use kernel::ownership::ROUTE_BIRD;
-use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
-use crate::agent::AgentHandle;
+use crate::agent::{self, AgentHandle};
 use crate::health::{Health, Reporter};
+use crate::speaker::{Configurator, RouteEvent, SpeakerHandle, StatusQuery};
 
 /// So long after the start every peer has to be Established for the node to be ready, later one is enough
 /// (control-plane.md 4.5).
 const STARTUP: Duration = Duration::from_secs(30);
-/// How long the thread may take to answer or to end.
-const ANSWER: Duration = Duration::from_secs(2);
 
-/// What the thread is told.
-#[derive(Debug)]
-enum Command {
-    /// What the datastore wants now.
-    Plan(Box<BgpPlan>),
-    /// How are the peers?
-    Status(SyncSender<Vec<PeerStatus>>),
-    /// End; peers keep our routes.
-    Stop,
-}
-
-/// The running shell.
+/// The running speaker.
 pub(crate) struct Bgp {
-    commands: UnboundedSender<Command>,
-    thread: JoinHandle<()>,
+    speaker: SpeakerHandle,
     health: Reporter,
     started: Instant,
 }
 
-/// Asks for the state of the peers.
-#[derive(Debug, Clone)]
-pub(crate) struct Peers(UnboundedSender<Command>);
-
-impl Peers {
-    /// Every peer; none when the thread does not answer.
-    pub(crate) fn statuses(&self) -> Vec<PeerStatus> {
-        let (answer, answered) = sync_channel(1);
-        if self.0.send(Command::Status(answer)).is_err() {
-            return Vec::new();
-        }
-        answered.recv_timeout(ANSWER).unwrap_or_default()
-    }
-}
-
 impl Bgp {
-    /// Starts the thread, which does nothing until it has a plan. Routes that an earlier process left in the kernel make
+    /// Starts the speaker, which does nothing until it has a plan. Routes that an earlier process left in the kernel make
     /// this a restart: peers are told, and nothing of them is withdrawn before BGP has heard everyone.
     pub(crate) fn start(agent: AgentHandle, health: &Health) -> Result<Self> {
         let start = match left_behind().context("cannot read the kernel's routes")? {
@@ -73,36 +36,30 @@ impl Bgp {
             false => Start::Fresh,
         };
         tracing::info!(?start, "BGP starts");
-        let (commands, receiver) = unbounded_channel();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
-        let work = move || runtime.block_on(worker::run(receiver, agent, start));
-        let thread = std::thread::Builder::new().name("bgp".to_owned()).spawn(work)?;
+        let speaker = SpeakerHandle::spawn(start, routes_to(agent)).context("cannot start the BGP thread")?;
         let health = health.register("bgp", None);
         health.not_ready("no plan yet: waiting for the datastore to be in sync");
-        Ok(Self { commands, thread, health, started: Instant::now() })
+        Ok(Self { speaker, health, started: Instant::now() })
     }
 
     /// Where plans go.
     pub(crate) fn plan_receiver(&self) -> Box<dyn FnMut(&BgpPlan) + Send> {
-        let commands = self.commands.clone();
-        Box::new(move |plan| {
-            // A thread that has ended is seen by `report`.
-            let _ = commands.send(Command::Plan(Box::new(plan.clone())));
-        })
+        let configurator = self.speaker.configurator();
+        Box::new(move |plan| configure(&configurator, plan))
     }
 
     /// For whoever wants to ask.
-    pub(crate) fn peers(&self) -> Peers {
-        Peers(self.commands.clone())
+    pub(crate) fn peers(&self) -> StatusQuery {
+        self.speaker.query()
     }
 
     /// Says how BGP is, to the node's health.
     pub(crate) fn report(&self) {
-        if self.thread.is_finished() {
+        if !self.speaker.is_running() {
             self.health.not_ready("its thread has ended");
             return;
         }
-        let peers = self.peers().statuses();
+        let peers = self.speaker.status();
         let up = peers.iter().filter(|peer| peer.state == SessionState::Established).count();
         metrics::gauge!("tortie_bgp_peers").set(peers.len() as f64);
         metrics::gauge!("tortie_bgp_peers_established").set(up as f64);
@@ -114,9 +71,35 @@ impl Bgp {
 
     /// Stops so that peers keep our routes, and waits until the connections are closed.
     pub(crate) fn stop(self) {
-        let _ = self.commands.send(Command::Stop);
-        if self.thread.join().is_err() {
-            tracing::error!("BGP ended by a panic");
+        self.speaker.stop(Shutdown::Restarting);
+    }
+}
+
+/// A plan without identifier leaves things as they are: sessions that are up are better than none.
+fn configure(speaker: &Configurator, plan: &BgpPlan) {
+    match plan::speaker_config(plan) {
+        Some(config) => speaker.configure(config),
+        None => {
+            tracing::warn!(
+                "the node has no BGP identifier: give it an IPv4 address, or set CALICO_ROUTER_ID"
+            );
+        }
+    }
+}
+
+/// Hands routes to the agent; they may be swept once those of all families are complete.
+fn routes_to(agent: AgentHandle) -> impl FnMut(RouteEvent) + Send + 'static {
+    let mut incomplete = Family::ALL.to_vec();
+    move |event| match event {
+        RouteEvent::Changed { prefix, route } => {
+            let next_hops = route.map(|route| route.next_hops).unwrap_or_default();
+            agent.send(agent::Event::Route { destination: prefix, next_hops });
+        }
+        RouteEvent::Complete(family) => {
+            incomplete.retain(|other| *other != family);
+            if incomplete.is_empty() {
+                agent.send(agent::Event::RoutesComplete);
+            }
         }
     }
 }
@@ -137,18 +120,4 @@ fn not_ready(peers: &[PeerStatus], up: usize, age: Duration) -> Option<String> {
 fn left_behind() -> Result<bool, kernel::netlink::Error> {
     let routes = Rtnetlink::open()?.main_routes()?;
     Ok(routes.iter().any(|route| route.protocol == ROUTE_BIRD))
-}
-
-/// Why a socket could not be had, in the speaker's words.
-fn failure(error: &io::Error) -> bgp::TransportFailure {
-    use bgp::TransportFailure as Failure;
-    use io::ErrorKind as Kind;
-    match error.kind() {
-        Kind::ConnectionRefused => Failure::Refused,
-        Kind::TimedOut => Failure::TimedOut,
-        Kind::HostUnreachable | Kind::NetworkUnreachable => Failure::Unreachable,
-        Kind::UnexpectedEof => Failure::ClosedByPeer,
-        Kind::ConnectionReset | Kind::BrokenPipe | Kind::ConnectionAborted => Failure::Reset,
-        _ => Failure::Other(error.to_string()),
-    }
 }

@@ -14,6 +14,7 @@ pub mod health;
 mod http;
 mod instance;
 mod run;
+pub mod speaker;
 pub mod startup;
 mod status;
 

@@ -4,28 +4,28 @@ use std::time::{Instant, SystemTime};
 
 use api::wire::{NodeStatus, PeerStatus};
 
-use crate::bgp::Peers;
 use crate::cni::StatusSource;
 use crate::health::Health;
+use crate::speaker::StatusQuery;
 
 /// Gathers it from the parts.
 pub(crate) struct Status {
     node: String,
     /// Absent when BGP is off.
-    peers: Option<Peers>,
+    peers: Option<StatusQuery>,
     health: Health,
 }
 
 impl Status {
     /// Of this node.
-    pub(crate) fn new(node: &str, peers: Option<Peers>, health: Health) -> Self {
+    pub(crate) fn new(node: &str, peers: Option<StatusQuery>, health: Health) -> Self {
         Self { node: node.to_owned(), peers, health }
     }
 }
 
 impl StatusSource for Status {
     fn node_status(&self) -> NodeStatus {
-        let peers = self.peers.as_ref().map(Peers::statuses).unwrap_or_default();
+        let peers = self.peers.as_ref().map(StatusQuery::ask).unwrap_or_default();
         let mut peers: Vec<_> = peers.iter().map(peer_status).collect();
         peers.sort_by_key(|peer| peer.address);
         NodeStatus {

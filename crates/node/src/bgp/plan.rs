@@ -1,13 +1,11 @@
 //! The datastore's plan as the speaker's configuration.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use bgp::config::{ConnectMode, GracefulRestart, LocalAddresses, NextHopMode, Origination, Timers};
 use bgp::{Asn, PeerConfig, PeerId, RouterId, SpeakerConfig};
 use calc::bgp_plan::{BgpPlan, NextHop, Peer, PeerSource};
-
-use super::connection::everywhere;
 
 /// The configuration; `None` when the plan has no BGP identifier.
 ///
@@ -26,7 +24,7 @@ pub(super) fn speaker_config(plan: &BgpPlan) -> Option<SpeakerConfig> {
 fn listen(plan: &BgpPlan) -> BTreeSet<SocketAddr> {
     let port = plan.listen.port;
     match plan.listen.addresses.is_empty() {
-        true => everywhere(port).into(),
+        true => [(Ipv4Addr::UNSPECIFIED, port).into(), (Ipv6Addr::UNSPECIFIED, port).into()].into(),
         false => plan.listen.addresses.iter().map(|address| (*address, port).into()).collect(),
     }
 }

@@ -1,11 +1,13 @@
 //! A TCP connection: one task that reads, one that writes.
 
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bgp::{ConnectionId, Endpoints, TransportFailure};
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -13,27 +15,27 @@ use tokio::sync::mpsc::{Sender, UnboundedReceiver, UnboundedSender, unbounded_ch
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::failure;
-
 /// Linux' own limit would be minutes.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// How long what was sent before a close may take to go out.
-const DRAIN_LIMIT: Duration = Duration::from_secs(5);
+pub(super) const DRAIN_LIMIT: Duration = Duration::from_secs(2);
 const READ_BYTES: usize = 64 * 1024;
-const BACKLOG: u32 = 1024;
+const BACKLOG: i32 = 1024;
+/// Messages that one write takes at most.
+const GATHER: usize = 64;
 
-/// What the tasks tell the worker. Its queue is bounded: when the speaker is busy, peers have to wait.
+/// What the tasks tell the worker.
 #[derive(Debug)]
 pub(super) enum Event {
-    /// A dialled connection is up.
-    Connected(ConnectionId, TcpStream),
     /// Someone connected to us.
     Accepted(TcpStream),
+    /// A dialled connection is up.
+    Connected(ConnectionId, TcpStream),
     /// A dialled connection could not be made.
     ConnectFailed(ConnectionId, TransportFailure),
     /// Bytes from the peer.
     Received(ConnectionId, Vec<u8>),
-    /// So many bytes have gone into the socket.
+    /// So many octets have gone into the socket.
     Written(ConnectionId, usize),
     /// The connection is over.
     Closed(ConnectionId, TransportFailure),
@@ -65,37 +67,38 @@ async fn connect(remote: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpSt
     socket.connect(remote).await
 }
 
-/// The ends of an established connection, with its own addresses.
+/// The two ends of a connection.
 pub(super) fn endpoints(stream: &TcpStream) -> io::Result<Endpoints> {
     stream.set_nodelay(true)?;
-    Ok(Endpoints { local: plain(stream.local_addr()?), remote: plain(stream.peer_addr()?) })
+    Ok(Endpoints { local: stream.local_addr()?, remote: stream.peer_addr()? })
 }
 
-/// An IPv4 address that a dual-stack socket shows as IPv6.
-fn plain(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
-}
-
-/// An open connection. Dropped, it stops reading at once, and closes once what was to be sent is sent.
+/// An open connection. Dropped, it stops reading at once, and closes once what was queued is written.
 #[derive(Debug)]
 pub(super) struct Open {
     outgoing: UnboundedSender<Arc<[u8]>>,
     reader: JoinHandle<()>,
+    writer: Option<JoinHandle<()>>,
 }
 
 impl Open {
     pub(super) fn start(connection: ConnectionId, stream: TcpStream, events: &Sender<Event>) -> Self {
         let (read, write) = stream.into_split();
         let (outgoing, queue) = unbounded_channel();
-        tokio::spawn(write_all(connection, write, queue, events.clone()));
+        let writer = tokio::spawn(write_all(connection, write, queue, events.clone()));
         let reader = tokio::spawn(read_all(connection, read, events.clone()));
-        Self { outgoing, reader }
+        Self { outgoing, reader, writer: Some(writer) }
     }
 
     /// Queues bytes. The speaker knows how much a peer has not taken, and holds back.
     pub(super) fn send(&self, bytes: Arc<[u8]>) {
         // A writer that has ended has said why.
         let _ = self.outgoing.send(bytes);
+    }
+
+    /// Ends it; what remains is the task that writes what was queued and closes.
+    pub(super) fn close(mut self) -> JoinHandle<()> {
+        self.writer.take().expect("taken only here")
     }
 }
 
@@ -126,17 +129,32 @@ async fn write_all(
     mut queue: UnboundedReceiver<Arc<[u8]>>,
     events: Sender<Event>,
 ) {
-    while let Some(bytes) = queue.recv().await {
-        let written = match queue.is_closed() {
-            // Closing: a peer that does not read must not keep us.
-            true => {
-                timeout(DRAIN_LIMIT, write.write_all(&bytes)).await.unwrap_or_else(|error| Err(error.into()))
+    let mut waiting = VecDeque::new();
+    let mut done = 0;
+    loop {
+        if waiting.is_empty() {
+            match queue.recv().await {
+                Some(bytes) => waiting.push_back(bytes),
+                None => break,
             }
-            false => write.write_all(&bytes).await,
+        }
+        while let Ok(bytes) = queue.try_recv() {
+            waiting.push_back(bytes);
+        }
+        // A peer that does not read must not keep a connection that is being closed.
+        let closing = queue.is_closed();
+        let limit = if closing { DRAIN_LIMIT } else { Duration::MAX };
+        let written = match timeout(limit, write_some(&mut write, &waiting, done)).await {
+            Ok(written) => written,
+            Err(_) => return,
         };
         match written {
-            Ok(()) if queue.is_closed() => {}
-            Ok(()) => drop(events.send(Event::Written(connection, bytes.len())).await),
+            Ok(octets) => {
+                done = take(&mut waiting, done + octets);
+                if !closing && events.send(Event::Written(connection, octets)).await.is_err() {
+                    return;
+                }
+            }
             Err(error) => {
                 let _ = events.send(Event::Closed(connection, failure(&error))).await;
                 return;
@@ -144,6 +162,35 @@ async fn write_all(
         }
     }
     let _ = timeout(DRAIN_LIMIT, write.shutdown()).await;
+}
+
+/// Writes what fits, of several messages at once; the first `done` octets are written already.
+async fn write_some(
+    write: &mut OwnedWriteHalf,
+    waiting: &VecDeque<Arc<[u8]>>,
+    done: usize,
+) -> io::Result<usize> {
+    let slices: Vec<IoSlice<'_>> = waiting
+        .iter()
+        .take(GATHER)
+        .enumerate()
+        .map(|(index, bytes)| IoSlice::new(if index == 0 { &bytes[done..] } else { bytes }))
+        .collect();
+    match write.write_vectored(&slices).await {
+        Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+        written => written,
+    }
+}
+
+/// Drops what is written whole, and gives how much of the first that is left is written.
+fn take(waiting: &mut VecDeque<Arc<[u8]>>, mut done: usize) -> usize {
+    while let Some(first) = waiting.front()
+        && done >= first.len()
+    {
+        done -= first.len();
+        waiting.pop_front();
+    }
+    done
 }
 
 /// Listens on an address until the handle is aborted.
@@ -167,15 +214,45 @@ pub(super) fn listen(address: SocketAddr, events: Sender<Event>) -> io::Result<J
     }))
 }
 
-/// A node that is restarted binds the port while connections of its predecessor are still in TIME-WAIT.
+/// A node that is restarted binds the port while connections of its predecessor are still in TIME-WAIT; an IPv6 socket
+/// leaves IPv4 to its own.
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
 }
 
-/// Everywhere: IPv6 sockets take IPv4 too, unless the host has no IPv6.
-pub(super) fn everywhere(port: u16) -> [SocketAddr; 2] {
-    [(Ipv6Addr::UNSPECIFIED, port).into(), (Ipv4Addr::UNSPECIFIED, port).into()]
+/// Why a socket could not be had, in the speaker's words.
+pub(super) fn failure(error: &io::Error) -> TransportFailure {
+    use io::ErrorKind as Kind;
+    match error.kind() {
+        Kind::ConnectionRefused => TransportFailure::Refused,
+        Kind::TimedOut => TransportFailure::TimedOut,
+        Kind::HostUnreachable | Kind::NetworkUnreachable => TransportFailure::Unreachable,
+        Kind::UnexpectedEof => TransportFailure::ClosedByPeer,
+        Kind::ConnectionReset | Kind::BrokenPipe | Kind::ConnectionAborted => TransportFailure::Reset,
+        _ => TransportFailure::Other(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_in_part_is_remembered() {
+        let message = |length: usize| -> Arc<[u8]> { vec![0; length].into() };
+        let mut waiting = VecDeque::from([message(10), message(5), message(7)]);
+        assert_eq!(take(&mut waiting, 4), 4);
+        assert_eq!(take(&mut waiting, 4 + 12), 1);
+        assert_eq!(waiting.iter().map(|bytes| bytes.len()).collect::<Vec<_>>(), [7]);
+        assert_eq!(take(&mut waiting, 7), 0);
+        assert!(waiting.is_empty());
+    }
 }
