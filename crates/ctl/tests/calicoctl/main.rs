@@ -1,0 +1,10 @@
+//! calicoctl over a datastore file, verb by verb.
+
+mod bad_input;
+mod delete;
+mod get;
+mod label;
+mod patch;
+mod status;
+mod world;
+mod write;
