@@ -6,9 +6,10 @@
 
 mod bgp_routes;
 mod gateway;
+mod totals;
 mod waiters;
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::ops::ControlFlow;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
@@ -24,7 +25,9 @@ use ipnet::IpNet;
 use kernel::{Rtnetlink, monitor};
 
 use crate::health::Reporter;
+use crate::telemetry;
 use gateway::DefaultRoute;
+use totals::Totals;
 use waiters::{Condition, Waiters};
 
 /// How often the kernel is looked at when nothing happens, so that what others change without an event comes back.
@@ -184,7 +187,8 @@ impl Agent {
             graph: Graph::new(GraphConfig::new(node_name)),
             in_sync: false,
             waiters: Waiters::default(),
-            last_errors: BTreeMap::new(),
+            last_errors: BTreeSet::new(),
+            totals: Totals::default(),
             next_apply: None,
             next_resync: Instant::now() + RESYNC,
         };
@@ -203,7 +207,8 @@ struct Worker {
     in_sync: bool,
     waiters: Waiters,
     /// Errors that have been logged, so that each is logged once while it lasts.
-    last_errors: BTreeMap<String, ()>,
+    last_errors: BTreeSet<String>,
+    totals: Totals,
     next_apply: Option<Instant>,
     next_resync: Instant,
 }
@@ -272,6 +277,7 @@ impl Worker {
         let mut told = false;
         for change in self.graph.flush() {
             told |= matches!(change, Change::InSync);
+            self.totals.on_change(&change);
             self.dataplane.on_change(change);
         }
         for problem in self.graph.take_problems() {
@@ -291,18 +297,17 @@ impl Worker {
         }
         self.waiters.tell(&self.dataplane, Instant::now());
         self.next_apply = report.next_apply;
-        metrics::histogram!("felix_int_dataplane_apply_time_seconds").record(start.elapsed().as_secs_f64());
-        self.report(&report);
+        self.report(&report, start.elapsed());
     }
 
-    fn report(&mut self, report: &ApplyReport) {
-        let errors: BTreeMap<_, _> = report.errors.iter().map(|error| (error.to_string(), ())).collect();
-        for error in errors.keys().filter(|error| !self.last_errors.contains_key(*error)) {
+    fn report(&mut self, report: &ApplyReport, took: Duration) {
+        let errors: BTreeSet<_> = report.errors.iter().map(ToString::to_string).collect();
+        for error in errors.difference(&self.last_errors) {
             tracing::error!(error, "the kernel did not take this; it is tried again");
         }
-        metrics::counter!("felix_int_dataplane_failures").increment(u64::from(!errors.is_empty()));
-        metrics::gauge!("felix_active_local_endpoints").set(self.dataplane.programmed_count() as f64);
-        match (report.waiting_for_sync, errors.keys().next()) {
+        telemetry::applied(took, !errors.is_empty());
+        self.totals.publish(self.dataplane.programmed_count());
+        match (report.waiting_for_sync, errors.first()) {
             (true, _) => self.health.not_ready("waiting for the datastore to be in sync"),
             (false, Some(first)) => self.health.not_ready(format!("{first} ({} errors)", errors.len())),
             (false, None) => self.health.ready(),

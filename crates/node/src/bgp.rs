@@ -3,6 +3,8 @@
 
 mod plan;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -15,6 +17,7 @@ use kernel::ownership::ROUTE_BIRD;
 use crate::agent::{self, AgentHandle};
 use crate::health::{Health, Reporter};
 use crate::speaker::{Configurator, RouteEvent, SpeakerHandle, StatusQuery};
+use crate::telemetry;
 
 /// So long after the start every peer has to be Established for the node to be ready, later one is enough
 /// (control-plane.md 4.5).
@@ -25,6 +28,8 @@ pub(crate) struct Bgp {
     speaker: SpeakerHandle,
     health: Reporter,
     started: Instant,
+    /// There has been a plan; before that, having no peers means nothing.
+    planned: Arc<AtomicBool>,
 }
 
 impl Bgp {
@@ -39,13 +44,16 @@ impl Bgp {
         let speaker = SpeakerHandle::spawn(start, routes_to(agent)).context("cannot start the BGP thread")?;
         let health = health.register("bgp", None);
         health.not_ready("no plan yet: waiting for the datastore to be in sync");
-        Ok(Self { speaker, health, started: Instant::now() })
+        Ok(Self { speaker, health, started: Instant::now(), planned: Arc::default() })
     }
 
     /// Where plans go.
     pub(crate) fn plan_receiver(&self) -> Box<dyn FnMut(&BgpPlan) + Send> {
-        let configurator = self.speaker.configurator();
-        Box::new(move |plan| configure(&configurator, plan))
+        let (configurator, planned) = (self.speaker.configurator(), self.planned.clone());
+        Box::new(move |plan| {
+            configure(&configurator, plan);
+            planned.store(true, Ordering::Release);
+        })
     }
 
     /// For whoever wants to ask.
@@ -59,10 +67,13 @@ impl Bgp {
             self.health.not_ready("its thread has ended");
             return;
         }
+        if !self.planned.load(Ordering::Acquire) {
+            return;
+        }
         let peers = self.speaker.status();
         let up = peers.iter().filter(|peer| peer.state == SessionState::Established).count();
-        metrics::gauge!("tortie_bgp_peers").set(peers.len() as f64);
-        metrics::gauge!("tortie_bgp_peers_established").set(up as f64);
+        telemetry::gauge(telemetry::BGP_PEERS, peers.len());
+        telemetry::gauge(telemetry::BGP_ESTABLISHED, up);
         match not_ready(&peers, up, self.started.elapsed()) {
             Some(cause) => self.health.not_ready(cause),
             None => self.health.ready(),

@@ -1,6 +1,6 @@
 //! The per-node daemon: start-up, the agent with its dataplane, BGP, the CNI server, health and metrics.
 //!
-//! [`run`] puts the parts together; each part is a module that knows the others only by its handle. The threads and
+//! [`run()`] puts the parts together; each part is a module that knows the others only by its handle. The threads and
 //! their queues are drawn in ARCHITECTURE.md.
 
 mod addresses;
@@ -17,5 +17,6 @@ mod run;
 pub mod speaker;
 pub mod startup;
 mod status;
+mod telemetry;
 
 pub use run::{EXIT_CANNOT_START, EXIT_RULESET_REFUSED, run};

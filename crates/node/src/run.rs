@@ -16,7 +16,7 @@ use ipam::Ipam;
 use kernel::Rtnetlink;
 use kernel::monitor::{self, Monitor, Subscriptions};
 use kernel::pod::Remover;
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::PrometheusHandle;
 use tracing_subscriber::EnvFilter;
 
 use crate::agent::{self, Agent, AgentHandle};
@@ -28,7 +28,7 @@ use crate::health::{Health, Reporter};
 use crate::instance::NameLock;
 use crate::startup::{self, Addresses};
 use crate::status::Status;
-use crate::{addresses, http};
+use crate::{addresses, http, telemetry};
 
 /// Exit code: the configuration or the state of the host or datastore does not allow the node to run.
 pub const EXIT_CANNOT_START: u8 = 1;
@@ -124,7 +124,7 @@ impl Node {
         write_node_name(&config.nodename_file, &config.node_name)?;
 
         let health = Health::default();
-        serve_http(&parameters, &health, install_metrics()?)?;
+        serve_http(&parameters, &health, telemetry::install()?)?;
         let (agent, events) = agent::queue();
         let bgp = config.bgp.then(|| Bgp::start(agent.clone(), &health)).transpose()?;
         let dataplane = open_dataplane(&config, local_parameters)?;
@@ -231,10 +231,6 @@ fn write_node_name(file: &Path, name: &str) -> Result<()> {
             .with_context(|| format!("CALICO_NODENAME_FILE: cannot make {}", folder.display()))?;
     }
     fs::write(file, name).with_context(|| format!("CALICO_NODENAME_FILE: cannot write {}", file.display()))
-}
-
-fn install_metrics() -> Result<PrometheusHandle> {
-    PrometheusBuilder::new().install_recorder().context("metrics")
 }
 
 fn serve_http(parameters: &Parameters, health: &Health, metrics: PrometheusHandle) -> Result<()> {

@@ -2,10 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
 use bgp::config::{ConnectMode, GracefulRestart, LocalAddresses, NextHopMode, Origination, Timers};
 use bgp::{Asn, PeerConfig, PeerId, RouterId, SpeakerConfig};
 use calc::bgp_plan::{BgpPlan, NextHop, Peer, PeerSource};
+
+/// How long a restarted node waits for peers that do not come back before it uses what it has learned (RFC 4724, section
+/// 4.1). A mesh often has a node that is down; blocks of new nodes should not wait two minutes for it.
+const SELECTION_DEFERRAL: Duration = Duration::from_secs(30);
 
 /// The configuration; `None` when the plan has no BGP identifier.
 ///
@@ -14,6 +19,7 @@ use calc::bgp_plan::{BgpPlan, NextHop, Peer, PeerSource};
 pub(super) fn speaker_config(plan: &BgpPlan) -> Option<SpeakerConfig> {
     let mut config = SpeakerConfig::new(Asn(plan.local_as), RouterId(plan.router_id?));
     config.cluster_id = plan.cluster_id;
+    config.selection_deferral = SELECTION_DEFERRAL;
     config.listen = listen(plan);
     config.addresses = own_addresses(plan);
     config.originated = plan.originate.iter().map(|prefix| (*prefix, Origination::default())).collect();

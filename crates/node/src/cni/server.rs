@@ -7,12 +7,13 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use api::cni::code;
-use api::wire::{Answer, MAX_MESSAGE_BYTES, NodeStatus, Request};
+use api::wire::{Answer, CniCommand, CniRequest, MAX_MESSAGE_BYTES, NodeStatus, Request};
 
 use super::{Cni, deferred, refuse};
+use crate::telemetry;
 
 /// Requests at a time; more wait in the socket's queue.
 const MAX_REQUESTS: usize = 128;
@@ -85,14 +86,29 @@ fn accept_all(listener: &UnixListener, cni: &Arc<Cni>, status: &Arc<dyn StatusSo
 
 fn serve_one(mut stream: UnixStream, cni: &Cni, status: &dyn StatusSource) {
     let answer = match read_request(&mut stream) {
-        Ok(Request::Cni(request)) => cni.handle(&request),
-        Ok(Request::Ipam(request)) => cni.handle_ipam(&request),
+        Ok(Request::Cni(request)) => measured(&request, || cni.handle(&request)),
+        Ok(Request::Ipam(request)) => measured(&request, || cni.handle_ipam(&request)),
         Ok(Request::NodeStatus) => Answer::NodeStatus(status.node_status()),
         Err(error) => Answer::Error(refuse(code::DECODING_FAILURE, format!("not a request: {error}"))),
     };
     let text = serde_json::to_vec(&answer).unwrap_or_default();
     // A client that has gone away cannot be told; DEL or GC will follow an ADD whose answer was lost.
     let _ = stream.write_all(&text);
+}
+
+/// Counts a call and its time.
+fn measured(request: &CniRequest, handle: impl FnOnce() -> Answer) -> Answer {
+    let start = Instant::now();
+    let answer = handle();
+    let command = match request.command {
+        CniCommand::Add => "ADD",
+        CniCommand::Del => "DEL",
+        CniCommand::Check => "CHECK",
+        CniCommand::Status => "STATUS",
+        CniCommand::Gc => "GC",
+    };
+    telemetry::cni_call(command, start.elapsed(), matches!(answer, Answer::Error(_)));
+    answer
 }
 
 fn read_request(stream: &mut UnixStream) -> io::Result<Request> {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use crate::telemetry;
 use bgp::{ConnectionId, Input, Output, Shutdown, Speaker, SpeakerConfig, Start};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::{Receiver, Sender, UnboundedReceiver, channel};
@@ -148,11 +149,11 @@ impl Worker {
             }
             // What a connection says after it was closed is of no interest.
             Event::Received(connection, bytes) if self.open.contains_key(&connection) => {
-                metrics::counter!("tortie_bgp_received_bytes_total").increment(bytes.len() as u64);
+                metrics::counter!(telemetry::BGP_RECEIVED).increment(bytes.len() as u64);
                 self.input(Input::Received { connection, bytes: &bytes });
             }
             Event::Written(connection, bytes) if self.open.contains_key(&connection) => {
-                metrics::counter!("tortie_bgp_sent_bytes_total").increment(bytes as u64);
+                metrics::counter!(telemetry::BGP_SENT).increment(bytes as u64);
                 self.input(Input::Written { connection, bytes });
             }
             Event::Closed(connection, failure) if self.open.remove(&connection).is_some() => {
@@ -170,7 +171,7 @@ impl Worker {
                 self.open.insert(connection, Open::start(connection, stream, &self.sender));
             }
             None => {
-                metrics::counter!("tortie_bgp_rejected_connections_total").increment(1);
+                metrics::counter!(telemetry::BGP_REJECTED).increment(1);
                 tracing::debug!(from = %endpoints.remote, "connection closed: not a peer, or not expected now");
             }
         }
@@ -216,7 +217,7 @@ impl Worker {
                 }
             }
             Output::BestRoute { prefix, route } => {
-                metrics::counter!("tortie_bgp_route_changes_total").increment(1);
+                metrics::counter!(telemetry::BGP_ROUTE_CHANGES).increment(1);
                 (self.routes)(RouteEvent::Changed { prefix, route });
             }
             Output::RibComplete { family } => {
@@ -224,8 +225,7 @@ impl Worker {
                 (self.routes)(RouteEvent::Complete(family));
             }
             Output::Session { peer, state, reason } => {
-                metrics::counter!("tortie_bgp_session_changes_total", "state" => state.to_string())
-                    .increment(1);
+                metrics::counter!(telemetry::BGP_SESSION_CHANGES, "state" => state.to_string()).increment(1);
                 let reason = reason.map(|reason| reason.to_string()).unwrap_or_default();
                 tracing::info!(%peer, %state, reason, "BGP session");
             }
