@@ -11,7 +11,7 @@ use tracing::level_filters::LevelFilter;
 
 use crate::console::Pipe;
 use crate::{
-    Console, apply, completion, create, delete, get, label, node, patch, replace, validate, version,
+    Console, apply, completion, create, delete, get, ipam, label, node, patch, replace, validate, version,
 };
 
 /// Manage Calico resources, addresses and nodes.
@@ -104,6 +104,9 @@ enum Verb {
     /// This host's node
     #[command(subcommand)]
     Node(node::NodeVerb),
+    /// Addresses, blocks and their settings
+    #[command(subcommand)]
+    Ipam(ipam::IpamVerb),
     /// Show the versions of this program and of the cluster
     Version(version::VersionArgs),
     /// Print a completion script
@@ -171,6 +174,7 @@ fn dispatch(args: CtlArgs, console: &mut Console<'_>) -> Result<()> {
         Verb::Label(verb) => label::run(&verb, global, console),
         Verb::Validate(verb) => validate::run(&verb, console),
         Verb::Node(verb) => node::run(&verb, console),
+        Verb::Ipam(verb) => ipam::run(&verb, global, console),
         Verb::Version(verb) => version::run(&verb, global, console),
         Verb::Completion(verb) => completion::run(&verb, &mut Calicoctl::command(), console),
     }

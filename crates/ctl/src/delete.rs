@@ -10,7 +10,7 @@ use crate::cli::Global;
 use crate::files::FileArgs;
 use crate::session::{Access, Session};
 use crate::tally::{self, Done, Words};
-use crate::{Console, kinds};
+use crate::{Console, kinds, removal};
 
 /// Delete resources, by name or by file.
 #[derive(Debug, Args)]
@@ -100,7 +100,15 @@ fn by_document(document: &Document) -> Result<Target> {
 
 fn delete(session: &Session, target: &Target) -> Result<()> {
     let resources = session.resources();
-    resources.delete(target.kind, target.namespace.as_deref(), &target.name, target.revision.as_ref())?;
+    let (namespace, name) = (target.namespace.as_deref(), &*target.name);
+    let before = resources.get(target.kind, namespace, name)?;
+    let revision = before.metadata().resource_version.as_deref().map(Revision::from);
+    if let Some(expected) = target.revision.clone().filter(|expected| Some(expected) != revision.as_ref()) {
+        return Err(StoreError::Conflict { key: before.key(), expected }.into());
+    }
+    removal::prepare(&before, session)?;
+    // Preparing a pool writes it, so what was asked for was checked before.
+    resources.delete(target.kind, namespace, name, None)?;
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ::ipam::Ipam;
 use anyhow::{Context, Result, bail};
 use api::{Kind, Resource};
 use datastore::resources::Resources;
@@ -54,12 +55,12 @@ impl Session {
         Ok(Self { store })
     }
 
-    pub(crate) fn store(&self) -> &dyn Store {
-        &*self.store
+    pub(crate) fn resources(&self) -> Resources<'_> {
+        Resources::new(&*self.store)
     }
 
-    pub(crate) fn resources(&self) -> Resources<'_> {
-        Resources::new(self.store())
+    pub(crate) fn ipam(&self) -> Ipam {
+        Ipam::new(self.store.clone())
     }
 
     /// What the nodes say of the cluster; `None` when none has started yet.

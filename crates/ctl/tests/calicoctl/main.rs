@@ -3,6 +3,7 @@
 mod bad_input;
 mod delete;
 mod get;
+mod ipam;
 mod label;
 mod patch;
 mod status;
