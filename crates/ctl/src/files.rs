@@ -71,6 +71,7 @@ impl FileArgs {
         if found.is_empty() && !self.skip_empty {
             bail!("{source} holds no resource; --skip-empty skips such files");
         }
+        tracing::debug!(%source, documents = found.len(), "read");
         for document in &found {
             self.check_namespace(document).with_context(|| source.to_string())?;
         }

@@ -48,6 +48,7 @@ impl Session {
                 "--context {context} chooses a Kubernetes cluster, and the embedded datastore is none; remove it"
             );
         }
+        tracing::debug!(?config, ?access, "opening the datastore");
         let store = match access {
             Access::Existing => config.open_existing(),
             Access::MayCreate => config.open(),

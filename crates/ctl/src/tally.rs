@@ -44,7 +44,9 @@ pub(crate) fn each<T>(
     let quoted = single.map(|kind| format!("'{kind}' ")).unwrap_or_default();
     let (mut done, mut skipped) = (0, Vec::new());
     for item in items {
-        match act(item) {
+        let outcome = act(item);
+        tracing::debug!(kind = kind(item), verb = words.infinitive, ?outcome);
+        match outcome {
             Ok(Done::Yes) => done += 1,
             Ok(Done::Skipped(why)) => skipped.push(why),
             Err(error) if done == 0 => {
