@@ -17,8 +17,9 @@ Examples:
   calicoctl apply -f k8s-network-policy.yaml -n production
   calicoctl get felixconfig default -o yaml > felix.yaml; edit felix.yaml; calicoctl apply -f felix.yaml
 
-A file with metadata.resourceVersion is only applied to that version: if someone else changed the resource since, it is
-a conflict. Kubernetes NetworkPolicy, Namespace and ServiceAccount are stored as what Calico makes of them.
+A file with metadata.resourceVersion is only applied to that version: if someone else changed the
+resource since, it is a conflict. Kubernetes NetworkPolicy, Namespace and ServiceAccount are
+stored as what Calico makes of them.
 Resources are applied one after the other, up to the first that fails.")]
 pub(crate) struct ApplyArgs {
     #[command(flatten)]

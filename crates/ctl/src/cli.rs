@@ -27,15 +27,17 @@ pub(crate) struct Calicoctl {
 #[command(after_help = "\
 Examples:
   calicoctl get ippools -o wide              what there is
-  calicoctl apply -f policy.yaml             create or change what a file says; also Kubernetes NetworkPolicies
+  calicoctl apply -f policy.yaml             create or change what a file says
   calicoctl delete globalnetworkpolicy deny  by name; -f FILE deletes what a file names
   calicoctl node status                      this host's BGP sessions
   calicoctl ipam show --show-blocks          which addresses are in use
 
-Datastore: --config FILE, else the file that TORTIE_DATASTORE names, else /etc/calico/calicoctl.cfg, else
-DATASTORE_TYPE (embedded) and /var/lib/calico/tortie.db.
+Files may also hold Kubernetes NetworkPolicies, Namespaces and ServiceAccounts.
 
-Exit codes: 0 done, 1 failed (the first lines on standard error say what and how to mend it), 2 wrong usage.")]
+Which datastore: what --config FILE says, else the file that TORTIE_DATASTORE names, else what
+/etc/calico/calicoctl.cfg says, else DATASTORE_TYPE (embedded: /var/lib/calico/tortie.db).
+
+Exit codes: 0 done, 1 failed (standard error says what, where and how to mend it), 2 wrong usage.")]
 pub struct CtlArgs {
     #[command(flatten)]
     global: Global,

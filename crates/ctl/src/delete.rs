@@ -20,8 +20,9 @@ Examples:
   calicoctl delete networkpolicy allow-web -n production
   calicoctl delete -f policy.yaml -s
 
-Deleting an IPPool disables it and gives its blocks back to nobody first; deleting a Node deletes its WorkloadEndpoints,
-gives back their addresses and its blocks, and deletes BGPPeers that are its alone.
+Deleting an IPPool disables it first and takes its blocks from their nodes; addresses in use stay
+with their workloads. Deleting a Node deletes its WorkloadEndpoints, releases their addresses and
+its blocks, and deletes the BGPPeers that are its alone.
 Resources are deleted one after the other, up to the first that fails.")]
 pub(crate) struct DeleteArgs {
     /// Kind, such as ippool

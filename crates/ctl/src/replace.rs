@@ -15,8 +15,9 @@ use crate::tally::{self, Done, Words};
 Examples:
   calicoctl replace -f pool.yaml
 
-A file with metadata.resourceVersion only replaces that version: if someone else changed the resource since, it is a
-conflict. Resources are replaced one after the other, up to the first that fails.")]
+A file with metadata.resourceVersion only replaces that version: if someone else changed the
+resource since, it is a conflict.
+Resources are replaced one after the other, up to the first that fails.")]
 pub(crate) struct ReplaceArgs {
     #[command(flatten)]
     files: FileArgs,

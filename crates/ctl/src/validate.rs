@@ -13,7 +13,8 @@ use crate::tally::{self, Done, Words};
 Examples:
   calicoctl validate -f policies/ -R
 
-Rules that need the datastore (overlapping pools, tiers that do not exist) are checked by create, apply and replace.")]
+Rules that need the datastore (overlapping pools, tiers that do not exist) are checked by create,
+apply and replace.")]
 pub(crate) struct ValidateArgs {
     #[command(flatten)]
     files: FileArgs,

@@ -21,7 +21,8 @@ Start here:
 
 Called as calicoctl, calico or calico-ipam (by a link of that name) it is that program.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage. `lab exec` and `lab ctl` pass on the code of what they ran."
+Exit codes: 0 done, 1 failed, 2 wrong usage. `lab exec` and `lab ctl` pass on the code of what they
+ran; `tortie node --help` has the node's."
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]

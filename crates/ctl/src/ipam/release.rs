@@ -17,7 +17,8 @@ Examples:
   calicoctl ipam show --ip 10.65.79.3       first see whose it is
   calicoctl ipam release --ip 10.65.79.3
 
-An address that a workload still has may be given to another afterwards: only release what is leaked.")]
+An address that a workload still has may be given to another afterwards: only release what is
+leaked.")]
 pub(crate) struct ReleaseArgs {
     /// The address (repeatable)
     #[arg(long, value_name = "IP", required = true)]

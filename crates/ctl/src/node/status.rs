@@ -20,8 +20,8 @@ use crate::{Console, table};
 Examples:
   calicoctl node status
 
-The node answers on its socket, /var/run/calico/node.sock or what TORTIE_NODE_SOCKET says. SINCE is a time of today or a
-date, in this machine's time zone.")]
+The node answers on its socket, /var/run/calico/node.sock or what TORTIE_NODE_SOCKET says.
+SINCE is a time of today or a date, in this machine's time zone.")]
 pub(crate) struct StatusArgs {}
 
 /// How long the node may take to answer.
