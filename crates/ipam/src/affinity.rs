@@ -10,10 +10,13 @@
 //!
 //! Claiming writes the affinity (`pending`), then the block, then the affinity (`confirmed`). Giving up, and taking an empty
 //! block from another host, first demote the affinity to `pendingDeletion`, then write the block, then delete the
-//! affinity. Each write is conditional on the revision that was read. Two rules keep racing claims honest: whoever takes a
-//! block reads it *before* it demotes the affinity of its owner; and an owner that confirms an affinity of a block that
-//! exists already writes the block (a touch: only its sequence number changes) in between. So either the taker's block
-//! write or the owner's confirmation fails, and that one reads again.
+//! affinity. Each write is conditional on the revision that was read. Three rules keep racing claims honest:
+//!
+//! - Whoever takes a block reads it *before* it demotes the affinity of its owner. An owner that confirms an affinity of a
+//!   block that exists already writes the block (a touch: only its sequence number changes) in between. So either the
+//!   taker's block write or the owner's confirmation fails, and that one reads again.
+//! - Whoever deletes an affinity as void reads it *before* the block that does not bear it out.
+//! - A taker whose block write fails confirms again what it has demoted: the owner has come to use the block.
 
 use api::{AffinityOwner, BlockAffinityState, Key, Timestamp};
 use datastore::Revision;
@@ -36,6 +39,14 @@ pub(crate) struct Claim<'a> {
     pub(crate) may_reclaim: bool,
     /// Whether the caller has seen that no block of another size overlaps.
     pub(crate) is_known_disjoint: bool,
+    /// Whether only to confirm what the block says already.
+    pub(crate) must_be_named: bool,
+}
+
+impl Claim<'_> {
+    /// Confirms an affinity whose block names its owner; deletes it otherwise.
+    pub(crate) const CONFIRM: Self =
+        Self { reserved: None, may_reclaim: false, is_known_disjoint: true, must_be_named: true };
 }
 
 impl Ipam {
@@ -55,8 +66,8 @@ impl Ipam {
         cidr: IpNet,
         how: Claim<'_>,
     ) -> Result<Option<bool>, IpamError> {
-        let block = self.rows.block(cidr)?;
         let affinity = self.rows.affinity(owner, cidr)?;
+        let block = self.rows.block(cidr)?;
         let named = block.as_ref().map(|(block, _)| block.owner().cloned());
         let is_confirmed = matches!(affinity, Some((BlockAffinityState::Confirmed, _)));
         if is_confirmed && named.as_ref() == Some(&Some(owner.clone())) {
@@ -64,6 +75,7 @@ impl Ipam {
         }
         let is_takeable = match &block {
             Some((block, _)) => self.is_takeable(block, owner, how),
+            None if how.must_be_named => false,
             None => how.is_known_disjoint || !self.overlaps_a_block(cidr)?,
         };
         if !is_takeable {
@@ -86,7 +98,7 @@ impl Ipam {
     /// Whether an existing block is free to be claimed by the owner.
     pub(crate) fn is_takeable(&self, block: &Block, owner: &AffinityOwner, how: Claim<'_>) -> bool {
         match block.owner() {
-            None => true,
+            None => !how.must_be_named,
             Some(other) if other == owner => true,
             Some(_) => how.may_reclaim && block.is_empty() && is_old(block, self.now()),
         }
@@ -142,14 +154,20 @@ impl Ipam {
                 self.rows.write_block(&block, None)?
             }
             Some((mut block, revision)) => {
-                if let Some(other) = block.owner().cloned().filter(|other| other != owner) {
-                    self.demote(&other, cidr)?;
+                let other = block.owner().cloned().filter(|other| other != owner);
+                if let Some(other) = &other {
+                    self.demote(other, cidr)?;
                 }
                 match block.owner() == Some(owner) {
                     true => block.touch(),
                     false => block.set_owner(Some(owner.clone()), self.now()),
                 }
-                self.rows.write_block(&block, Some(&revision))?
+                let written = self.rows.write_block(&block, Some(&revision))?;
+                if let (Write::Lost, Some(other)) = (&written, &other) {
+                    // It has come to use its block after all.
+                    self.restore(other, cidr)?;
+                }
+                written
             }
         };
         Ok(written != Write::Lost)
@@ -225,18 +243,22 @@ impl Ipam {
 
     /// Deletes an affinity whose block is not the owner's.
     fn drop_void_affinity(&self, owner: &AffinityOwner, cidr: IpNet) -> Result<Option<()>, IpamError> {
-        let Some((_, revision)) = self.rows.affinity(owner, cidr)? else {
-            let actual = self.rows.block(cidr)?.and_then(|(block, _)| block.owner().cloned());
+        let affinity = self.rows.affinity(owner, cidr)?;
+        let actual = self.rows.block(cidr)?.and_then(|(block, _)| block.owner().cloned());
+        if actual.as_ref() == Some(owner) {
+            return Ok(None);
+        }
+        let Some((_, revision)) = affinity else {
             return Err(IpamError::NotAffine { block: cidr, host: owner.name().to_owned(), owner: actual });
         };
         let key = Key::BlockAffinity { owner: owner.clone(), cidr };
         Ok((self.rows.delete(&key, &revision)? != Write::Lost).then_some(()))
     }
 
-    /// Confirms again what an attempt to release has demoted, when the block turns out to be in use.
+    /// Confirms again what an attempt to take the block has demoted, when the block turns out to be in use.
     fn restore(&self, owner: &AffinityOwner, cidr: IpNet) -> Result<(), IpamError> {
         if let Some((BlockAffinityState::PendingDeletion, _)) = self.rows.affinity(owner, cidr)? {
-            self.claim_block(owner, cidr, Claim { is_known_disjoint: true, ..Claim::default() })?;
+            self.claim_block(owner, cidr, Claim::CONFIRM)?;
         }
         Ok(())
     }

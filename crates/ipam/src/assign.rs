@@ -368,7 +368,7 @@ impl<'a> Job<'a, '_> {
             return Ok(None);
         }
         let reserved = self.request.host_reserved.as_ref();
-        let how = Claim { reserved, may_reclaim: true, is_known_disjoint: true };
+        let how = Claim { reserved, may_reclaim: true, is_known_disjoint: true, must_be_named: false };
         let mut lost = BTreeSet::new();
         while lost.len() < MAX_ATTEMPTS
             && let Some(cidr) = self.next_block(view, &lost)?

@@ -191,7 +191,7 @@ impl Ipam {
                 Err(error) => Err(error),
             };
         }
-        self.claim_block(owner, cidr, Claim { is_known_disjoint: true, ..Claim::default() })
+        self.claim_block(owner, cidr, Claim::CONFIRM)
     }
 
     /// Takes the owner from a block, and deletes it if it is empty.

@@ -1,5 +1,5 @@
 //! Random operations of many hosts, interleaved at every call to the store, with crashes and recoveries, against simple
-//! rules ([`support`]). `IPAM_MODEL_SEED=n` runs one seed again.
+//! rules ([`support`]). `IPAM_MODEL_SEED=n` runs one seed again; `IPAM_MODEL_TIMES=n` runs n times as many as usual.
 
 mod support;
 
@@ -17,13 +17,14 @@ struct Run {
     rng: fastrand::Rng,
     /// Assignments that were seen at some time, for releases that come too late.
     seen: Vec<Release>,
-    crash_in: usize,
+    /// In how many turns a host dies, or does not get an answer, on average; 0 for never.
+    fault_in: usize,
 }
 
 impl Run {
-    fn new(seed: u64, setup: Setup, crash_in: usize) -> Self {
+    fn new(seed: u64, setup: Setup, fault_in: usize) -> Self {
         let hosts = Hosts::new(&setup);
-        Self { setup, hosts, rng: fastrand::Rng::with_seed(seed), seen: Vec::new(), crash_in }
+        Self { setup, hosts, rng: fastrand::Rng::with_seed(seed), seen: Vec::new(), fault_in }
     }
 
     fn turns(&mut self, turns: usize) {
@@ -32,8 +33,12 @@ impl Run {
             if self.hosts.is_idle(host) {
                 let operation = self.operation();
                 self.hosts.begin(host, operation);
-            } else if self.crash_in > 0 && self.rng.usize(..self.crash_in) == 0 {
-                self.hosts.crash(host);
+            } else if self.fault_in > 0 && self.rng.usize(..self.fault_in) == 0 {
+                if self.rng.bool() {
+                    self.hosts.crash(host)
+                } else {
+                    self.hosts.lose_answer(host)
+                };
             } else {
                 self.hosts.step(host);
             }
@@ -113,6 +118,9 @@ impl Run {
     /// Releases everything, recovers, and looks whether anything is left.
     fn settle(&mut self) {
         let ipam = self.hosts.observer();
+        if self.fault_in == 0 {
+            assert_eq!(ipam.leaks().unwrap(), [], "nothing has died, so nothing is unfinished");
+        }
         release_all(&ipam);
         self.hosts.clock.advance(i64::from(self.setup.config.ip_cooldown_seconds) + 1);
         let leaks = ipam.leaks().unwrap();
@@ -151,18 +159,19 @@ fn release_all(ipam: &Ipam) {
 }
 
 fn seeds(number: u64) -> std::ops::Range<u64> {
-    match std::env::var("IPAM_MODEL_SEED").ok().and_then(|seed| seed.parse().ok()) {
+    let variable = |name: &str| std::env::var(name).ok().and_then(|number| number.parse::<u64>().ok());
+    match variable("IPAM_MODEL_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..number,
+        None => 0..number * variable("IPAM_MODEL_TIMES").unwrap_or(1),
     }
 }
 
 /// Runs histories, and says how much happened in them.
-fn histories(number: u64, setup: &Setup, crash_in: usize) -> (usize, usize) {
+fn histories(number: u64, setup: &Setup, fault_in: usize) -> (usize, usize) {
     let (mut total, mut borrowed) = (0, 0);
     for seed in seeds(number) {
         println!("IPAM_MODEL_SEED={seed}");
-        let mut run = Run::new(seed, setup.clone(), crash_in);
+        let mut run = Run::new(seed, setup.clone(), fault_in);
         for _ in 0..4 {
             run.turns(300);
             run.settle();
@@ -202,6 +211,38 @@ fn released_addresses_rest_in_all_histories() {
     let setup = Setup { config, ..Setup::small(3) };
     let (total, _) = histories(10, &setup, 20);
     assert!(total > 200, "the histories are too tame: {total}");
+}
+
+/// Claims, uses and releases of one block, each with its own schedule: what random histories meet too rarely.
+#[test]
+fn races_for_one_block_end_with_one_owner() {
+    let one_block = Setup { pools: Setup::small(0).pools[..1].to_vec(), ..Setup::small(3) };
+    let mut setup = one_block.clone();
+    setup.pools[0].cidr = "10.0.0.0/30".parse().unwrap();
+    let cidr = "10.0.0.0/30".parse().unwrap();
+    for seed in seeds(1_500) {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let mut hosts = Hosts::new(&setup);
+        let operation = |rng: &mut fastrand::Rng| match rng.u8(..5) {
+            0 => Operation::EnsureBlock,
+            1 => Operation::ClaimAffinity { cidr },
+            2 => Operation::AssignIp { ip: "10.0.0.2".parse().unwrap(), handle: None },
+            other => Operation::ReleaseAffinity {
+                cidr,
+                of: format!("node-{}", rng.u8(1..3)),
+                must_be_empty: other == 3,
+            },
+        };
+        if rng.bool() {
+            hosts.run(0, operation(&mut rng));
+            // Old enough to be reclaimed.
+            hosts.clock.advance(rng.i64(0..2) * 100);
+        }
+        let operations = [operation(&mut rng), operation(&mut rng), operation(&mut rng)];
+        hosts.race(&mut rng, &operations);
+        let leaks = hosts.observer().leaks().unwrap();
+        assert_eq!(leaks, [], "IPAM_MODEL_SEED={seed}: {operations:?}");
+    }
 }
 
 #[test]

@@ -85,6 +85,8 @@ pub struct Rules {
     sequences: BTreeMap<IpAddr, BTreeSet<u64>>,
     /// By host: what its operation has assigned, less what it has given back.
     assigned: BTreeMap<usize, BTreeSet<IpAddr>>,
+    /// Hosts whose operation has not learned the answer to some call.
+    uncertain: BTreeSet<usize>,
     /// How often an address was borrowed.
     pub borrowed: usize,
     /// How many addresses were assigned.
@@ -103,6 +105,7 @@ impl Rules {
             before: Rows::read(memory),
             sequences: BTreeMap::new(),
             assigned: BTreeMap::new(),
+            uncertain: BTreeSet::new(),
             borrowed: 0,
             total: 0,
         }
@@ -115,6 +118,10 @@ impl Rules {
 
     pub fn begin(&mut self, host: usize, _operation: &Operation) {
         self.assigned.insert(host, BTreeSet::new());
+    }
+
+    pub fn loses_answer(&mut self, host: usize) {
+        self.uncertain.insert(host);
     }
 
     /// Compares the rows with those before a host's call.
@@ -233,8 +240,11 @@ impl Rules {
     /// Compares what an operation says with what it did.
     pub fn finish(&mut self, host: usize, operation: &Operation, outcome: &Outcome) {
         let assigned = self.assigned.remove(&host).unwrap_or_default();
+        let is_uncertain = self.uncertain.remove(&host);
         match outcome {
             Outcome::Crashed => {}
+            // It may have done something without knowing.
+            Outcome::Failed { is_store: true, .. } if is_uncertain => {}
             Outcome::Addresses(addresses) => {
                 let said: BTreeSet<IpAddr> = addresses.iter().copied().collect();
                 assert_eq!(said.len(), addresses.len(), "{operation:?} got an address twice");

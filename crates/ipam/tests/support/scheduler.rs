@@ -17,6 +17,8 @@ enum Order {
     Step,
     /// You die before the call that you wait before.
     Crash,
+    /// Make the call that you wait before, but never learn what came of it.
+    LoseAnswer,
     /// There is nothing more to do.
     End,
 }
@@ -89,6 +91,12 @@ impl Hosts {
 
     pub fn crash(&mut self, host: usize) -> Progress {
         self.order(host, Order::Crash)
+    }
+
+    /// The call is made, but the host is told that the store cannot be reached. It goes on.
+    pub fn lose_answer(&mut self, host: usize) -> Progress {
+        self.rules.loses_answer(host);
+        self.order(host, Order::LoseAnswer)
     }
 
     fn order(&mut self, host: usize, order: Order) -> Progress {
@@ -196,16 +204,18 @@ impl Process {
         let is_dead = Arc::new(AtomicBool::new(false));
         let (inbox, outbox) = (inbox.clone(), std::sync::Mutex::new(outbox.clone()));
         let dead = is_dead.clone();
+        let loses = AtomicBool::new(false);
         let store = FaultStore::new(memory.clone(), move |call| {
             if call.moment == Moment::After {
-                return Verdict::Go;
+                return if loses.swap(false, Ordering::SeqCst) { Verdict::Fail } else { Verdict::Go };
             }
             if dead.load(Ordering::SeqCst) {
                 return Verdict::Fail;
             }
             let told = outbox.lock().unwrap().send(Progress::Waiting);
             let order = told.ok().and_then(|()| inbox.lock().unwrap().recv().ok());
-            if matches!(order, Some(Order::Step)) {
+            if let Some(Order::Step | Order::LoseAnswer) = order {
+                loses.store(matches!(order, Some(Order::LoseAnswer)), Ordering::SeqCst);
                 return Verdict::Go;
             }
             dead.store(true, Ordering::SeqCst);
