@@ -89,9 +89,6 @@ impl Ipam {
         if self.rows.write_affinity(owner, cidr, confirmed, Some(&pending))? == Write::Lost {
             return Ok(None);
         }
-        if let Some(Some(other)) = named.filter(|named| named.as_ref() != Some(owner)) {
-            self.finish_deletion(&other, cidr)?;
-        }
         Ok(Some(true))
     }
 
@@ -163,9 +160,11 @@ impl Ipam {
                     false => block.set_owner(Some(owner.clone()), self.now()),
                 }
                 let written = self.rows.write_block(&block, Some(&revision))?;
-                if let (Write::Lost, Some(other)) = (&written, &other) {
+                match (&written, &other) {
+                    (Write::Done(_), Some(other)) => self.finish_deletion(other, cidr)?,
                     // It has come to use its block after all.
-                    self.restore(other, cidr)?;
+                    (Write::Lost, Some(other)) => self.restore(other, cidr)?,
+                    (_, None) => {}
                 }
                 written
             }

@@ -11,13 +11,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::IpAddr;
 
 use api::{AffinityOwner, BlockAffinityState, IpamBlockAffinity, IpamHandle, Key, Row};
 use datastore::{Entry, Revision, Scope};
 use ipnet::IpNet;
 
 use crate::affinity::Claim;
-use crate::block::Block;
+use crate::block::{Allocation, Block};
 use crate::ipam::Ipam;
 use crate::rows::{Write, readable_block};
 use crate::{HostReserved, IpamError};
@@ -34,8 +35,8 @@ pub enum Leak {
         id: String,
         /// Of its row; none if there is no row.
         revision: Option<Revision>,
-        /// The blocks that it counts, or that have addresses of it.
-        blocks: BTreeSet<IpNet>,
+        /// Its addresses and their sequence numbers, in each block that it counts or that has addresses of it.
+        held: BTreeMap<IpNet, Vec<(IpAddr, u64)>>,
     },
     /// A claim has not been finished, or is for a block that is not the claimer's.
     Affinity {
@@ -125,7 +126,7 @@ impl Ipam {
         let mut mended = 0;
         for leak in leaks {
             let done = match leak {
-                Leak::Handle { id, revision, blocks } => self.recount(id, revision.as_ref(), blocks)?,
+                Leak::Handle { id, revision, held } => self.recount(id, revision.as_ref(), held)?,
                 Leak::Affinity { owner, cidr, state, revision } => {
                     self.finish_claim(owner, *cidr, *state, revision)?
                 }
@@ -140,21 +141,25 @@ impl Ipam {
         Ok(mended)
     }
 
-    /// Makes a handle count what the blocks say.
+    /// Makes a handle count what the blocks say. Its addresses must be those that were seen: a release that has changed the
+    /// block and is about to change the handle would count down twice.
     fn recount(
         &self,
         id: &str,
         revision: Option<&Revision>,
-        blocks: &BTreeSet<IpNet>,
+        seen: &BTreeMap<IpNet, Vec<(IpAddr, u64)>>,
     ) -> Result<bool, IpamError> {
         let found = self.rows.handle(id)?;
         if found.as_ref().map(|(_, found)| found) != revision {
             return Ok(false);
         }
         let mut handle = found.map_or_else(|| IpamHandle::new(id), |(handle, _)| handle);
-        for cidr in blocks {
-            let block = self.rows.block(*cidr)?;
-            match block.map_or(0, |(block, _)| block.addresses_of(id).len()) {
+        for (cidr, seen) in seen {
+            let held = self.rows.block(*cidr)?.map(|(block, _)| held_in(&block, id)).unwrap_or_default();
+            if held != *seen {
+                return Ok(false);
+            }
+            match held.len() {
                 0 => handle.blocks.remove(cidr),
                 count => handle.blocks.insert(*cidr, count),
             };
@@ -222,6 +227,16 @@ impl Ipam {
     }
 }
 
+/// The addresses of a handle in a block.
+fn held_in(block: &Block, id: &str) -> Vec<(IpAddr, u64)> {
+    let of_handle = |allocation: &Allocation<'_>| allocation.attribute.handle_id.as_deref() == Some(id);
+    block
+        .allocations()
+        .filter(of_handle)
+        .map(|allocation| (allocation.address, allocation.sequence))
+        .collect()
+}
+
 impl Snapshot {
     fn add(&mut self, entry: Entry) {
         if matches!(entry.key, Key::Block(_)) {
@@ -238,37 +253,42 @@ impl Snapshot {
         }
     }
 
-    /// How many addresses each handle has in each block.
-    fn held(&self) -> BTreeMap<&str, BTreeMap<IpNet, usize>> {
-        let mut held: BTreeMap<&str, BTreeMap<IpNet, usize>> = BTreeMap::new();
+    /// The addresses of each handle.
+    fn held(&self) -> BTreeMap<String, BTreeMap<IpNet, Vec<(IpAddr, u64)>>> {
+        let mut held: BTreeMap<String, BTreeMap<IpNet, Vec<_>>> = BTreeMap::new();
         for (cidr, (block, _)) in &self.blocks {
-            let handles =
-                block.allocations().filter_map(|allocation| allocation.attribute.handle_id.as_deref());
-            for handle in handles.filter(|handle| *handle != HostReserved::HANDLE) {
-                *held.entry(handle).or_default().entry(*cidr).or_default() += 1;
+            for allocation in block.allocations() {
+                let Some(handle) = &allocation.attribute.handle_id else { continue };
+                if handle != HostReserved::HANDLE {
+                    let of_handle = held.entry(handle.clone()).or_default();
+                    of_handle.entry(*cidr).or_default().push((allocation.address, allocation.sequence));
+                }
             }
         }
         held
     }
 
     fn handle_leaks(&self) -> Vec<Leak> {
-        let held = self.held();
-        let none = BTreeMap::new();
-        let ids: BTreeSet<&str> =
-            held.keys().copied().chain(self.handles.keys().map(String::as_str)).collect();
-        let leak = |id: &str| {
-            let held = held.get(id).unwrap_or(&none);
-            let row = self.handles.get(id);
-            let counted = row.map_or(&none, |(handle, _)| &handle.blocks);
+        let mut all_held = self.held();
+        // Handles without addresses, too.
+        for id in self.handles.keys() {
+            all_held.entry(id.clone()).or_default();
+        }
+        let leak = |(id, mut held): (String, BTreeMap<IpNet, Vec<_>>)| {
+            let row = self.handles.get(&id);
+            let counted = row.map(|(handle, _)| handle.blocks.clone()).unwrap_or_default();
+            let actual: BTreeMap<IpNet, usize> =
+                held.iter().map(|(cidr, held)| (*cidr, held.len())).collect();
             // A row that counts nothing should not be there either.
-            let is_right = counted == held && (row.is_none() || !counted.is_empty());
-            (!is_right).then(|| Leak::Handle {
-                id: id.to_owned(),
-                revision: row.map(|(_, revision)| revision.clone()),
-                blocks: counted.keys().chain(held.keys()).copied().collect(),
-            })
+            if counted == actual && !counted.is_empty() {
+                return None;
+            }
+            for cidr in counted.into_keys() {
+                held.entry(cidr).or_default();
+            }
+            Some(Leak::Handle { id, revision: row.map(|(_, revision)| revision.clone()), held })
         };
-        ids.into_iter().filter_map(leak).collect()
+        all_held.into_iter().filter_map(leak).collect()
     }
 
     fn affinity_leaks(&self) -> Vec<Leak> {
