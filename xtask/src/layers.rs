@@ -20,6 +20,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("ctl", &["api", "bgp", "calc", "datastore", "ipam"]),
     ("lab", &["api", "cni", "datastore", "kernel"]),
     ("tortie", &["cni", "ctl", "lab", "node"]),
+    ("benches", &["api", "cni", "datastore", "kernel", "testkit"]),
     ("testkit", &[]),
     ("xtask", &[]),
 ];

@@ -1,0 +1,166 @@
+//! Rows 13 to 15 of the performance goals: loading a ruleset, adding a set member, adding a pod; ours by netlink, beside
+//! `nft`, `iptables-restore` (nft and legacy) and `ipset` doing the same in the same run, taking turns.
+
+mod peers;
+mod shape;
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use kernel::nft::{NftSocket, NftTable};
+use testkit::TestNamespace;
+
+use crate::harness::sample::{Sample, at_most, print, ratio};
+use shape::{MEMBERS, RULES_OF_A_POD, SETS};
+
+/// How much is done.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Rules that are there
+    #[arg(default_values_t = [1_000, 10_000, 50_000])]
+    rules: Vec<u32>,
+    /// Whole loads
+    #[arg(long, default_value_t = 5)]
+    loads: u32,
+    /// Changes of each kind
+    #[arg(long, default_value_t = 60)]
+    changes: u32,
+}
+
+/// The size that the goals are for.
+const GOAL_RULES: u32 = 10_000;
+
+pub(crate) fn run(options: &Options) -> Result<()> {
+    println!("nft: Calico's shape: chains of {RULES_OF_A_POD} rules, {SETS} sets of {MEMBERS} members");
+    for rules in &options.rules {
+        println!("{rules} rules");
+        let pods = rules / RULES_OF_A_POD;
+        let load = load(pods, options.loads)?;
+        let [member, pod] = TestNamespace::new().run(|| changes(pods, options.changes))?;
+        if *rules != GOAL_RULES {
+            continue;
+        }
+        at_most("row 13, load", ratio(&load.ours, &load.nft), 0.6, " x nft -f");
+        at_most("row 13, load", ratio(&load.ours, &load.legacy), 1.0, " x iptables-legacy-restore");
+        at_most("row 14, one set member", ratio(&member.ours, &member.best()), 0.1, " x ipset");
+        at_most("row 15, one pod", ratio(&pod.ours, &pod.best()), 0.25, " x the best peer");
+        at_most("row 15, one pod", pod.ours.median().as_secs_f64() * 1e3, 1.1, " ms");
+    }
+    Ok(())
+}
+
+/// Times of one thing, ours and the peers'. A peer that does not do it has none.
+#[derive(Default)]
+struct Times {
+    ours: Sample,
+    nft: Sample,
+    iptables_nft: Sample,
+    legacy: Sample,
+    ipset: Sample,
+}
+
+impl Times {
+    fn print(&self, what: &str) {
+        let rows = [
+            ("ours", &self.ours),
+            ("nft", &self.nft),
+            ("iptables-nft-restore", &self.iptables_nft),
+            ("iptables-legacy-restore", &self.legacy),
+            ("ipset", &self.ipset),
+        ];
+        for (who, sample) in rows.into_iter().filter(|(_, sample)| sample.median() > Duration::ZERO) {
+            print(&format!("{what}: {who}"), sample);
+        }
+    }
+
+    /// The fastest peer.
+    fn best(&self) -> Sample {
+        let peers = [&self.nft, &self.iptables_nft, &self.legacy, &self.ipset];
+        let measured = peers.into_iter().filter(|sample| sample.median() > Duration::ZERO);
+        measured.min_by_key(|sample| sample.median()).cloned().unwrap_or_default()
+    }
+}
+
+fn load(pods: u32, loads: u32) -> Result<Times> {
+    let mut times = Times::default();
+    let (mut compile, mut again) = (Sample::default(), Sample::default());
+    let (nft, ipset, iptables) = (peers::nft(pods), peers::ipset(), peers::iptables(pods));
+    for _ in 0..loads {
+        TestNamespace::new().run(|| -> Result<()> {
+            let mut table = shape::open("bench")?;
+            times.ours.time(|| -> Result<()> {
+                compile.time(|| shape::fill(&mut table, pods))?;
+                ensure!(table.apply()?.refused.is_empty(), "the kernel refused a part");
+                Ok(())
+            })?;
+            let mut restarted = shape::open("bench")?;
+            shape::fill(&mut restarted, pods)?;
+            let report = again.time(|| restarted.apply())?;
+            ensure!(report.operations == 0, "a restart changed what was right: {report:?}");
+            Ok(())
+        })?;
+        TestNamespace::new().run(|| times.nft.time(|| peers::feed("nft -f -", &nft)))?;
+        TestNamespace::new().run(|| -> Result<()> {
+            times.ipset.time(|| peers::feed("ipset restore", &ipset))?;
+            times.iptables_nft.time(|| peers::feed("iptables-nft-restore", &iptables))
+        })?;
+        TestNamespace::new().run(|| -> Result<()> {
+            peers::feed("ipset restore", &ipset)?;
+            times.legacy.time(|| peers::feed("iptables-legacy-restore", &iptables))
+        })?;
+    }
+    times.print("load");
+    print("load: of ours, in memory", &compile);
+    print("restart, read back and compare: ours", &again);
+    Ok(times)
+}
+
+/// One set member and one pod, many times, with every ruleset there at once in a namespace of the caller's.
+fn changes(pods: u32, changes: u32) -> Result<[Times; 2]> {
+    let mut table = shape::open("bench_ours")?;
+    shape::fill(&mut table, pods)?;
+    table.apply()?;
+    peers::feed("nft -f -", &peers::nft(pods))?;
+    peers::feed("ipset restore", &peers::ipset())?;
+    let iptables = peers::iptables(pods);
+    peers::feed("iptables-nft-restore", &iptables)?;
+    peers::feed("iptables-legacy-restore", &iptables)?;
+
+    let (mut member, mut pod, mut idle) = (Times::default(), Times::default(), Sample::default());
+    for n in 0..changes {
+        let address = Ipv4Addr::from(0xac10_0000 + n);
+        member.ours.time(|| add_member(&mut table, address))?;
+        let element = format!("{{ {address} }}");
+        member.nft.time(|| peers::feed(&format!("nft add element ip bench s1 {element}"), ""))?;
+        member.ipset.time(|| peers::feed(&peers::ipset_add(1, address), ""))?;
+    }
+    for number in pods..pods + changes {
+        pod.ours.time(|| add_pod(&mut table, number))?;
+        let (nft, iptables) = (peers::nft_pod(number), peers::iptables_pod(number));
+        pod.nft.time(|| peers::feed("nft -f -", &nft))?;
+        pod.iptables_nft.time(|| peers::feed("iptables-nft-restore --noflush", &iptables))?;
+        pod.legacy.time(|| peers::feed("iptables-legacy-restore --noflush", &iptables))?;
+        // The peers' changes of their own tables are not ours to read again.
+        table.apply()?;
+        idle.time(|| table.apply())?;
+    }
+    member.print("one set member");
+    pod.print("one pod");
+    print("nothing to do: ours", &idle);
+    Ok([member, pod])
+}
+
+fn add_member(table: &mut NftTable<NftSocket>, address: Ipv4Addr) -> Result<()> {
+    table.add_members("s1", [address])?;
+    let report = table.apply()?;
+    ensure!(report.operations == 1, "one member took {report:?}");
+    Ok(())
+}
+
+fn add_pod(table: &mut NftTable<NftSocket>, pod: u32) -> Result<()> {
+    shape::add_pod(table, pod)?;
+    let report = table.apply()?;
+    ensure!(report.operations == 12, "a chain, ten rules and an entry took {report:?}");
+    Ok(())
+}
