@@ -1,6 +1,6 @@
 //! Typed resources over a store: read, create, and change by compare-and-swap.
 
-use api::{Object, Resource, Row, Spec};
+use api::{Metadata, Object, Resource, Row, Spec, Timestamp};
 
 use crate::{Entry, Revision, Store, StoreError};
 
@@ -11,10 +11,7 @@ const MAX_ATTEMPTS: usize = 100;
 ///
 /// # Errors
 /// The store's, and [`StoreError::Malformed`] when the row holds something else.
-pub fn read<S: Spec>(
-    store: &dyn Store,
-    name: &api::Metadata,
-) -> Result<Option<(Object<S>, Revision)>, StoreError>
+pub fn read<S: Spec>(store: &dyn Store, name: &Metadata) -> Result<Option<(Object<S>, Revision)>, StoreError>
 where
     Object<S>: TryFrom<Resource>,
 {
@@ -25,14 +22,23 @@ where
     }
 }
 
+/// Gives a new resource an identity of its own and the time of its creation, to the second, as Kubernetes does.
+pub(crate) fn identify(metadata: &mut Metadata) {
+    let now = Timestamp::now();
+    metadata.uid = Some(uuid::Uuid::new_v4().to_string());
+    metadata.creation_timestamp = Some(Timestamp::from_second(now.as_second()).unwrap_or(now));
+    metadata.resource_version = None;
+}
+
 /// Creates a resource; `false` when there is one already, which stays as it is.
 ///
 /// # Errors
 /// The store's.
-pub fn create_if_absent<S: Spec>(store: &dyn Store, object: Object<S>) -> Result<bool, StoreError>
+pub fn create_if_absent<S: Spec>(store: &dyn Store, mut object: Object<S>) -> Result<bool, StoreError>
 where
     Resource: From<Object<S>>,
 {
+    identify(&mut object.metadata);
     let row = Row::Resource(object.into());
     match store.create(&row.key(), &row.encode()) {
         Ok(_) => Ok(true),
@@ -62,8 +68,10 @@ where
         let found = read::<S>(store, &initial.metadata)?;
         let mut object = found.as_ref().map_or_else(|| initial.clone(), |(object, _)| object.clone());
         change(&mut object)?;
-        if found.as_ref().is_some_and(|(before, _)| *before == object) {
-            return Ok(object);
+        match &found {
+            Some((before, _)) if *before == object => return Ok(object),
+            Some(_) => {}
+            None => identify(&mut object.metadata),
         }
         let text = Row::Resource(object.clone().into()).encode();
         let written = match &found {
@@ -83,7 +91,7 @@ fn is_race(error: &StoreError) -> bool {
     matches!(error, StoreError::Conflict { .. } | StoreError::AlreadyExists(_) | StoreError::NotFound(_))
 }
 
-fn key<S: Spec>(name: &api::Metadata) -> api::Key {
+fn key<S: Spec>(name: &Metadata) -> api::Key {
     api::Key::Resource { kind: S::KIND, namespace: name.namespace.clone(), name: name.name.clone() }
 }
 
@@ -101,7 +109,7 @@ where
 
 #[cfg(test)]
 mod tests {
-    use api::{Metadata, NodeSpec, Tier, TierSpec};
+    use api::{NodeSpec, Tier, TierSpec};
 
     use super::*;
     use crate::Memory;
@@ -128,9 +136,11 @@ mod tests {
     }
 
     #[test]
-    fn what_exists_is_not_created_again() {
+    fn what_exists_is_not_created_again_and_what_is_created_has_an_identity() {
         let store = Memory::new();
         assert!(create_if_absent(&store, tier()).unwrap());
+        let (made, _) = read::<TierSpec>(&store, &tier().metadata).unwrap().unwrap();
+        assert!(made.metadata.uid.is_some() && made.metadata.creation_timestamp.is_some());
         assert!(!create_if_absent(&store, tier()).unwrap());
         assert!(read::<NodeSpec>(&store, &tier().metadata).unwrap().is_none());
     }

@@ -12,7 +12,7 @@ mod rules;
 #[cfg(test)]
 mod tests;
 
-use api::{Key, Kind, Resource, Timestamp};
+use api::{Key, Kind, Resource};
 
 pub use error::ResourceError;
 
@@ -99,10 +99,7 @@ impl<'a> Resources<'a> {
     pub fn create(&self, mut resource: Resource) -> Result<Resource, ResourceError> {
         resource.apply_defaults();
         rules::check_write(self.store, &resource, None)?;
-        let metadata = resource.metadata_mut();
-        metadata.uid = Some(uuid::Uuid::new_v4().to_string());
-        metadata.creation_timestamp = Some(now());
-        metadata.resource_version = None;
+        crate::objects::identify(resource.metadata_mut());
         let entry = match self.store.create(&row_key(&resource)?, &rows::text(&resource)) {
             Err(StoreError::AlreadyExists(_)) => Err(StoreError::AlreadyExists(resource.key())),
             other => other,
@@ -210,11 +207,6 @@ impl<'a> Resources<'a> {
 }
 
 /// The time as resources have it: whole seconds (Kubernetes `metav1.Time`).
-fn now() -> Timestamp {
-    let now = Timestamp::now();
-    Timestamp::from_second(now.as_second()).unwrap_or(now)
-}
-
 fn row_key(resource: &Resource) -> Result<Key, ResourceError> {
     let metadata = resource.metadata();
     rows::row_key(resource.kind(), metadata.namespace.as_deref(), &metadata.name)
