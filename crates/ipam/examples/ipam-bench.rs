@@ -1,4 +1,4 @@
-//! How long it takes to assign an address and to give it back, on a SQLite file: `ipam-bench [PODS] [POOL-BLOCKS-FULL]`.
+//! How long it takes to assign an address and to give it back, on a SQLite file: `ipam-bench [PODS] [RESIDENT]`.
 //!
 //! Prints percentiles of `PODS` (2,000) single assignments and releases, on a host that already has as many pods as the
 //! second argument says (40).
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use api::{IPPool, IPPoolSpec, Metadata, Row};
-use datastore::{Sqlite, Store};
+use datastore::{Memory, Sqlite, Store};
 use ipam::{Attributes, AutoAssign, Ipam};
 
 fn main() {
@@ -16,15 +16,21 @@ fn main() {
     };
     let (pods, resident) = (argument(1, 2_000), argument(2, 40));
     let directory = tempfile::tempdir().expect("a directory for the store");
-    let store = Sqlite::open(directory.path().join("store.db")).expect("a store");
+    let sqlite = Sqlite::open(directory.path().join("store.db")).expect("a store");
+    println!("{pods} pods on a host with {resident}");
+    measure("sqlite", Arc::new(sqlite), pods, resident);
+    // What is left without a datastore: our own arithmetic, and JSON.
+    measure("memory", Arc::new(Memory::new()), pods, resident);
+}
+
+fn measure(engine: &str, store: Arc<dyn Store>, pods: usize, resident: usize) {
     let pool = IPPool::new(
         Metadata::named("default-ipv4-ippool"),
         IPPoolSpec::new("192.168.0.0/16".parse().expect("a CIDR")),
     );
     let row = Row::Resource(pool.into());
     store.create(&row.key(), &row.encode()).expect("a pool");
-    let ipam = Ipam::new(Arc::new(store));
-
+    let ipam = Ipam::new(store);
     for pod in 0..resident {
         ipam.auto_assign_all(&request(&format!("resident-{pod}"))).expect("an address");
     }
@@ -34,9 +40,8 @@ fn main() {
         assign.push(timed(|| drop(ipam.auto_assign_all(&request(&handle)).expect("an address"))));
         release.push(timed(|| drop(ipam.release_by_handle(&handle).expect("it is held"))));
     }
-    println!("{pods} pods on a host with {resident}");
-    report("assign ", assign);
-    report("release", release);
+    report(&format!("{engine} assign "), assign);
+    report(&format!("{engine} release"), release);
 }
 
 fn request(handle: &str) -> AutoAssign {

@@ -2,7 +2,10 @@
 
 use std::net::IpAddr;
 
-use api::{AffinityOwner, IPPool, IPPoolAllowedUse, IpamAllocationAttribute, IpamConfig, Key};
+use api::{
+    AffinityOwner, BlockAffinityState, IPPool, IPPoolAllowedUse, IpamAllocationAttribute, IpamBlockAffinity,
+    IpamConfig, Key,
+};
 use ipnet::IpNet;
 
 use crate::affinity::Claim;
@@ -62,6 +65,11 @@ impl Ipam {
             secondary: request.attributes.clone(),
             ..IpamAllocationAttribute::default()
         };
+        let is_confirmed = |claim: &IpamBlockAffinity| claim.state == BlockAffinityState::Confirmed;
+        if view.affinities.iter().any(|claim| claim.cidr == cidr && !is_confirmed(claim)) {
+            // An operation has died: routing does not count the block yet.
+            self.claim_block(&owner, cidr, Claim::default())?;
+        }
         let mut counter = handle.map(|handle| Counter::new(&self.rows, &handle));
         let mut counted = false;
         let done = retry(

@@ -343,3 +343,6 @@ impl Block {
         self.row.attributes.retain(|_| used.next().copied().unwrap_or_default());
     }
 }
+
+#[cfg(test)]
+mod tests;
