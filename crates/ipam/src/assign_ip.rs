@@ -141,8 +141,11 @@ impl Ipam {
             return Err(IpamError::BlockLimit { host: request.host.clone(), limit });
         }
         let how = Claim { reserved: request.host_reserved.as_ref(), ..Claim::default() };
+        if !self.claim_block(owner, cidr, how)? && self.rows.block(cidr)?.is_none() {
+            return Err(IpamError::Overlap(cidr));
+        }
         // If another was faster, the next attempt sees whose the block is.
-        self.claim_block(owner, cidr, how).map(|_| ())
+        Ok(())
     }
 }
 

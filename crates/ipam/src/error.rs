@@ -110,6 +110,11 @@ pub enum IpamError {
         /// Who asked.
         host: String,
     },
+    /// Blocks of another size, from before the pool was made anew, are in the way.
+    #[error(
+        "block {0} would overlap blocks of another size, from before its IPPool was made anew; release their addresses first"
+    )]
+    Overlap(IpNet),
     /// The host has all the blocks that it may have.
     #[error("{host} has reached its limit of {limit} blocks; raise maxBlocksPerHost, or release addresses")]
     BlockLimit {

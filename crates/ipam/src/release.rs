@@ -57,7 +57,8 @@ impl Ipam {
         let view = self.rows.view(None)?;
         let mut by_block: BTreeMap<IpNet, Vec<&Release>> = BTreeMap::new();
         for release in releases {
-            match self.block_around(release.address, &view)? {
+            let of_pool = block_of_pool(release.address, &view).filter(|cidr| by_block.contains_key(cidr));
+            match of_pool.map_or_else(|| self.block_around(release.address, &view), |cidr| Ok(Some(cidr)))? {
                 Some(cidr) => by_block.entry(cidr).or_default().push(release),
                 None => outcome.unallocated.push(release.address),
             }
@@ -93,11 +94,13 @@ impl Ipam {
         Ok(all)
     }
 
-    /// The block that an address would be in; pools that are gone leave blocks behind.
+    /// The block that an address is in. Pools that are gone, or were made anew with blocks of another size, leave blocks
+    /// behind.
     pub(crate) fn block_around(&self, address: IpAddr, view: &View) -> Result<Option<IpNet>, IpamError> {
-        let pool = view.pools.iter().find(|pool| pools::cidr(pool).contains(&address));
-        if let Some(pool) = pool {
-            return Ok(block_of(address, pool.spec.block_prefix_len()));
+        if let Some(cidr) = block_of_pool(address, view)
+            && self.rows.block(cidr)?.is_some()
+        {
+            return Ok(Some(cidr));
         }
         Ok(self.rows.block_cidrs()?.into_iter().find(|block| block.contains(&address)))
     }
@@ -213,6 +216,12 @@ fn refusal(release: &Release, handle: Option<&str>, sequence: u64) -> Option<Ipa
         }
         _ => None,
     }
+}
+
+/// The block in which an address is according to its pool.
+fn block_of_pool(address: IpAddr, view: &View) -> Option<IpNet> {
+    let pool = view.pools.iter().find(|pool| pools::cidr(pool).contains(&address))?;
+    block_of(address, pool.spec.block_prefix_len())
 }
 
 /// The block of a given size around an address.

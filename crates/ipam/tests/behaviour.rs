@@ -110,8 +110,10 @@ fn blocks_of_another_size_from_before_are_never_overlapped() {
     assert_eq!(all.len(), 8, "one of the two larger blocks overlaps a's");
     let taken = cluster.ipam.ips_by_handle("x").unwrap()[0];
     let error = cluster.ipam.assign_ip(&AssignIp::new(taken, "b")).unwrap_err();
-    assert!(!matches!(error, IpamError::Store(_)), "{error}");
+    assert!(matches!(error, IpamError::Overlap(_)), "{error}");
     assert_eq!(cluster.ipam.assignments().unwrap().len(), 12);
+    assert_eq!(cluster.ipam.assignment_attributes(taken).unwrap().handle.as_deref(), Some("x"));
+    assert_eq!(cluster.ipam.release_ips(&[Release::of(taken)]).unwrap().released, [taken]);
 }
 
 #[test]

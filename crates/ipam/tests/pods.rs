@@ -50,7 +50,7 @@ fn all_or_nothing_leaves_nothing() {
 }
 
 #[test]
-fn an_undisturbed_pod_costs_four_calls_to_the_store_each_way() {
+fn an_undisturbed_pod_costs_four_calls_to_start_and_five_to_stop() {
     let calls = Arc::new(AtomicUsize::new(0));
     let writes = Arc::new(AtomicUsize::new(0));
     let (seen, written) = (calls.clone(), writes.clone());
