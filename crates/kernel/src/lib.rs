@@ -8,6 +8,7 @@
 //! - [`fake`]: a strict kernel in memory, with faults on order
 //! - [`netlink`]: blocking sockets, one for each namespace and protocol, batches, the kernel's own error texts
 //! - [`netns`]: network namespaces, named and unnamed, and running code inside
+//! - [`userns`]: root over one's own namespaces, for whoever is not root
 //! - [`nft`]: nf_tables: typed rules and sets, encoder, decoder, and the reconciler for a table
 //! - [`ownership`]: every mark by which a restarted process knows its own objects
 //! - [`Rtnetlink`]: a socket for [`link`], [`address`], [`neighbour`] and [`route`]
@@ -34,6 +35,7 @@ pub mod route;
 mod rtnetlink;
 mod sys;
 pub mod sysctl;
+pub mod userns;
 
 pub use name::{InterfaceName, InvalidInterfaceName, InvalidMacAddress, MacAddress};
 pub use rtnetlink::Rtnetlink;
