@@ -12,16 +12,17 @@ mod report;
 mod restart;
 mod routing;
 
-use std::time::Duration;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use kernel::netns::Netns;
 
-use crate::lifecycle::{self, Plan};
 use crate::probe::EchoServer;
-use crate::process;
 use crate::state::{LabDir, LabState, Pod};
 use crate::topology::Topology;
+use crate::{commands, interrupt, lifecycle, node, privilege, process};
 
 use report::Report;
 
@@ -37,48 +38,58 @@ pub(crate) struct Demo {
     servers: Vec<EchoServer>,
 }
 
-/// Runs all steps in a lab of the demo's own, and leaves nothing behind, whatever happens.
+/// Runs all steps in a lab of the demo's own, and leaves nothing behind, whatever happens. The demo does not disturb a lab
+/// that is up: unless a folder is given, it has one of its own.
 ///
 /// # Errors
 /// The step that failed, with what was seen instead.
-pub(crate) fn run(lab: LabDir) -> Result<()> {
-    lifecycle::require_root()?;
+pub(crate) fn run(folder: Option<PathBuf>) -> Result<ExitCode> {
+    let lab = commands::lab(Some(folder.unwrap_or_else(own_folder)))?;
+    let user_namespace = privilege::for_a_new_lab()?;
+    interrupt::watch()?;
     let before = cleanup::Snapshot::take()?;
-    let mut report = Report::start();
-    let interrupted = cleanup::on_interrupt(&lab)?;
-    let outcome = steps(lab.clone(), &mut report);
-    if outcome.is_err() {
+    let report = Report::start();
+    report.say(&format!(
+        "the demo is in {}; should it be cut off, tortie lab down --dir {} removes what is left",
+        lab.path().display(),
+        lab.path().display()
+    ));
+    let outcome = Demo::prepare(&lab, user_namespace, &report).and_then(|mut demo| demo.prove());
+    if outcome.as_ref().is_err_and(|error| !error.is::<interrupt::Interrupted>()) {
         report.logs(&lab);
     }
-    drop(interrupted);
-    let removed = lifecycle::down(&lab).context("taking the lab down").and_then(|()| before.verify(&lab));
-    outcome?;
-    removed?;
-    report.done("took everything down", "no namespace, link, process, mount or file of the demo is left");
-    report.summary();
-    Ok(())
+    let made = cleanup::Made::find(&lab);
+    let removed =
+        lifecycle::down(&lab).context("taking the lab down").and_then(|()| before.verify(&lab, &made));
+    match outcome.and(removed) {
+        Ok(()) => {
+            report.done("took everything down", &format!("{} are gone", made.describe()));
+            report.summary();
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) => interrupt::exit_code(error),
+    }
 }
 
-fn steps(lab: LabDir, report: &mut Report) -> Result<()> {
-    let mut demo = Demo::prepare(lab, std::mem::replace(report, Report::start()))?;
-    let outcome = demo.prove();
-    *report = demo.report;
-    outcome
+fn own_folder() -> PathBuf {
+    let mut folder = privilege::default_directory().into_os_string();
+    folder.push(format!("-demo-{}", std::process::id()));
+    folder.into()
 }
 
 impl Demo {
-    fn prepare(lab: LabDir, mut report: Report) -> Result<Self> {
+    fn prepare(lab: &LabDir, user_namespace: bool, report: &Report) -> Result<Self> {
         let topology = Topology::new(3, 1).map_err(anyhow::Error::msg)?;
         let settings = vec![("CALICO_IPV4POOL_CIDR".to_owned(), plan::POOL.to_owned())];
-        lifecycle::up(&lab, &Plan { topology, settings })?;
-        let state = lab.load()?;
+        let state = LabState { topology, settings, user_namespace, pods: Vec::new() };
+        lifecycle::up(lab, &state)?;
         let hosts: Vec<_> =
             state.topology.hosts.iter().map(|host| format!("{} {}", host.name, host.address)).collect();
         report.done(
             "made three hosts on a fabric, with `tortie node` on one embedded datastore",
             &format!("ready: {}", hosts.join(", ")),
         );
-        Ok(Self { lab, state, report, servers: Vec::new() })
+        Ok(Self { lab: lab.clone(), state, report: report.clone(), servers: Vec::new() })
     }
 
     fn prove(&mut self) -> Result<()> {
@@ -92,11 +103,11 @@ impl Demo {
     }
 
     fn wait_for_mesh(&mut self) -> Result<()> {
-        let deadline = std::time::Instant::now() + MESH_LIMIT;
+        let deadline = Instant::now() + MESH_LIMIT;
         let peers = self.state.topology.hosts.len() - 1;
         for host in &self.state.topology.hosts {
             process::wait_until(deadline, || {
-                let status = process::status(&self.lab, &host.name)?;
+                let status = node::status(&self.lab, &host.name)?;
                 let up = status.peers.iter().filter(|peer| peer.state == "up").count();
                 anyhow::ensure!(up == peers, "{}: {up} of {peers} sessions are Established", host.name);
                 Ok(())
@@ -108,8 +119,10 @@ impl Demo {
 
     fn make_pods(&mut self) -> Result<()> {
         for pod in plan::pods() {
-            lifecycle::add_pod(&self.lab, &mut self.state, pod)?;
+            interrupt::check()?;
+            lifecycle::add_pod(&self.lab, pod)?;
         }
+        self.state = self.lab.load()?;
         for pod in &self.state.pods {
             let namespace = Netns::open(self.lab.pod(pod))?;
             for port in plan::PORTS {

@@ -17,6 +17,24 @@ use crate::state::{LabDir, Pod};
 /// The pod's interface.
 pub(crate) const INTERFACE: &str = "eth0";
 
+/// Names are those of Kubernetes' namespaces and pods (RFC 1123): nothing else makes a file name here.
+///
+/// # Errors
+/// What a name looks like.
+pub(crate) fn check_name(name: &str) -> Result<()> {
+    let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'.';
+    let edge = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+    let bytes = name.as_bytes();
+    ensure!(
+        bytes.len() <= 63
+            && bytes.iter().all(|byte| fits(*byte))
+            && edge(bytes.first())
+            && edge(bytes.last()),
+        "{name:?} is no name for a pod or namespace: use up to 63 of a-z, 0-9, '-' and '.', with a letter or digit at both ends"
+    );
+    Ok(())
+}
+
 /// The configuration list of a host: Calico's own `10-calico.conflist`, pointed at the host's node.
 pub(crate) fn configuration_list(lab: &LabDir, host: &str) -> Value {
     json!({
@@ -133,4 +151,19 @@ fn configuration(lab: &LabDir, pod: &Pod) -> Value {
     plugin["args"] = json!({ "cni": { "labels": labels } });
     plugin["runtimeConfig"] = json!({ "io.kubernetes.cri.pod-annotations": pod.annotations });
     plugin
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_kubernetes() {
+        for good in ["web", "pod-1", "a.b", "0"] {
+            check_name(good).unwrap();
+        }
+        for bad in ["", "Web", "../up", "a_b", "-a", "a-", &"x".repeat(64)] {
+            assert!(check_name(bad).is_err(), "{bad}");
+        }
+    }
 }

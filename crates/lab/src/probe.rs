@@ -6,8 +6,9 @@ mod capture;
 mod echo;
 mod ping;
 mod stream;
+mod worker;
 
-pub(crate) use capture::{Capture, Seen};
-pub(crate) use echo::{EchoServer, Transport, reaches};
+pub(crate) use capture::{Capture, Seen, Watch};
+pub(crate) use echo::{Attempts, EchoServer, Transport, reaches};
 pub(crate) use ping::{PingStream, ping};
 pub(crate) use stream::TcpStreamProbe;

@@ -62,6 +62,11 @@ impl Topology {
         self.hosts.iter().find(|host| host.name == name)
     }
 
+    /// The names of all hosts, for a message.
+    pub(crate) fn names(&self) -> String {
+        self.hosts.iter().map(|host| host.name.as_str()).collect::<Vec<_>>().join(", ")
+    }
+
     /// The network of a subnet.
     pub(crate) fn network(subnet: u8) -> Ipv4Net {
         Ipv4Net::new_assert(Ipv4Addr::new(172, 30, subnet, 0), 24)

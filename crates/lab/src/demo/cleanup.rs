@@ -1,68 +1,88 @@
-//! That nothing is left: what there was before the demo, and what there is after it.
+//! That nothing is left: what there was before the demo, what it made, and what there is after it.
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use kernel::Rtnetlink;
+use kernel::netns::Identity;
 
-use crate::lifecycle;
 use crate::process;
 use crate::state::LabDir;
 
-/// The links of the namespace that the demo was started in.
+/// The kernel frees a killed process's sockets, and with them its namespace, a moment after the process.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// The links and mounts of the namespaces that the demo was started in.
 pub(crate) struct Snapshot {
     links: BTreeSet<String>,
+    mounts: BTreeSet<String>,
+}
+
+/// What a lab consists of, for whoever wants to see it gone.
+pub(crate) struct Made {
+    namespaces: BTreeSet<Identity>,
+    processes: usize,
+}
+
+impl Made {
+    pub(crate) fn find(lab: &LabDir) -> Self {
+        Self {
+            namespaces: process::namespaces(lab).into_iter().collect(),
+            processes: process::running(lab).len(),
+        }
+    }
+
+    pub(crate) fn describe(&self) -> String {
+        format!(
+            "{} namespaces with their links, routes and rules, {} processes, all mounts and files",
+            self.namespaces.len(),
+            self.processes
+        )
+    }
 }
 
 impl Snapshot {
     pub(crate) fn take() -> Result<Self> {
         let links = Rtnetlink::open()?.links()?;
-        Ok(Self { links: links.into_iter().map(|link| link.name.to_string()).collect() })
+        let mounts = fs::read_to_string("/proc/self/mountinfo").context("cannot read the mounts")?;
+        // proc(5): the fifth field is where it is mounted.
+        let places = mounts.lines().filter_map(|line| line.split(' ').nth(4)).map(str::to_owned);
+        Ok(Self {
+            links: links.into_iter().map(|link| link.name.to_string()).collect(),
+            mounts: places.collect(),
+        })
     }
 
-    /// Whether all that a lab makes is gone.
-    pub(crate) fn verify(&self, lab: &LabDir) -> Result<()> {
+    /// Whether all that the lab made is gone. Links and mounts of others may come and go meanwhile.
+    pub(crate) fn verify(&self, lab: &LabDir, made: &Made) -> Result<()> {
+        process::wait_until(Instant::now() + LIMIT, || self.verify_now(lab, made))
+    }
+
+    fn verify_now(&self, lab: &LabDir, made: &Made) -> Result<()> {
         ensure!(!lab.path().exists(), "{} is left", lab.path().display());
-        let mounts = fs::read_to_string("/proc/self/mountinfo").context("cannot read the mounts")?;
-        let left = mounts.lines().find(|line| line.contains(&format!(" {}/", lab.path().display())));
-        ensure!(left.is_none(), "a mount is left: {}", left.unwrap_or_default());
-        ensure!(process::running(lab).is_empty(), "a process is left");
+        ensure!(process::running(lab).is_empty(), "a process of the lab is left");
+        ensure!(!process::is_anyone_in(&made.namespaces), "a process is left in a namespace of the lab");
+        let held = open_namespaces(&made.namespaces);
+        ensure!(held.is_empty(), "a namespace is left: {}", held.join(", "));
         let now = Self::take()?;
-        let more: Vec<_> = now.links.difference(&self.links).cloned().collect();
-        ensure!(more.is_empty(), "links are left: {}", more.join(", "));
+        let inside = |place: &&String| Path::new(place).starts_with(lab.path());
+        let mounts: Vec<_> = now.mounts.difference(&self.mounts).filter(inside).cloned().collect();
+        ensure!(mounts.is_empty(), "mounts are left: {}", mounts.join(", "));
+        let ours = |name: &&String| name.starts_with("cali") || name.starts_with("node-");
+        let links: Vec<_> = now.links.difference(&self.links).filter(ours).cloned().collect();
+        ensure!(links.is_empty(), "links are left: {}", links.join(", "));
         Ok(())
     }
 }
 
-/// Held while the user may interrupt the demo; when it is dropped, the watch for signals ends.
-pub(crate) struct Interrupt(
-    #[expect(dead_code, reason = "the other end sees it go")] tokio::sync::oneshot::Sender<()>,
-);
-
-/// Watches for SIGINT and SIGTERM, and then takes the lab down, until the answer is dropped.
-pub(crate) fn on_interrupt(lab: &LabDir) -> Result<Interrupt> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (sender, ended) = tokio::sync::oneshot::channel();
-    let (mut interrupt, mut terminate) = {
-        let _inside = runtime.enter();
-        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
-    };
-    let lab = lab.clone();
-    std::thread::spawn(move || {
-        runtime.block_on(async {
-            tokio::select! {
-                _ = ended => return,
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-            eprintln!("interrupted; taking the demo down");
-            if let Err(error) = lifecycle::down(&lab) {
-                eprintln!("{error:#}");
-            }
-            std::process::exit(130);
-        });
-    });
-    Ok(Interrupt(sender))
+/// Which of these namespaces this process still holds open; nobody else could.
+fn open_namespaces(namespaces: &BTreeSet<Identity>) -> Vec<String> {
+    let names: BTreeSet<_> = namespaces.iter().map(ToString::to_string).collect();
+    let Ok(handles) = fs::read_dir("/proc/self/fd") else { return Vec::new() };
+    let targets = handles.filter_map(|handle| fs::read_link(handle.ok()?.path()).ok());
+    let targets = targets.map(|target| target.to_string_lossy().into_owned());
+    targets.filter(|target| names.contains(target)).collect()
 }

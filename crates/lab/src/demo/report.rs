@@ -1,6 +1,9 @@
 //! What the demo prints.
 
+use std::cell::Cell;
 use std::fs;
+use std::io::Write;
+use std::rc::Rc;
 use std::time::Instant;
 
 use crate::state::LabDir;
@@ -8,37 +11,41 @@ use crate::state::LabDir;
 /// Lines of a log that are shown when the demo fails.
 const LOG_LINES: usize = 15;
 
-/// Numbers the steps and knows the time.
+/// Counts the steps and knows the time. Clones count together.
+#[derive(Clone)]
 pub(crate) struct Report {
     start: Instant,
-    proofs: usize,
+    steps: Rc<Cell<usize>>,
 }
 
 impl Report {
     pub(crate) fn start() -> Self {
-        Self { start: Instant::now(), proofs: 0 }
+        Self { start: Instant::now(), steps: Rc::default() }
+    }
+
+    /// Something that the user should know.
+    pub(crate) fn say(&self, text: &str) {
+        print(&format!("{text}\n"));
     }
 
     /// A step that went as it should: what was done, and what was seen.
-    pub(crate) fn done(&mut self, did: &str, saw: &str) {
-        self.proofs += 1;
-        println!("[{:5.1} s] {did}: {saw}", self.start.elapsed().as_secs_f64());
+    pub(crate) fn done(&self, did: &str, saw: &str) {
+        self.steps.set(self.steps.get() + 1);
+        print(&format!("[{:5.1} s] {did}: {saw}\n", self.start.elapsed().as_secs_f64()));
     }
 
     /// Output of a command or a table of the kernel, as it is.
     pub(crate) fn show(&self, heading: &str, text: &str) {
-        println!("          $ {heading}");
-        for line in text.lines() {
-            println!("          {line}");
-        }
+        let lines: String = text.lines().map(|line| format!("          {line}\n")).collect();
+        print(&format!("          {heading}\n{lines}"));
     }
 
     pub(crate) fn summary(&self) {
-        println!(
-            "All {} steps as they should be, in {:.1} s.",
-            self.proofs,
+        print(&format!(
+            "All {} steps as they should be, in {:.1} s.\n",
+            self.steps.get(),
             self.start.elapsed().as_secs_f64()
-        );
+        ));
     }
 
     /// The ends of the nodes' logs, for whoever has to find out why.
@@ -53,4 +60,10 @@ impl Report {
             }
         }
     }
+}
+
+/// Nobody reads any more when the pipe is closed; the demo still has to clean up, so that is no reason to die.
+fn print(text: &str) {
+    let mut output = std::io::stdout().lock();
+    let _ = output.write_all(text.as_bytes()).and_then(|()| output.flush());
 }

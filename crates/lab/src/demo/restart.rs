@@ -1,16 +1,14 @@
 //! Proof 4: forwarding and policy do not depend on the process.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 
 use super::{Demo, address, policy};
-use crate::lifecycle::READY_LIMIT;
-use crate::probe::{PingStream, TcpStreamProbe, reaches};
-use crate::process;
+use crate::node::{self, READY_LIMIT};
+use crate::probe::{Attempts, PingStream, TcpStreamProbe, Watch};
+use crate::{interrupt, process};
 
 const PING_INTERVAL: Duration = Duration::from_millis(10);
 /// How long the host is left without a node.
@@ -20,34 +18,33 @@ const AFTERWARDS: Duration = Duration::from_secs(2);
 
 pub(crate) fn prove(demo: &mut Demo) -> Result<()> {
     policy::apply_policies(demo)?;
-    // The host of the sender, and that of the receiver.
+    // The host of the one end, and that of the other; the policy that denies is on the second.
     for host in ["node-1", "node-2"] {
         restart(demo, host).with_context(|| host.to_owned())?;
     }
-    policy::delete_policies(demo)?;
     Ok(())
 }
 
 fn restart(demo: &mut Demo, name: &str) -> Result<()> {
     let (from, to) = (demo.pod("shop/web")?.clone(), demo.pod("shop/db")?.clone());
-    let namespace = demo.namespace(&from)?;
-    // Replies of a ping come through conntrack only, since the policy lets nothing but TCP 8080 in; so ping the other way.
+    // The policy lets nothing but TCP 8080 into the database, so ping from there: the replies come back by conntrack.
     let pinging = PingStream::start(&demo.namespace(&to)?, address(&from), PING_INTERVAL)?;
-    let stream = TcpStreamProbe::start(&namespace, address(&to), 8080)?;
+    let stream = TcpStreamProbe::start(&demo.namespace(&from)?, &demo.namespace(&to)?, address(&to), 8080)?;
     let denied = Denied::start(demo)?;
     let started = kill_and_start(demo, name)?;
-    std::thread::sleep(AFTERWARDS);
+    interrupt::pause(AFTERWARDS)?;
     let (sent, lost) = pinging.finish()?;
     let progress = stream.finish()?;
-    let (tried, passed) = denied.finish();
+    let (tried, passed) = denied.finish()?;
+    ensure!(sent > 0 && progress.bytes > 0 && tried > 0, "there was no traffic, so nothing is proven");
     ensure!(lost == 0, "{lost} of {sent} pings were lost");
     ensure!(progress.retransmitted == 0, "{} TCP segments had to be sent again", progress.retransmitted);
-    ensure!(passed == 0, "{passed} of {tried} attempts of a denied flow went through");
+    ensure!(passed == 0, "{passed} packets of a denied flow arrived in {tried} attempts");
     demo.report.done(
         &format!("4. killed {name}'s node with SIGKILL and started it again under traffic"),
         &format!(
             "ready after {} ms; {sent} pings at 100/s, 0 lost; TCP stream of {} round trips, 0 segments sent again; \
-             a denied flow tried {tried} times, 0 through",
+             a denied flow was tried {tried} times, and not one packet of it arrived",
             started.as_millis(),
             progress.bytes / 8
         ),
@@ -57,56 +54,41 @@ fn restart(demo: &mut Demo, name: &str) -> Result<()> {
 
 /// The time from the start until the node is ready.
 fn kill_and_start(demo: &Demo, name: &str) -> Result<Duration> {
-    let nodes: Vec<_> = process::running(&demo.lab)
-        .into_iter()
-        .filter(|process| process.host.as_deref() == Some(name))
-        .collect();
-    ensure!(nodes.len() == 1, "{} node processes run on {name}, not one", nodes.len());
-    process::end(&nodes, Signal::KILL)?;
-    std::thread::sleep(ABSENCE);
-    let host = demo.state.topology.host(name).context("no such host")?.clone();
+    process::end(&[node::process(&demo.lab, name)?], Signal::KILL)?;
+    interrupt::pause(ABSENCE)?;
+    ensure!(node::status(&demo.lab, name).is_err(), "a node still answers on {name}");
+    let host = demo.state.topology.host(name).context("no such host")?;
     let start = Instant::now();
-    process::start(&demo.lab, &host, &[])?;
-    process::wait_ready(&demo.lab, &[host], READY_LIMIT)?;
+    node::start(&demo.lab, &demo.state, host)?;
+    node::wait_ready(&demo.lab, std::slice::from_ref(host), READY_LIMIT)?;
     Ok(start.elapsed())
 }
 
-/// Tries a denied flow all the time.
+/// A denied flow that is tried all the time, watched where it must not arrive: a packet that slipped through would be seen
+/// even if its answer came too late or not at all.
 struct Denied {
-    stop: Arc<AtomicBool>,
-    tried: Arc<AtomicUsize>,
-    passed: Arc<AtomicUsize>,
-    threads: Vec<std::thread::JoinHandle<()>>,
+    arrivals: Watch,
+    attempts: Vec<Attempts>,
 }
 
 impl Denied {
+    /// Several at once, so that hardly a millisecond passes without a packet that must not go through.
+    const THREADS: usize = 8;
+
     fn start(demo: &Demo) -> Result<Self> {
-        let (from, to, transport, port) = policy::a_denied_flow();
-        let target = address(demo.pod(to)?);
-        let (stop, tried, passed) =
-            (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
-        let attempt = |namespace: kernel::netns::Netns| {
-            let (stop, tried, passed) = (stop.clone(), tried.clone(), passed.clone());
-            std::thread::spawn(move || {
-                while !stop.load(Ordering::Relaxed) {
-                    tried.fetch_add(1, Ordering::Relaxed);
-                    let through = reaches(&namespace, transport, target, port, Duration::from_millis(40));
-                    passed.fetch_add(usize::from(through), Ordering::Relaxed);
-                }
-            })
-        };
-        // Several at once, so that hardly a millisecond passes without a packet that must not go through.
-        let namespaces = (0..8).map(|_| demo.namespace(demo.pod(from)?)).collect::<Result<Vec<_>>>()?;
-        let threads = namespaces.into_iter().map(attempt).collect();
-        Ok(Self { stop, tried, passed, threads })
+        let flow = policy::a_denied_flow();
+        let (from, to) = (demo.pod(flow.from)?, demo.pod(flow.to)?);
+        let (source, target) = (address(from), address(to));
+        let arrivals = Watch::start(&demo.namespace(to)?, move |seen| seen.source == source)?;
+        let attempts = (0..Self::THREADS)
+            .map(|_| Ok(Attempts::start(demo.namespace(from)?, flow.transport, target, flow.port)))
+            .collect::<Result<_>>()?;
+        Ok(Self { arrivals, attempts })
     }
 
-    fn finish(self) -> (usize, usize) {
-        self.stop.store(true, Ordering::Relaxed);
-        for thread in self.threads {
-            // A probe cannot panic; if it did, its attempts still count.
-            let _ = thread.join();
-        }
-        (self.tried.load(Ordering::Relaxed), self.passed.load(Ordering::Relaxed))
+    /// How often it was tried, and how many packets of it arrived.
+    fn finish(self) -> Result<(usize, usize)> {
+        let tried = self.attempts.into_iter().map(Attempts::finish).sum::<Result<usize>>()?;
+        Ok((tried, self.arrivals.finish()?))
     }
 }

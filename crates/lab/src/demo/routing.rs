@@ -1,14 +1,14 @@
 //! Proof 2: BGP as Calico users know it, and the routes that it made.
 
 use std::collections::BTreeMap;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use kernel::route::{KernelRoute, RouteKind};
 use kernel::{InterfaceName, Rtnetlink};
 
 use super::Demo;
-use crate::process;
+use crate::node;
 
 const HOST: &str = "node-1";
 
@@ -19,16 +19,25 @@ pub(crate) fn prove(demo: &mut Demo) -> Result<()> {
 
 fn status(demo: &mut Demo) -> Result<()> {
     let table = calicoctl(demo, Some(HOST), &["node", "status"])?;
+    let rows: Vec<Vec<&str>> = table.lines().filter(|line| line.starts_with('|')).map(cells).collect();
+    let heading = ["PEER ADDRESS", "PEER TYPE", "STATE", "SINCE", "INFO"];
+    ensure!(rows.iter().any(|row| *row == heading), "calicoctl node status has no such heading:\n{table}");
     for host in demo.state.topology.hosts.iter().filter(|host| host.name != HOST) {
         let address = host.address.to_string();
-        let row = table.lines().find(|line| line.contains(&format!(" {address} "))).unwrap_or_default();
-        let cells: Vec<_> = row.split('|').map(str::trim).filter(|cell| !cell.is_empty()).collect();
-        let good = matches!(cells[..], [_, "node-to-node mesh", "up", _, "Established"]);
-        ensure!(good, "calicoctl node status on {HOST} has no good row for {address}:\n{table}");
+        let good = |row: &&Vec<&str>| matches!(row[..], [peer, "node-to-node mesh", "up", _, "Established"] if peer == address);
+        let found = rows.iter().filter(good).count();
+        ensure!(found == 1, "calicoctl node status on {HOST} has no good row for {address}:\n{table}");
     }
-    demo.report.done("2. asked node-1 for its BGP status", "both mesh sessions are up");
-    demo.report.show("calicoctl node status", &table);
+    demo.report.done(
+        "2. ran calicoctl node status on node-1",
+        "both sessions are up: node-to-node mesh, Established",
+    );
+    demo.report.show("node-1# calicoctl node status", &table);
     Ok(())
+}
+
+fn cells(line: &str) -> Vec<&str> {
+    line.trim_matches('|').split('|').map(str::trim).collect()
 }
 
 fn routes(demo: &mut Demo) -> Result<()> {
@@ -49,7 +58,7 @@ fn routes(demo: &mut Demo) -> Result<()> {
         "2. read node-1's routes",
         "the others' /26 blocks are proto bird, its own is a blackhole, its pods are /32s on cali*",
     );
-    demo.report.show("ip route", &lines.join("\n"));
+    demo.report.show("node-1's main route table, as `ip route` writes it", &lines.join("\n"));
     Ok(())
 }
 
@@ -98,13 +107,15 @@ fn protocol(number: u8) -> Option<String> {
     })
 }
 
-/// Runs `calicoctl` against the demo's datastore (on a host, if one is named); its output.
+/// Runs `calicoctl` against the demo's datastore (inside a host, if one is named); its output.
 pub(crate) fn calicoctl(demo: &Demo, host: Option<&str>, arguments: &[&str]) -> Result<String> {
-    let output = Command::new(demo.lab.bin().join("calicoctl"))
-        .args(arguments)
-        .envs(process::environment(&demo.lab, host))
-        .output()
-        .context("cannot run calicoctl")?;
+    let mut command = Command::new(demo.lab.bin().join("calicoctl"));
+    command.args(arguments).envs(node::environment(&demo.lab, host)).stdin(Stdio::null());
+    let output = match host {
+        Some(host) => demo.host(host)?.run(move || command.output())?,
+        None => command.output(),
+    }
+    .context("cannot run calicoctl")?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "calicoctl {}: {}", arguments.join(" "), said.trim());
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())

@@ -2,12 +2,17 @@
 
 use std::io::{ErrorKind, Read};
 use std::net::Ipv4Addr;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use kernel::netns::Netns;
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::worker::Worker;
+
+/// How long a blocking call waits before it looks whether to stop.
+const TICK: Duration = Duration::from_millis(20);
 /// linux/if_ether.h, in network order: every protocol.
 const ETH_P_ALL: u16 = 0x0003;
 
@@ -37,7 +42,7 @@ impl Capture {
         let socket = namespace
             .run(|| Socket::new(Domain::PACKET, Type::RAW, Some(protocol)))?
             .context("cannot open a packet socket")?;
-        socket.set_read_timeout(Some(Duration::from_millis(20)))?;
+        socket.set_read_timeout(Some(TICK))?;
         Ok(Self(socket))
     }
 
@@ -60,6 +65,34 @@ impl Capture {
             }
         }
         Ok(None)
+    }
+}
+
+/// Counts packets all the time.
+pub(crate) struct Watch(Worker<Result<usize>>);
+
+impl Watch {
+    /// Begins to count those that are wanted.
+    ///
+    /// # Errors
+    /// No packet socket.
+    pub(crate) fn start(namespace: &Netns, wanted: impl Fn(&Seen) -> bool + Send + 'static) -> Result<Self> {
+        let mut capture = Capture::start(namespace)?;
+        Ok(Self(Worker::start(move |stop| {
+            let mut count = 0;
+            while !stop.load(Ordering::Relaxed) {
+                count += usize::from(capture.find(TICK, &wanted)?.is_some());
+            }
+            Ok(count)
+        })))
+    }
+
+    /// How many there were.
+    ///
+    /// # Errors
+    /// The socket failed.
+    pub(crate) fn finish(self) -> Result<usize> {
+        self.0.finish()?
     }
 }
 

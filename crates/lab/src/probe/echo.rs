@@ -2,13 +2,15 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::sync::Arc;
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use kernel::netns::Netns;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::worker::Worker;
 
 /// A transport protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,8 +36,8 @@ const PAYLOAD: &[u8] = b"tortoiseshell";
 
 /// A TCP and a UDP server on one port in a namespace, until dropped.
 pub(crate) struct EchoServer {
-    stop: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<()>>,
+    #[expect(dead_code, reason = "they serve for as long as they are held")]
+    servers: [Worker<()>; 2],
 }
 
 impl EchoServer {
@@ -51,41 +53,31 @@ impl EchoServer {
             .with_context(|| format!("cannot listen on port {port}"))?;
         tcp.set_nonblocking(true)?;
         udp.set_read_timeout(Some(TICK))?;
-        let stop = Arc::new(AtomicBool::new(false));
-        let threads = vec![
-            std::thread::spawn({
-                let stop = stop.clone();
-                move || serve_tcp(&tcp, &stop)
-            }),
-            std::thread::spawn({
-                let stop = stop.clone();
-                move || serve_udp(&udp, &stop)
-            }),
+        let servers = [
+            Worker::start(move |stop| serve_tcp(&tcp, stop)),
+            Worker::start(move |stop| serve_udp(&udp, stop)),
         ];
-        Ok(Self { stop, threads })
+        Ok(Self { servers })
     }
 }
 
-impl Drop for EchoServer {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        for thread in self.threads.drain(..) {
-            // A server that panicked has already said so.
-            let _ = thread.join();
-        }
-    }
-}
-
-fn serve_tcp(listener: &TcpListener, stop: &Arc<AtomicBool>) {
-    while !stop.load(Ordering::Relaxed) {
-        match listener.accept() {
-            Ok((stream, _)) => {
-                let stop = stop.clone();
-                std::thread::spawn(move || echo(stream, &stop));
+/// Its connections end with it.
+fn serve_tcp(listener: &TcpListener, stop: &AtomicBool) {
+    std::thread::scope(|scope| {
+        while !stop.load(Ordering::Relaxed) {
+            match listener.accept() {
+                Ok((stream, _)) => drop(scope.spawn(move || echo(stream, stop))),
+                Err(_) => wait_for_news(listener),
             }
-            Err(_) => std::thread::sleep(Duration::from_millis(2)),
         }
-    }
+    });
+}
+
+fn wait_for_news(listener: &TcpListener) {
+    let mut polled = [PollFd::from_borrowed_fd(listener.as_fd(), PollFlags::IN)];
+    let limit = Timespec::try_from(TICK).unwrap_or_default();
+    // Whatever comes of it, the next accept tells.
+    let _ = poll(&mut polled, Some(&limit));
 }
 
 fn echo(mut stream: TcpStream, stop: &AtomicBool) {
@@ -129,6 +121,32 @@ pub(crate) fn reaches(
     matches!(from.run(attempt), Ok(Ok(())))
 }
 
+/// Connections that are tried one after the other, all the time.
+pub(crate) struct Attempts(Worker<usize>);
+
+impl Attempts {
+    /// Begins.
+    pub(crate) fn start(from: Netns, transport: Transport, target: Ipv4Addr, port: u16) -> Self {
+        const LIMIT: Duration = Duration::from_millis(40);
+        Self(Worker::start(move |stop| {
+            let mut tried = 0;
+            while !stop.load(Ordering::Relaxed) {
+                reaches(&from, transport, target, port, LIMIT);
+                tried += 1;
+            }
+            tried
+        }))
+    }
+
+    /// How many there were.
+    ///
+    /// # Errors
+    /// The thread panicked.
+    pub(crate) fn finish(self) -> Result<usize> {
+        self.0.finish()
+    }
+}
+
 fn tcp_round_trip(target: SocketAddr, limit: Duration) -> io::Result<()> {
     let mut stream = TcpStream::connect_timeout(&target, limit)?;
     stream.set_read_timeout(Some(limit))?;
@@ -142,4 +160,24 @@ fn udp_round_trip(target: SocketAddr, limit: Duration) -> io::Result<()> {
     socket.connect(target)?;
     socket.send(PAYLOAD)?;
     socket.recv(&mut [0; PAYLOAD.len()]).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_reached_while_it_serves_and_not_afterwards() {
+        testkit::require_root();
+        let namespace = Netns::make().unwrap();
+        let mut rtnetlink = kernel::Rtnetlink::open_in(&namespace).unwrap();
+        let lo = rtnetlink.links().unwrap()[0].name.clone();
+        rtnetlink.change_link(&lo, &kernel::link::LinkChange::up()).unwrap();
+        let reached =
+            |transport| reaches(&namespace, transport, Ipv4Addr::LOCALHOST, 8080, Duration::from_secs(5));
+        let server = EchoServer::start(&namespace, 8080).unwrap();
+        assert!(reached(Transport::Tcp) && reached(Transport::Udp));
+        drop(server);
+        assert!(!reached(Transport::Tcp) && !reached(Transport::Udp));
+    }
 }

@@ -5,12 +5,13 @@ use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use kernel::netns::Netns;
 use socket2::{Domain, Protocol, Socket, Type};
+
+use super::worker::Worker;
 
 const ECHO_REQUEST: u8 = 8;
 const ECHO_REPLY: u8 = 0;
@@ -98,9 +99,8 @@ fn checksum(bytes: &[u8]) -> u16 {
 
 /// A stream of echo requests at a fixed rate, which remembers every reply.
 pub(crate) struct PingStream {
-    stop: Arc<AtomicBool>,
-    sender: JoinHandle<Result<u16>>,
-    receiver: JoinHandle<Result<BTreeSet<u16>>>,
+    sender: Worker<Result<u16>>,
+    receiver: Worker<Result<BTreeSet<u16>>>,
 }
 
 impl PingStream {
@@ -110,16 +110,11 @@ impl PingStream {
     /// No socket.
     pub(crate) fn start(from: &Netns, target: Ipv4Addr, interval: Duration) -> Result<Self> {
         let sending = Arc::new(EchoSocket::open(from, target)?);
-        let stop = Arc::new(AtomicBool::new(false));
-        let sender = std::thread::spawn({
-            let (socket, stop) = (sending.clone(), stop.clone());
-            move || send_until(&socket, &stop, interval)
-        });
-        let receiver = std::thread::spawn({
-            let stop = stop.clone();
-            move || receive_until(&sending, &stop)
-        });
-        Ok(Self { stop, sender, receiver })
+        let receiving = sending.clone();
+        Ok(Self {
+            sender: Worker::start(move |stop| send_until(&sending, stop, interval)),
+            receiver: Worker::start(move |stop| receive_until(&receiving, stop)),
+        })
     }
 
     /// Stops, waits for the last replies, and tells how many requests were sent and how many had no reply.
@@ -127,16 +122,11 @@ impl PingStream {
     /// # Errors
     /// A request could not be sent at all, which counts as much as a loss.
     pub(crate) fn finish(self) -> Result<(usize, usize)> {
-        self.stop.store(true, Ordering::Relaxed);
-        let sent = join(self.sender)?;
-        let received = join(self.receiver)?;
+        let sent = self.sender.finish()??;
+        let received = self.receiver.finish()??;
         let lost = (1..=sent).filter(|sequence| !received.contains(sequence)).count();
         Ok((usize::from(sent), lost))
     }
-}
-
-fn join<T>(thread: JoinHandle<Result<T>>) -> Result<T> {
-    thread.join().unwrap_or_else(|_| bail!("a probe's thread panicked"))
 }
 
 fn send_until(socket: &EchoSocket, stop: &AtomicBool, interval: Duration) -> Result<u16> {
@@ -182,8 +172,8 @@ mod tests {
         testkit::require_root();
         let namespace = Netns::make().unwrap();
         let mut rtnetlink = kernel::Rtnetlink::open_in(&namespace).unwrap();
-        let lo = rtnetlink.links().unwrap()[0].index;
-        rtnetlink.change_link(lo, &kernel::link::LinkChange::up()).unwrap();
+        let lo = rtnetlink.links().unwrap()[0].name.clone();
+        rtnetlink.change_link(&lo, &kernel::link::LinkChange::up()).unwrap();
         ping(&namespace, Ipv4Addr::LOCALHOST, Duration::from_secs(5)).unwrap();
         let stream = PingStream::start(&namespace, Ipv4Addr::LOCALHOST, Duration::from_millis(5)).unwrap();
         ping(&namespace, Ipv4Addr::LOCALHOST, Duration::from_secs(5)).unwrap();

@@ -2,19 +2,23 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use kernel::netns::Netns;
 
+use super::worker::Worker;
+
+/// How long the stream may stand still before it counts as broken.
+const STALL: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(2);
+
 /// A running stream to an [`super::EchoServer`].
 pub(crate) struct TcpStreamProbe {
-    stop: Arc<AtomicBool>,
-    worker: JoinHandle<Result<Progress>>,
-    namespace: Netns,
+    worker: Worker<Result<u64>>,
+    /// Both ends, each of which sends.
+    ends: [Netns; 2],
     retransmitted_before: u64,
 }
 
@@ -23,9 +27,7 @@ pub(crate) struct TcpStreamProbe {
 pub(crate) struct Progress {
     /// Bytes that went there and came back, in order.
     pub bytes: u64,
-    /// Longest time between sending a piece and having it back.
-    pub longest: Duration,
-    /// TCP segments that the sender's namespace had to send again meanwhile.
+    /// TCP segments that either end's namespace had to send again meanwhile.
     pub retransmitted: u64,
 }
 
@@ -34,58 +36,52 @@ impl TcpStreamProbe {
     ///
     /// # Errors
     /// No connection.
-    pub(crate) fn start(from: &Netns, target: Ipv4Addr, port: u16) -> Result<Self> {
-        let retransmitted_before = retransmitted(from)?;
+    pub(crate) fn start(from: &Netns, to: &Netns, target: Ipv4Addr, port: u16) -> Result<Self> {
+        let ends = [from.clone(), to.clone()];
+        let retransmitted_before = retransmitted(&ends)?;
         let stream = from
-            .run(|| TcpStream::connect_timeout(&SocketAddr::from((target, port)), Duration::from_secs(2)))?
+            .run(|| TcpStream::connect_timeout(&SocketAddr::from((target, port)), STALL))?
             .with_context(|| format!("cannot connect to {target}:{port}"))?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-        let stop = Arc::new(AtomicBool::new(false));
-        let worker = std::thread::spawn({
-            let stop = stop.clone();
-            move || run(stream, &stop)
-        });
-        let namespace = from.run(Netns::current)??;
-        Ok(Self { stop, worker, namespace, retransmitted_before })
+        stream.set_read_timeout(Some(STALL))?;
+        Ok(Self { worker: Worker::start(move |stop| run(stream, stop)), ends, retransmitted_before })
     }
 
     /// Ends the stream.
     ///
     /// # Errors
-    /// The connection broke, stalled for 5 s, or brought back something else than was sent.
+    /// The connection broke, stalled, or brought back something else than was sent.
     pub(crate) fn finish(self) -> Result<Progress> {
-        self.stop.store(true, Ordering::Relaxed);
-        let Ok(outcome) = self.worker.join() else { bail!("the stream's thread panicked") };
-        let retransmitted = retransmitted(&self.namespace)? - self.retransmitted_before;
-        Ok(Progress { retransmitted, ..outcome? })
+        let bytes = self.worker.finish()??;
+        Ok(Progress { bytes, retransmitted: retransmitted(&self.ends)? - self.retransmitted_before })
     }
 }
 
-fn run(mut stream: TcpStream, stop: &AtomicBool) -> Result<Progress> {
-    let mut progress = Progress { bytes: 0, longest: Duration::ZERO, retransmitted: 0 };
+fn run(mut stream: TcpStream, stop: &AtomicBool) -> Result<u64> {
     let mut number: u64 = 0;
     while !stop.load(Ordering::Relaxed) {
         number += 1;
         let sent = number.to_be_bytes();
-        let start = Instant::now();
-        stream.write_all(&sent).context("the stream cannot send")?;
+        stream.write_all(&sent).context("the TCP stream cannot send")?;
         let mut back = [0; 8];
-        stream.read_exact(&mut back).context("the stream stalled")?;
-        ensure!(back == sent, "the stream brought back other data than was sent");
-        progress.bytes += 8;
-        progress.longest = progress.longest.max(start.elapsed());
-        std::thread::sleep(Duration::from_millis(2));
+        stream.read_exact(&mut back).context("the TCP stream stalled")?;
+        ensure!(back == sent, "the TCP stream brought back other data than was sent");
+        std::thread::sleep(PAUSE);
     }
-    Ok(progress)
+    Ok(number * 8)
+}
+
+fn retransmitted(ends: &[Netns]) -> Result<u64> {
+    ends.iter().map(retransmitted_in).sum()
 }
 
 /// `RetransSegs` of the namespace (RFC 4022, tcpRetransSegs).
-fn retransmitted(namespace: &Netns) -> Result<u64> {
+fn retransmitted_in(namespace: &Netns) -> Result<u64> {
     let text = namespace.run(|| std::fs::read_to_string("/proc/thread-self/net/snmp"))??;
     let mut lines = text.lines().filter(|line| line.starts_with("Tcp:")).map(str::split_whitespace);
-    let (Some(names), Some(mut values)) = (lines.next(), lines.next()) else { bail!("no Tcp lines in snmp") };
-    let position =
-        names.into_iter().position(|name| name == "RetransSegs").context("no RetransSegs in snmp")?;
+    let (Some(mut names), Some(mut values)) = (lines.next(), lines.next()) else {
+        bail!("no Tcp lines in snmp")
+    };
+    let position = names.position(|name| name == "RetransSegs").context("no RetransSegs in snmp")?;
     values.nth(position).context("no RetransSegs in snmp")?.parse().context("RetransSegs in snmp")
 }
