@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Args, Subcommand};
 
+use crate::faults::Fault;
 use crate::{commands, demo};
 
 /// Hosts on one machine, each in a network namespace, with real nodes, BGP, pods and policy.
@@ -82,6 +83,20 @@ Examples:
   tortie lab ctl -- ipam show --show-blocks
   tortie lab ctl -- node status")]
     Ctl(CtlArgs),
+    /// Let something go wrong with a host, or put it right
+    #[command(after_help = "\
+Examples:
+  tortie lab fault kill node-1                       SIGKILL to its node: pods go on, policy holds
+  tortie lab fault start node-1
+  tortie lab fault cut node-2                        its link to the fabric is down; BGP notices by its hold time
+  tortie lab fault mend node-2")]
+    Fault {
+        /// What to do
+        #[arg(value_enum)]
+        fault: Fault,
+        /// The host: node-1, node-2, …
+        host: String,
+    },
     /// Take the lab down; leaves no namespace, link, process, mount or file, also after a crash
     ///
     /// Ends every process in the lab's namespaces. A folder that is not a lab's is not touched.
@@ -102,6 +117,9 @@ pub(crate) struct UpArgs {
     /// The pool that pods get their addresses from
     #[arg(long, default_value = "10.65.0.0/16", value_name = "CIDR")]
     pub(crate) pool: String,
+    /// Give pods IPv6 addresses too, from this pool (hosts get them on the fabric)
+    #[arg(long, value_name = "CIDR")]
+    pub(crate) pool6: Option<String>,
     /// A further environment variable for every node, such as FELIX_LOGSEVERITYSCREEN=Debug (repeatable)
     #[arg(long = "set", value_name = "NAME=VALUE", value_parser = pair)]
     pub(crate) settings: Vec<(String, String)>,

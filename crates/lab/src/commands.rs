@@ -12,7 +12,7 @@ use kernel::netns::Netns;
 use crate::cli::{ExecArgs, PodArgs, PodVerb, UpArgs, Verb};
 use crate::state::{LabDir, LabState, Pod};
 use crate::topology::{Host, Topology};
-use crate::{interrupt, lifecycle, node, privilege};
+use crate::{faults, interrupt, lifecycle, node, privilege};
 
 /// Exit codes of shells.
 const NOT_FOUND: u8 = 127;
@@ -38,6 +38,11 @@ pub(crate) fn run(lab: &LabDir, verb: Verb) -> Result<ExitCode> {
         Verb::Pod(verb) => pod(lab, verb)?,
         Verb::Exec(args) => return execute(lab, &args),
         Verb::Ctl(args) => return calicoctl(lab, &args.arguments),
+        Verb::Fault { fault, host } => {
+            let state = lab.load()?;
+            privilege::for_the_lab(lab, &state)?;
+            println!("{}", faults::inflict(lab, &state, &host, fault)?);
+        }
         Verb::Down => down(lab)?,
         Verb::Hold => loop {
             std::thread::park();
@@ -47,8 +52,13 @@ pub(crate) fn run(lab: &LabDir, verb: Verb) -> Result<ExitCode> {
 }
 
 fn up(lab: &LabDir, args: UpArgs) -> Result<ExitCode> {
-    let topology = Topology::new(args.hosts, args.subnets).map_err(anyhow::Error::msg)?;
+    let mut topology = Topology::new(args.hosts, args.subnets).map_err(anyhow::Error::msg)?;
     let mut settings = vec![("CALICO_IPV4POOL_CIDR".to_owned(), args.pool)];
+    if let Some(pool) = args.pool6 {
+        topology.ipv6 = true;
+        let ipv6 = [("CALICO_IPV6POOL_CIDR", pool.as_str()), ("IP6", "autodetect")];
+        settings.extend(ipv6.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    }
     settings.extend(args.settings);
     let user_namespace = privilege::for_a_new_lab()?;
     interrupt::watch()?;

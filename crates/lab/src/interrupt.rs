@@ -23,8 +23,8 @@ pub(crate) struct Interrupted(i32);
 /// # Errors
 /// The error.
 pub(crate) fn exit_code(error: anyhow::Error) -> Result<ExitCode> {
-    let Some(Interrupted(signal)) = error.downcast_ref() else { return Err(error) };
-    eprintln!("tortie lab: {error:#}; nothing is left");
+    let Some(interrupted @ Interrupted(signal)) = error.downcast_ref() else { return Err(error) };
+    eprintln!("tortie lab: {interrupted}; nothing is left");
     Ok(ExitCode::from(u8::try_from(128 + signal).unwrap_or(1)))
 }
 

@@ -122,7 +122,7 @@ pub(crate) fn add_pod(lab: &LabDir, mut pod: Pod) -> Result<Pod> {
     if state.topology.host(&pod.node).is_none() {
         bail!("there is no host {}; the lab has {}", pod.node, state.topology.names());
     }
-    pods::add(lab, &mut pod)?;
+    pods::add(lab, &mut pod, state.topology.ipv6)?;
     state.pods.push(pod.clone());
     lab.save(&state)?;
     Ok(pod)
@@ -138,7 +138,7 @@ pub(crate) fn remove_pod(lab: &LabDir, word: &str) -> Result<Pod> {
     let Some(pod) = state.pod(word).cloned() else {
         bail!("there is no pod {word}; the lab has {}", state.pod_names());
     };
-    pods::remove(lab, &pod)?;
+    pods::remove(lab, &pod, state.topology.ipv6)?;
     state.pods.retain(|other| *other != pod);
     lab.save(&state)?;
     Ok(pod)

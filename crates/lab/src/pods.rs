@@ -36,7 +36,7 @@ pub(crate) fn check_name(name: &str) -> Result<()> {
 }
 
 /// The configuration list of a host: Calico's own `10-calico.conflist`, pointed at the host's node.
-pub(crate) fn configuration_list(lab: &LabDir, host: &str) -> Value {
+fn configuration_list(lab: &LabDir, host: &str, ipv6: bool) -> Value {
     json!({
         "name": "k8s-pod-network",
         "cniVersion": "1.0.0",
@@ -46,7 +46,7 @@ pub(crate) fn configuration_list(lab: &LabDir, host: &str) -> Value {
             "datastore_type": "kubernetes",
             "nodename": host,
             "mtu": 0,
-            "ipam": { "type": "calico-ipam" },
+            "ipam": { "type": "calico-ipam", "assign_ipv4": "true", "assign_ipv6": ipv6.to_string() },
             "policy": { "type": "k8s" },
             "capabilities": { "io.kubernetes.cri.pod-annotations": true },
             "node_socket": lab.node_socket(host),
@@ -58,10 +58,10 @@ pub(crate) fn configuration_list(lab: &LabDir, host: &str) -> Value {
 ///
 /// # Errors
 /// The plugin's error, or the kernel's.
-pub(crate) fn add(lab: &LabDir, pod: &mut Pod) -> Result<()> {
+pub(crate) fn add(lab: &LabDir, pod: &mut Pod, ipv6: bool) -> Result<()> {
     let path = lab.pod(pod);
     let namespace = Netns::make_named(&path)?;
-    let attached = loopback_up(&namespace).and_then(|()| attach(lab, pod));
+    let attached = loopback_up(&namespace).and_then(|()| attach(lab, pod, ipv6));
     match attached {
         Ok(result) => {
             pod.addresses = result.ips.iter().map(|ip| ip.address.addr()).collect();
@@ -78,8 +78,8 @@ pub(crate) fn add(lab: &LabDir, pod: &mut Pod) -> Result<()> {
 ///
 /// # Errors
 /// The plugin's error; the namespace is removed all the same.
-pub(crate) fn remove(lab: &LabDir, pod: &Pod) -> Result<()> {
-    let detached = execute(lab, pod, "DEL");
+pub(crate) fn remove(lab: &LabDir, pod: &Pod, ipv6: bool) -> Result<()> {
+    let detached = execute(lab, pod, "DEL", ipv6);
     netns::remove_named(lab.pod(pod))?;
     let output = detached?;
     ensure!(output.is_empty(), "DEL printed {output}");
@@ -92,14 +92,14 @@ fn loopback_up(namespace: &Netns) -> Result<()> {
     Ok(links.change_link(&lo, &LinkChange::up())?)
 }
 
-fn attach(lab: &LabDir, pod: &Pod) -> Result<CniResult> {
-    let output = execute(lab, pod, "ADD")?;
+fn attach(lab: &LabDir, pod: &Pod, ipv6: bool) -> Result<CniResult> {
+    let output = execute(lab, pod, "ADD", ipv6)?;
     let document = serde_json::from_str(&output).with_context(|| format!("the plugin printed {output:?}"))?;
     Ok(CniResult::from_json(&document)?)
 }
 
 /// Runs the plugin on the pod's host; what it printed.
-fn execute(lab: &LabDir, pod: &Pod, command: &str) -> Result<String> {
+fn execute(lab: &LabDir, pod: &Pod, command: &str, ipv6: bool) -> Result<String> {
     let bin: PathBuf = lab.bin();
     let mut plugin = Command::new(bin.join("calico"));
     plugin
@@ -113,7 +113,7 @@ fn execute(lab: &LabDir, pod: &Pod, command: &str) -> Result<String> {
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    let configuration = configuration(lab, pod).to_string();
+    let configuration = configuration(lab, pod, ipv6).to_string();
     let run = move || -> std::io::Result<_> {
         let mut child = plugin.spawn()?;
         if let Some(mut input) = child.stdin.take() {
@@ -141,8 +141,8 @@ fn arguments(pod: &Pod) -> String {
 }
 
 /// The plugin's part of the list, with what a runtime adds to it.
-fn configuration(lab: &LabDir, pod: &Pod) -> Value {
-    let list = configuration_list(lab, &pod.node);
+fn configuration(lab: &LabDir, pod: &Pod, ipv6: bool) -> Value {
+    let list = configuration_list(lab, &pod.node, ipv6);
     let mut plugin = list["plugins"][0].clone();
     let labels: Vec<_> =
         pod.labels.iter().map(|(key, value)| json!({ "key": key, "value": value })).collect();

@@ -1,6 +1,6 @@
 //! Who is where: hosts, subnets and addresses of a lab, as arithmetic.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
@@ -29,6 +29,17 @@ pub(crate) struct Topology {
     pub hosts: Vec<Host>,
     /// How many subnets.
     pub subnets: u8,
+    /// Whether hosts and pods have IPv6 addresses too.
+    #[serde(default)]
+    pub ipv6: bool,
+}
+
+impl Host {
+    /// Its IPv6 address on the fabric, if the lab has IPv6.
+    pub(crate) fn address6(&self) -> Ipv6Addr {
+        let [.., number] = self.address.octets();
+        Ipv6Addr::new(0xfd30, 0, 0, self.subnet.into(), 0, 0, 0, number.into())
+    }
 }
 
 impl Topology {
@@ -54,7 +65,7 @@ impl Topology {
                 address: Ipv4Addr::new(172, 30, subnet, index / subnets + 1),
             }
         };
-        Ok(Self { hosts: (0..hosts).map(host).collect(), subnets })
+        Ok(Self { hosts: (0..hosts).map(host).collect(), subnets, ipv6: false })
     }
 
     /// The host of this name.
@@ -75,6 +86,11 @@ impl Topology {
     /// The fabric's own address in a subnet: the default gateway of its hosts.
     pub(crate) fn gateway(subnet: u8) -> Ipv4Addr {
         Ipv4Addr::new(172, 30, subnet, 254)
+    }
+
+    /// Likewise for IPv6; all subnets are /64.
+    pub(crate) fn gateway6(subnet: u8) -> Ipv6Addr {
+        Ipv6Addr::new(0xfd30, 0, 0, subnet.into(), 0, 0, 0, 254)
     }
 }
 
