@@ -21,6 +21,9 @@ pub(crate) struct Options {
     /// Starts of each kind
     #[arg(long, default_value_t = 5)]
     rounds: usize,
+    /// Keep each loaded node this many seconds, to look at it with a profiler
+    #[arg(long, default_value_t = 0)]
+    hold: u64,
 }
 
 const GOAL_START_SECS: f64 = 1.0;
@@ -43,6 +46,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         start(&mut host, &mut first)?;
         verify(&host, options.size.pods)?;
         memory.push(Memory::of(&host)?);
+        std::thread::sleep(Duration::from_secs(options.hold));
         host.stop_node()?;
         start(&mut host, &mut again)?;
         verify(&host, options.size.pods)?;

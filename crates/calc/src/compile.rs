@@ -76,7 +76,10 @@ impl<'a> RuleCompiler<'a> {
     }
 
     fn rules(&mut self, direction: Direction, rules: &[v3::Rule]) -> Vec<Rule> {
-        (0..).zip(rules).filter_map(|(index, rule)| self.rule(direction, index, rule)).collect()
+        // A rule is large and most policies have one or two: `collect` would make room for four.
+        let mut compiled = Vec::with_capacity(rules.len());
+        compiled.extend((0..).zip(rules).filter_map(|(index, rule)| self.rule(direction, index, rule)));
+        compiled
     }
 
     fn rule(&mut self, direction: Direction, index: u32, source: &v3::Rule) -> Option<Rule> {

@@ -16,6 +16,7 @@
 //! - [`pod`]: the plumbing of a workload
 //! - [`interface`]: what the agent keeps as it should be on workloads' interfaces
 //! - [`sysctl`]: settings below `/proc/sys`
+//! - [`memory`]: the process's own heap
 //! - [`delta`]: what is wanted beside what is there
 
 pub mod address;
@@ -23,6 +24,7 @@ pub mod delta;
 pub mod fake;
 pub mod interface;
 pub mod link;
+pub mod memory;
 pub mod monitor;
 mod name;
 pub mod neighbour;

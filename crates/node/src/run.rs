@@ -46,6 +46,7 @@ const AGENT_DEADLINE: Duration = Duration::from_secs(90);
 
 /// Runs the node until it is told to stop. What keeps it from starting goes to standard error, all of it.
 pub fn run() -> ExitCode {
+    kernel::memory::share_one_heap();
     match prepare().and_then(Node::start) {
         Ok(node) => {
             node.serve();

@@ -19,13 +19,13 @@ pub(super) struct Cache {
 }
 
 impl Cache {
-    /// Takes a whole listing: deletes of what is no longer there, then what is new or different, in key order.
-    pub(super) fn replace<R: Decode>(&mut self, entries: Vec<Entry>) -> Vec<Update<R>> {
+    /// Takes a whole listing: deletes of what is no longer there, then what is new or different, in key order. Rows are
+    /// decoded as the iterator is drawn from; it has to be drawn to its end.
+    pub(super) fn replace<R: Decode>(&mut self, entries: Vec<Entry>) -> impl Iterator<Item = Update<R>> {
         let listed: BTreeSet<&Key> = entries.iter().map(|entry| &entry.key).collect();
         let gone: Vec<Key> = self.rows.keys().filter(|key| !listed.contains(key)).cloned().collect();
         let deletes = gone.into_iter().filter_map(|key| self.remove(key)).collect::<Vec<_>>();
-        let puts = entries.into_iter().filter_map(|entry| self.put(entry));
-        deletes.into_iter().chain(puts).collect()
+        deletes.into_iter().chain(entries.into_iter().filter_map(|entry| self.put(entry)))
     }
 
     /// Takes what a watch told: of each row the last event.

@@ -19,14 +19,14 @@ use std::time::{Duration, Instant};
 
 use api::{Key, Row};
 
-use crate::{Scope, Store, StoreError, Watch};
+use crate::{Entry, Scope, Store, StoreError, Watch};
 use cache::Cache;
 
 /// What a syncer delivers. `R` is what rows are decoded to: [`Row`], or for the text itself [`String`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SyncEvent<R = Row> {
     /// These rows are now so. At most one update per row; deletes of rows that vanished while the datastore could not be
-    /// watched come first. Never empty.
+    /// watched come first. Never empty. What is there at the beginning comes in several.
     Updates(Vec<Update<R>>),
     /// All rows that there were at some moment have been delivered. Said once.
     InSync,
@@ -104,6 +104,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// How long a watch that has been quiet is waited for before the stop flag is looked at.
 const TICK: Duration = Duration::from_millis(250);
+
+/// Updates that are delivered at a time until all have been: a cluster's rows, decoded, are several times their text.
+const FIRST_BATCH: usize = 512;
 
 /// How long to wait for a full channel before the stop flag is looked at.
 const CHANNEL_TICK: Duration = Duration::from_millis(2);
@@ -265,9 +268,9 @@ impl<D> Worker<D> {
         let listing = self.store.list_scopes(&self.scopes)?;
         // The watch before the delivery, which may take a while in which history could be compacted.
         let watch = self.store.watch(&self.scopes, &listing.revision)?;
-        let updates = self.cache.replace(listing.entries);
-        let mut flow = self.deliver(updates);
-        if flow.is_continue() && !self.monitor.health().in_sync {
+        let in_sync = self.monitor.health().in_sync;
+        let mut flow = self.deliver_listing(listing.entries, if in_sync { usize::MAX } else { FIRST_BATCH });
+        if flow.is_continue() && !in_sync {
             flow = (self.deliver)(SyncEvent::InSync, &self.stop);
         }
         if flow.is_break() {
@@ -275,6 +278,21 @@ impl<D> Worker<D> {
         }
         self.monitor.set(|health| *health = SyncHealth { in_sync: true, trouble: None });
         Ok(watch)
+    }
+
+    /// Delivers what is different, so many updates at a time.
+    fn deliver_listing<R: Decode>(&mut self, entries: Vec<Entry>, batch: usize) -> ControlFlow<()>
+    where
+        D: FnMut(SyncEvent<R>, &AtomicBool) -> ControlFlow<()>,
+    {
+        let mut updates = self.cache.replace(entries);
+        loop {
+            let some: Vec<_> = updates.by_ref().take(batch).collect();
+            if some.is_empty() {
+                return ControlFlow::Continue(());
+            }
+            (self.deliver)(SyncEvent::Updates(some), &self.stop)?;
+        }
     }
 
     fn deliver<R: Decode>(&mut self, updates: Vec<Update<R>>) -> ControlFlow<()>
