@@ -151,7 +151,13 @@ impl Parameters {
         (parameters, invalid)
     }
 
-    fn set(&mut self, name: &str, value: &str) -> Result<(), &'static str> {
+    /// Whether a parameter (in any case) is one of these.
+    pub fn follows(name: &str) -> bool {
+        Self::default().set(&name.to_ascii_lowercase(), "") != Ok(false)
+    }
+
+    /// Sets a parameter; `false` when it is none of these, but another part's.
+    fn set(&mut self, name: &str, value: &str) -> Result<bool, &'static str> {
         match name {
             "interfaceprefix" => self.interface_prefix = prefixes(value)?,
             "defaultendpointtohostaction" => self.default_endpoint_to_host_action = to_host_action(value)?,
@@ -186,10 +192,9 @@ impl Parameters {
             }
             "ipv4normalroutepriority" => self.ipv4_normal_route_priority = parsed(value, "a metric")?,
             "ipv6normalroutepriority" => self.ipv6_normal_route_priority = parsed(value, "a metric")?,
-            // The other parameters belong to other parts of the node.
-            _ => {}
+            _ => return Ok(false),
         }
-        Ok(())
+        Ok(true)
     }
 }
 

@@ -26,6 +26,7 @@ use kernel::{Rtnetlink, monitor};
 
 use crate::health::Reporter;
 use crate::telemetry;
+use crate::unbuilt::Unbuilt;
 use gateway::DefaultRoute;
 use totals::Totals;
 use waiters::{Condition, Waiters};
@@ -189,6 +190,7 @@ impl Agent {
             waiters: Waiters::default(),
             last_errors: BTreeSet::new(),
             totals: Totals::default(),
+            unbuilt: Unbuilt::default(),
             next_apply: None,
             next_resync: Instant::now() + RESYNC,
         };
@@ -209,6 +211,7 @@ struct Worker {
     /// Errors that have been logged, so that each is logged once while it lasts.
     last_errors: BTreeSet<String>,
     totals: Totals,
+    unbuilt: Unbuilt,
     next_apply: Option<Instant>,
     next_resync: Instant,
 }
@@ -262,6 +265,7 @@ impl Worker {
 
     fn take_in_rows(&mut self, updates: Vec<Update>) {
         for Update { key, row } in updates {
+            row.iter().for_each(|row| self.unbuilt.on_row(row));
             self.planner.on_update(&key, row.clone());
             self.graph.on_update(&key, row);
         }
@@ -278,6 +282,7 @@ impl Worker {
         for change in self.graph.flush() {
             told |= matches!(change, Change::InSync);
             self.totals.on_change(&change);
+            self.unbuilt.on_change(&change);
             self.dataplane.on_change(change);
         }
         for problem in self.graph.take_problems() {

@@ -16,6 +16,17 @@ pub struct Sources {
     pub datastore: BTreeMap<String, String>,
 }
 
+/// The parameters that the process follows itself, in lower case.
+pub(crate) const NAMES: [&str; 7] = [
+    "healthenabled",
+    "healthhost",
+    "healthport",
+    "prometheusmetricsenabled",
+    "prometheusmetricshost",
+    "prometheusmetricsport",
+    "logseverityscreen",
+];
+
 /// The effective parameters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parameters {
@@ -37,6 +48,11 @@ impl Sources {
 }
 
 impl Parameters {
+    /// Whether a parameter (in any case) is one of these.
+    pub(crate) fn follows(name: &str) -> bool {
+        NAMES.iter().any(|known| known.eq_ignore_ascii_case(name))
+    }
+
     /// Merges the sources. The second part names each value that was not used, and why.
     pub fn resolve(sources: &Sources) -> (Self, Vec<String>) {
         let mut lookup = Lookup { sources, warnings: Vec::new() };

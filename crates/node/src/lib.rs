@@ -18,5 +18,6 @@ pub mod speaker;
 pub mod startup;
 mod status;
 mod telemetry;
+mod unbuilt;
 
 pub use run::{EXIT_CANNOT_START, EXIT_RULESET_REFUSED, run};

@@ -28,7 +28,7 @@ use crate::health::{Health, Reporter};
 use crate::instance::NameLock;
 use crate::startup::{self, Addresses};
 use crate::status::Status;
-use crate::{addresses, http, telemetry};
+use crate::{addresses, http, telemetry, unbuilt};
 
 /// Exit code: the configuration or the state of the host or datastore does not allow the node to run.
 pub const EXIT_CANNOT_START: u8 = 1;
@@ -80,8 +80,11 @@ fn prepare() -> Result<Prepared> {
     let (parameters, warnings) = Parameters::resolve(&sources);
     start_logging(&parameters);
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    let local = sources.local();
+    let values = local.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    unbuilt::of_parameters(values).iter().for_each(|notice| tracing::warn!("{notice}"));
     let datastore = DatastoreConfig::load(None, variable)?;
-    Ok(Prepared { config, datastore, parameters, local_parameters: sources.local() })
+    Ok(Prepared { config, datastore, parameters, local_parameters: local })
 }
 
 /// Structured logs on standard error: text, or JSON with `TORTIE_LOG_FORMAT=json`. `RUST_LOG` refines LogSeverityScreen.
