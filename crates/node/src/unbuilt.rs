@@ -34,9 +34,9 @@ impl Unbuilt {
         match change {
             Change::PoolUpdate { cidr, pool } => self.tell(of_pool(cidr, pool)),
             Change::ConfigUpdate { parameters } => {
-                self.tell(of_parameters(
-                    parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())),
-                ));
+                let values = || parameters.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+                self.tell(of_parameters(values()));
+                self.tell(of_process(values()));
             }
             _ => {}
         }
@@ -79,6 +79,20 @@ fn of_parameter(name: &str, value: &str) -> Option<String> {
             parameter.name
         )
     })
+}
+
+/// Parameters of the process itself, which are read when it starts, before there is a datastore.
+fn of_process<'a>(parameters: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<String> {
+    let of_process = parameters.filter(|(name, _)| felix::Parameters::follows(name));
+    of_process
+        .map(|(name, value)| {
+            format!(
+                "Felix parameter {name} is {value:?} in FelixConfiguration: this version takes it from the environment \
+                 (FELIX_{}) or felix.cfg only",
+                name.to_ascii_uppercase()
+            )
+        })
+        .collect()
 }
 
 fn of_pool(cidr: &IpNet, pool: &Pool) -> Option<String> {
@@ -136,6 +150,13 @@ mod tests {
                 "there is no Felix parameter heathport; its value \"9\" has no effect",
             ]
         );
+    }
+
+    #[test]
+    fn what_is_read_at_the_start_says_where_it_is_read_from() {
+        let notices = of_process([("LogSeverityScreen", "Debug"), ("LogPrefix", "x")].into_iter());
+        assert_eq!(notices.len(), 1);
+        assert!(notices[0].contains("FELIX_LOGSEVERITYSCREEN"), "{notices:?}");
     }
 
     #[test]
