@@ -253,6 +253,12 @@ impl<'a> Job<'a, '_> {
         }
     }
 
+    /// An address that comes again was released meanwhile, by someone who released the handle: it counts once.
+    fn keep(&mut self, fresh: Vec<Fresh>) {
+        self.got.retain(|old| fresh.iter().all(|new| new.net != old.net));
+        self.got.extend(fresh);
+    }
+
     fn short(&self) -> usize {
         self.wanted - self.got.len()
     }
@@ -305,14 +311,14 @@ impl<'a> Job<'a, '_> {
         if is_confirmed
             && let Got::Addresses(fresh) = self.take(cidr, From::Own(&owner), reservations, cooldown)?
         {
-            self.got.extend(fresh);
+            self.keep(fresh);
             return Ok(());
         }
         let how = Claim { reserved: self.request.host_reserved.as_ref(), ..Claim::default() };
         if self.ipam.claim_block(&owner, cidr, how)?
             && let Got::Addresses(fresh) = self.take(cidr, From::Own(&owner), reservations, cooldown)?
         {
-            self.got.extend(fresh);
+            self.keep(fresh);
         }
         Ok(())
     }
@@ -465,7 +471,7 @@ impl<'a> Job<'a, '_> {
             }
             let cooldown = view.config.ip_cooldown_seconds;
             if let Got::Addresses(fresh) = self.take(cidr, From::Anyone, &view.reservations, cooldown)? {
-                self.got.extend(fresh);
+                self.keep(fresh);
             }
         }
         if self.short() > 0 {
