@@ -166,6 +166,11 @@ fn seeds(number: u64) -> std::ops::Range<u64> {
     }
 }
 
+/// Whether all seeds run, so that it can be asked how much has happened.
+fn is_whole() -> bool {
+    std::env::var_os("IPAM_MODEL_SEED").is_none()
+}
+
 /// Runs histories, and says how much happened in them.
 fn histories(number: u64, setup: &Setup, fault_in: usize) -> (usize, usize) {
     let (mut total, mut borrowed) = (0, 0);
@@ -186,13 +191,13 @@ fn histories(number: u64, setup: &Setup, fault_in: usize) -> (usize, usize) {
 #[test]
 fn no_address_is_shared_or_lost_among_racing_hosts() {
     let (total, borrowed) = histories(12, &Setup::small(4), 0);
-    assert!(total > 500 && borrowed > 20, "the histories are too tame: {total}, {borrowed}");
+    assert!(!is_whole() || total > 500 && borrowed > 20, "the histories are too tame: {total}, {borrowed}");
 }
 
 #[test]
 fn no_address_is_shared_or_lost_when_hosts_crash_between_any_two_calls() {
     let (total, borrowed) = histories(12, &Setup::small(4), 12);
-    assert!(total > 500 && borrowed > 20, "the histories are too tame: {total}, {borrowed}");
+    assert!(!is_whole() || total > 500 && borrowed > 20, "the histories are too tame: {total}, {borrowed}");
 }
 
 #[test]
@@ -201,7 +206,7 @@ fn strict_affinity_reservations_and_limits_hold_in_all_histories() {
     let reserved = vec!["10.0.0.1/32".parse().unwrap(), "10.0.0.12/30".parse().unwrap()];
     let setup = Setup { config, reserved, max_blocks_per_host: 3, ..Setup::small(3) };
     let (total, borrowed) = histories(10, &setup, 15);
-    assert!(total > 300, "the histories are too tame: {total}");
+    assert!(!is_whole() || total > 300, "the histories are too tame: {total}");
     assert_eq!(borrowed, 0);
 }
 
@@ -210,7 +215,7 @@ fn released_addresses_rest_in_all_histories() {
     let config = IpamConfig { ip_cooldown_seconds: 30, ..IpamConfig::default() };
     let setup = Setup { config, ..Setup::small(3) };
     let (total, _) = histories(10, &setup, 20);
-    assert!(total > 200, "the histories are too tame: {total}");
+    assert!(!is_whole() || total > 200, "the histories are too tame: {total}");
 }
 
 /// Claims, uses and releases of one block, each with its own schedule: what random histories meet too rarely.
