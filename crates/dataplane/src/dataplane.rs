@@ -338,6 +338,12 @@ impl<N: Transport, R: RouteKernel, I: InterfaceKernel> Dataplane<N, R, I> {
         self.interfaces.queue_resync();
     }
 
+    /// The next apply looks at the next of `parts` parts of the settings again, which others can change without an event.
+    /// Memory only.
+    pub fn look_again(&mut self, parts: usize) {
+        self.interfaces.queue_part(parts);
+    }
+
     /// The endpoint as the kernel has it, if it has all of it: rules, routes and settings.
     pub fn programmed(&self, id: &WorkloadEndpointId) -> Option<&Arc<WorkloadEndpoint>> {
         self.programmed.get(id)

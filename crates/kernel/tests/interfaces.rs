@@ -77,6 +77,29 @@ fn an_interface_is_waited_for_set_once_and_repaired_at_an_event() {
 }
 
 #[test]
+fn settings_that_change_without_an_event_are_found_part_by_part() {
+    let kernel = fake();
+    let mut table = table(&kernel);
+    for interface in ["cali1", "cali2"] {
+        kernel.add_link(interface, true);
+    }
+    table.set_host(forwarding_host(true, false));
+    let now = Instant::now();
+    table.apply(now).unwrap();
+    for interface in ["cali1", "cali2"] {
+        kernel.put_sysctl(&format!("net/ipv4/neigh/{interface}/proxy_delay"), "80");
+    }
+    kernel.put_sysctl("net/ipv4/ip_forward", "0");
+    let mut changed = Vec::new();
+    for _ in 0..4 {
+        table.queue_part(3);
+        changed.push(table.apply(now).unwrap().changed);
+    }
+    assert_eq!(changed, [1, 1, 1, 0], "a third each time, and round again");
+    assert!(is_right(&kernel, "cali1") && is_right(&kernel, "cali2"));
+}
+
+#[test]
 fn an_interface_that_refuses_is_retried_without_holding_up_the_others() {
     let kernel = fake();
     kernel.add_link("cali1", true);

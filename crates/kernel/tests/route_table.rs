@@ -223,6 +223,41 @@ fn a_foreign_route_that_came_without_an_event_is_found_by_the_refusal() {
 }
 
 #[test]
+fn a_route_of_ours_that_was_replaced_is_put_back_but_not_in_a_tight_fight() {
+    let mut bench = Bench::new();
+    bench.workload("cali1", "10.65.0.1/32");
+    bench.apply();
+    let ours = bench.kernel.current_routes();
+    let intruder = kernel_route("10.65.0.1/32", bench.eth0, ROUTE_BOOT, 0);
+    let replace_by_hand = |bench: &mut Bench| {
+        bench.kernel.remove_route(&ours[0]);
+        bench.kernel.insert_route(intruder.clone());
+        // The kernel announces a replacement by the new route alone.
+        bench.table.on_route(&intruder, true);
+    };
+    replace_by_hand(&mut bench);
+    assert_eq!(bench.apply().replaced, 1);
+    assert_eq!(bench.kernel.current_routes(), ours);
+    assert_eq!(bench.table.conflicts().count(), 0);
+    assert_eq!(bench.table.status(net("10.65.0.1/32")), RouteStatus::Programmed);
+    replace_by_hand(&mut bench);
+    let pause = RouteTableConfig::default().reclaim_pause;
+    assert_eq!(bench.apply().next_apply, Some(bench.now + pause));
+    assert!(matches!(bench.table.status(net("10.65.0.1/32")), RouteStatus::Blocked(_)));
+    bench.now += pause;
+    bench.apply();
+    assert_eq!(bench.kernel.current_routes(), ours);
+    // Deleted first, and the place taken by a route of someone else's: that is theirs.
+    bench.later(60);
+    bench.kernel.remove_route(&ours[0]);
+    bench.table.on_route(&ours[0], false);
+    bench.kernel.insert_route(intruder.clone());
+    bench.table.on_route(&intruder, true);
+    bench.apply();
+    assert!(matches!(bench.table.status(net("10.65.0.1/32")), RouteStatus::Blocked(_)));
+}
+
+#[test]
 fn foreign_routes_with_other_metrics_are_reported_too() {
     let mut bench = Bench::new();
     bench.kernel.insert_route(kernel_route("10.65.0.1/32", bench.eth0, 4, 100));

@@ -32,7 +32,9 @@ use totals::Totals;
 use waiters::{Condition, Waiters};
 
 /// How often the kernel is looked at when nothing happens, so that what others change without an event comes back.
-const TICK: Duration = Duration::from_secs(5);
+const TICK: Duration = Duration::from_secs(1);
+/// In so many ticks all settings of interfaces have been looked at: what others changed is back within 10 s.
+const SETTINGS_PARTS: usize = 8;
 /// How often routes and settings are read back whole (datapath.md 7, RouteRefreshInterval).
 const RESYNC: Duration = Duration::from_secs(90);
 /// Events that are taken in before the work is done.
@@ -193,6 +195,7 @@ impl Agent {
             unbuilt: Unbuilt::default(),
             next_apply: None,
             next_resync: Instant::now() + RESYNC,
+            next_look: Instant::now() + TICK,
         };
         std::thread::Builder::new().name("agent".to_owned()).spawn(move || worker.run(&events))
     }
@@ -214,6 +217,7 @@ struct Worker {
     unbuilt: Unbuilt,
     next_apply: Option<Instant>,
     next_resync: Instant,
+    next_look: Instant,
 }
 
 impl Worker {
@@ -277,6 +281,10 @@ impl Worker {
         if start >= self.next_resync {
             self.dataplane.resync();
             self.next_resync = start + RESYNC;
+        }
+        if start >= self.next_look {
+            self.dataplane.look_again(SETTINGS_PARTS);
+            self.next_look = start + TICK;
         }
         let mut told = false;
         for change in self.graph.flush() {

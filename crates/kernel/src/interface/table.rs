@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::time::{Duration, Instant};
 
 use super::{InterfaceKernel, Setting};
@@ -59,6 +60,8 @@ pub struct InterfaceTable<K> {
     links: BTreeMap<InterfaceName, Link>,
     dirty: BTreeSet<Subject>,
     failures: BTreeMap<Subject, Failure>,
+    /// The last that was looked at again.
+    looked_at: Option<Subject>,
     resync: bool,
 }
 
@@ -74,6 +77,7 @@ impl<K: InterfaceKernel> InterfaceTable<K> {
             links: BTreeMap::new(),
             dirty: BTreeSet::new(),
             failures: BTreeMap::new(),
+            looked_at: None,
             resync: true,
         }
     }
@@ -149,6 +153,18 @@ impl<K: InterfaceKernel> InterfaceTable<K> {
     /// The next `apply` reads everything back: call it periodically, and when events were lost.
     pub fn queue_resync(&mut self) {
         self.resync = true;
+    }
+
+    /// The next `apply` looks at one of `parts` parts of all subjects again, each time at the next part: many settings
+    /// change without an event, and reading all of them back at once takes long on a host with many workloads. Memory only.
+    pub fn queue_part(&mut self, parts: usize) {
+        let count = self.desired.len().div_ceil(parts.max(1));
+        let after = |last: &Subject| self.desired.range((Bound::Excluded(last), Bound::Unbounded));
+        let rest = self.looked_at.as_ref().map(after).into_iter().flatten();
+        let part: Vec<Subject> =
+            rest.chain(&self.desired).take(count).map(|(subject, _)| subject.clone()).collect();
+        self.looked_at = part.last().cloned();
+        self.dirty.extend(part);
     }
 
     /// What could not be set, by interface; none for the host itself.

@@ -59,10 +59,27 @@ impl<K: RouteKernel> RouteTable<K> {
         for key in ours.keys() {
             self.first_seen.entry(*key).or_insert(now);
         }
+        self.claim_replaced(now);
         self.routes.replace_actual(ours);
         self.dirty.extend(self.wants.destinations());
         self.resync = false;
         Ok(())
+    }
+
+    /// A foreign route where the kernel had ours, and nobody said that ours was deleted, has replaced it.
+    fn claim_replaced(&mut self, now: Instant) {
+        let foreign = &self.foreign;
+        self.claims.retain(|key, _| foreign.contains_key(key));
+        self.reclaimed.retain(|_, until| *until > now);
+        if std::mem::take(&mut self.dropped) {
+            return;
+        }
+        let (desired, actual) = (self.routes.desired(), self.routes.actual());
+        let replaced = |key: &RouteKey| desired.contains_key(key) && actual.contains_key(key);
+        for (key, route) in foreign.iter().filter(|(key, _)| replaced(key)) {
+            tracing::warn!(route = %route, "a route of ours was replaced by this; it is put back");
+            self.claims.insert(*key, self.reclaimed.get(key).copied().unwrap_or(now));
+        }
     }
 
     /// Works out what is wanted at a destination: the first candidate whose device is there.
@@ -86,6 +103,7 @@ impl<K: RouteKernel> RouteTable<K> {
             return;
         }
         self.conflicts.remove(&destination);
+        self.claims.retain(|key, _| key.destination != destination);
         if keys_of(destination, self.routes.actual()).next().is_some() {
             self.released.insert(destination);
         }
@@ -126,13 +144,15 @@ impl<K: RouteKernel> RouteTable<K> {
         let changes: Vec<_> = self
             .routes
             .updates()
-            .filter(|(key, ..)| !self.foreign.contains_key(key))
+            .filter(|(key, ..)| {
+                !self.foreign.contains_key(key) || self.claims.get(key).is_some_and(|due| *due <= now)
+            })
             .filter(|(key, ..)| {
                 self.failures.get(&key.destination).is_none_or(|failure| failure.next_try <= now)
             })
-            .map(|(_, want, have)| match have {
-                Some(_) => RouteChange::Replace(want.clone()),
-                None => RouteChange::Add(want.clone()),
+            .map(|(key, want, have)| match have.is_some() || self.foreign.contains_key(key) {
+                true => RouteChange::Replace(want.clone()),
+                false => RouteChange::Add(want.clone()),
             })
             .collect();
         if changes.is_empty() {
@@ -141,14 +161,14 @@ impl<K: RouteKernel> RouteTable<K> {
         let outcomes = self.kernel.change_routes(&changes)?;
         for (change, outcome) in changes.into_iter().zip(outcomes) {
             match outcome {
-                Ok(()) => self.installed(change, report),
+                Ok(()) => self.installed(change, now, report),
                 Err(refusal) => self.refused(change.route().clone(), refusal, now),
             }
         }
         Ok(())
     }
 
-    fn installed(&mut self, change: RouteChange, report: &mut Report) {
+    fn installed(&mut self, change: RouteChange, now: Instant, report: &mut Report) {
         let route = match change {
             RouteChange::Replace(route) => {
                 report.replaced += 1;
@@ -161,6 +181,11 @@ impl<K: RouteKernel> RouteTable<K> {
         };
         self.failures.remove(&route.destination);
         self.first_seen.remove(&route.key());
+        if self.foreign.remove(&route.key()).is_some() {
+            self.claims.remove(&route.key());
+            self.reclaimed.insert(route.key(), now + self.config.reclaim_pause);
+            self.note_conflict(&route);
+        }
         self.routes.set_actual(route.key(), route);
     }
 
@@ -258,7 +283,9 @@ impl<K: RouteKernel> RouteTable<K> {
             .filter(|(_, route)| self.is_swept(route))
             .filter_map(|(key, route)| self.grace_left(key, route, now));
         let again = self.resync.then_some(now + self.config.first_retry);
-        retries.chain(graces).chain(again).min()
+        let claims =
+            self.claims.iter().filter(|(key, _)| self.foreign.contains_key(key)).map(|(_, due)| *due);
+        retries.chain(graces).chain(again).chain(claims).min()
     }
 }
 

@@ -5,7 +5,9 @@
 //! - One destination has one route of ours. Of several that want it the first in the order of [`RouteClass`] wins whose
 //!   device is there; the others take over without a gap when it goes.
 //! - What is ours is told by [`ownership`]. A foreign route is never touched: where it has the very place that we need
-//!   (same destination and metric), ours is not installed and the clash is reported as a [`Conflict`].
+//!   (same destination and metric), ours is not installed and the clash is reported as a [`Conflict`]. The exception is
+//!   one that replaced ours in place (`ip route replace`, `ip route change`): that was a change of our route, which is
+//!   put back, though not more often than every [`RouteTableConfig::reclaim_pause`], in case the other insists.
 //! - Make before break: routes are replaced in one step, and one under an old metric is deleted only once the one under
 //!   the new metric is there. While a wanted route cannot be installed, what is there stays (fail static).
 //! - What an earlier process left is adopted if it is wanted. The rest is deleted only after
@@ -45,6 +47,8 @@ pub struct RouteTableConfig {
     pub first_retry: Duration,
     /// The longest time between two tries.
     pub longest_retry: Duration,
+    /// The shortest time between two times that a route of ours is put back in place of what replaced it.
+    pub reclaim_pause: Duration,
 }
 
 impl Default for RouteTableConfig {
@@ -53,6 +57,7 @@ impl Default for RouteTableConfig {
             grace: Duration::from_secs(10),
             first_retry: Duration::from_millis(100),
             longest_retry: Duration::from_secs(10),
+            reclaim_pause: Duration::from_secs(5),
         }
     }
 }
@@ -148,6 +153,12 @@ pub struct RouteTable<K> {
     devices: Devices,
     routes: DeltaTracker<RouteKey, KernelRoute>,
     foreign: BTreeMap<RouteKey, KernelRoute>,
+    /// Routes of ours went of which it is not known which they were: what is in their places did not replace them.
+    dropped: bool,
+    /// Where a foreign route replaced ours: when ours may be put back.
+    claims: BTreeMap<RouteKey, Instant>,
+    /// Where ours was put back not long ago, and until when that is not done again.
+    reclaimed: BTreeMap<RouteKey, Instant>,
     /// Of ours, what shares its key with another of ours (added with `append` by somebody).
     surplus: Vec<KernelRoute>,
     /// Destinations whose candidates or devices changed since the last `apply`.
@@ -173,6 +184,9 @@ impl<K: RouteKernel> RouteTable<K> {
             devices: Devices::default(),
             routes: DeltaTracker::new(wants::same),
             foreign: BTreeMap::new(),
+            dropped: false,
+            claims: BTreeMap::new(),
+            reclaimed: BTreeMap::new(),
             surplus: Vec::new(),
             dirty: BTreeSet::new(),
             released: BTreeSet::new(),
@@ -279,6 +293,10 @@ impl<K: RouteKernel> RouteTable<K> {
             (true, false) => foreign != Some(route) && self.concerns_us(route.destination),
             (false, false) => foreign.is_some(),
         };
+        if !present && news {
+            // Gone, not replaced: whoever takes the place now has it.
+            self.routes.remove_actual(&route.key());
+        }
         self.resync |= news;
     }
 
@@ -348,7 +366,11 @@ impl<K: RouteKernel> RouteTable<K> {
         let mut report = Report::default();
         // A route that is there already although we did not know leads to a second look, not to a second error.
         for _ in 0..2 {
-            self.apply_once(now, &mut report).inspect_err(|_| self.resync = true)?;
+            if let Err(error) = self.apply_once(now, &mut report) {
+                // It is not known what of it was done.
+                (self.resync, self.dropped) = (true, true);
+                return Err(error);
+            }
             if !self.resync {
                 break;
             }
@@ -369,8 +391,11 @@ impl<K: RouteKernel> RouteTable<K> {
     /// The kernel drops the routes of a device that goes down or away. Of routes with several hops only the hops, and
     /// of other devices than workloads' we do not know which routes led there: those are read back.
     fn forget_routes_on(&mut self, index: u32, name: &InterfaceName) {
-        self.resync |= !ownership::is_workload_interface(name.as_str());
-        let destinations: Vec<_> = self.wants.by_device(name).collect();
+        self.dropped |= !ownership::is_workload_interface(name.as_str());
+        self.resync |= self.dropped;
+        // Where something else is wanted by now, the route on this device may be there still.
+        let changing = self.dirty.iter().chain(self.failures.keys()).copied();
+        let destinations: BTreeSet<_> = self.wants.by_device(name).chain(changing).collect();
         for destination in destinations {
             let on_it: Vec<_> = keys_of(destination, self.routes.actual())
                 .filter(|(_, route)| route.hops.iter().any(|hop| hop.device == Some(index)))
@@ -378,6 +403,7 @@ impl<K: RouteKernel> RouteTable<K> {
                 .collect();
             for (key, hops) in on_it {
                 self.resync |= hops > 1;
+                self.dropped |= hops > 1;
                 self.routes.remove_actual(&key);
             }
         }
