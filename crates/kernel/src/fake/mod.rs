@@ -6,17 +6,21 @@
 //! Like Linux it refuses routes whose device is absent or down or whose gateway cannot be reached, drops routes with
 //! their device, and lets a replacement hit whatever has the same key, whoever's it is. Unlike Linux it remembers when
 //! that hit a foreign route ([`FakeKernel::trespasses`]), and when a destination that it was told to guard had no route
-//! for a moment ([`FakeKernel::gaps`]).
+//! for a moment ([`FakeKernel::gaps`]), and when an address was routed to another device while connections of it were
+//! still tracked ([`FakeKernel::inherited`]).
 
+mod connections;
 mod faults;
 mod routes;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ipnet::IpNet;
 
+use crate::conntrack::{Connection, ConntrackKernel};
 use crate::interface::InterfaceKernel;
 use crate::link::{Link, LinkChange};
 use crate::netlink::{Errno, Error, Refusal};
@@ -24,6 +28,7 @@ use crate::route::{KernelRoute, RouteChange, RouteKernel};
 use crate::sysctl::{self, Family, Sysctl, Sysctls};
 use crate::{InterfaceName, ownership};
 
+use connections::Connections;
 pub use faults::Fault;
 use faults::Faults;
 use routes::Routes;
@@ -39,6 +44,7 @@ struct State {
     links: BTreeMap<u32, Link>,
     last_index: u32,
     routes: Routes,
+    connections: Connections,
     sysctls: BTreeMap<String, String>,
     faults: Faults,
 }
@@ -105,7 +111,9 @@ impl FakeKernel {
 
     /// Someone adds a route, without any check.
     pub fn insert_route(&self, route: KernelRoute) {
-        self.state().routes.insert(route);
+        let mut state = self.state();
+        state.connections.on_route(&route);
+        state.routes.insert(route);
     }
 
     /// Someone deletes a route. Gives whether it was there.
@@ -163,6 +171,22 @@ impl FakeKernel {
         self.state().routes.trespasses().to_vec()
     }
 
+    /// A connection is tracked from now on, in place of one with the same number.
+    pub fn add_connection(&self, connection: Connection) {
+        self.state().connections.add(connection);
+    }
+
+    /// The tracked connections, by number.
+    pub fn current_connections(&self) -> Vec<Connection> {
+        self.state().connections.list().cloned().collect()
+    }
+
+    /// Addresses that a change routed to another device than before (or to a first one) while connections of them were
+    /// tracked.
+    pub fn inherited(&self) -> Vec<IpNet> {
+        self.state().connections.inherited().to_vec()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -188,8 +212,11 @@ impl State {
         if let Some(Fault::Refuse(errno)) = fault {
             return Ok(Err(Refusal::new(errno)));
         }
-        let Self { links, routes, .. } = self;
+        let Self { links, routes, connections, .. } = self;
         let outcome = routes.change(change, links, |route| Self::is_ours(links, route));
+        if outcome.is_ok() {
+            connections.on_change(change);
+        }
         match fault {
             Some(_) => Err(Error::Overrun { object: change.to_string() }),
             None => Ok(outcome.map_err(Refusal::new)),
@@ -227,6 +254,33 @@ impl RouteKernel for FakeKernel {
 
     fn change_routes(&mut self, changes: &[RouteChange]) -> Result<Vec<Result<(), Refusal>>, Error> {
         changes.iter().map(|change| self.state().change_route(change)).collect()
+    }
+}
+
+impl ConntrackKernel for FakeKernel {
+    fn connections_of(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<Vec<Connection>, Error> {
+        self.state().list("tracked connections", |state| state.connections.of(addresses))
+    }
+
+    fn connected_addresses(&mut self) -> Result<BTreeSet<IpAddr>, Error> {
+        let addresses = |state: &State| state.connections.list().flat_map(Connection::addresses).collect();
+        self.state().list("tracked connections", addresses)
+    }
+
+    fn delete_connections(&mut self, connections: &[Connection]) -> Result<Vec<Result<(), Refusal>>, Error> {
+        let delete = |connection: &Connection| {
+            let mut state = self.state();
+            let fault = state.faults.next();
+            if let Some(Fault::Refuse(errno)) = fault {
+                return Ok(Err(Refusal::new(errno)));
+            }
+            let outcome = state.connections.delete(connection).map_err(Refusal::new);
+            match fault {
+                Some(_) => Err(Error::Overrun { object: connection.to_string() }),
+                None => Ok(outcome),
+            }
+        };
+        connections.iter().map(delete).collect()
     }
 }
 

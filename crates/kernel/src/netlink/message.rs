@@ -84,6 +84,11 @@ impl Message {
         self
     }
 
+    /// What follows the header.
+    pub fn body(&self) -> &[u8] {
+        &self.bytes[HEADER..]
+    }
+
     /// Length on the wire in bytes, header included.
     pub fn len(&self) -> usize {
         self.bytes.len()
