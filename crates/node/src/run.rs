@@ -28,7 +28,7 @@ use crate::health::{Health, Reporter};
 use crate::instance::NameLock;
 use crate::startup::{self, Addresses};
 use crate::status::Status;
-use crate::{addresses, http, telemetry, unbuilt};
+use crate::{addresses, http, recovery, telemetry, unbuilt};
 
 /// Exit code: the configuration or the state of the host or datastore does not allow the node to run.
 pub const EXIT_CANNOT_START: u8 = 1;
@@ -146,6 +146,7 @@ impl Node {
             health: health.register("dataplane", Some(AGENT_DEADLINE)),
         }
         .start(&config.node_name, events)?;
+        recovery::start(store.clone())?;
         let sync_reporter = health.register("datastore", None);
         let syncer = Syncer::spawn(store.clone(), agent::scopes(), agent::deliver(agent.clone()));
 
