@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use kernel::netns::Netns;
 
 use crate::cli::{ExecArgs, PodArgs, PodVerb, UpArgs, Verb};
+use crate::output::say;
 use crate::state::{LabDir, LabState, Pod};
 use crate::topology::{Host, Topology};
 use crate::{faults, interrupt, lifecycle, node, privilege};
@@ -41,7 +42,7 @@ pub(crate) fn run(lab: &LabDir, verb: Verb) -> Result<ExitCode> {
         Verb::Fault { fault, host } => {
             let state = lab.load()?;
             privilege::for_the_lab(lab, &state)?;
-            println!("{}", faults::inflict(lab, &state, &host, fault)?);
+            say!("{}", faults::inflict(lab, &state, &host, fault)?);
         }
         Verb::Down => down(lab)?,
         Verb::Hold => loop {
@@ -62,11 +63,11 @@ fn up(lab: &LabDir, args: UpArgs) -> Result<ExitCode> {
     settings.extend(args.settings);
     let user_namespace = privilege::for_a_new_lab()?;
     interrupt::watch()?;
-    println!("making {} hosts in {}", args.hosts, lab.path().display());
+    say!("making {} hosts in {}", args.hosts, lab.path().display());
     let state = LabState { topology, settings, user_namespace, pods: Vec::new() };
     match lifecycle::up(lab, &state).and_then(|()| furnish(lab, &state)) {
         Ok(()) => {
-            println!("ready; look around with: tortie lab status{}", lab.option());
+            say!("ready; look around with: tortie lab status{}", lab.option());
             Ok(ExitCode::SUCCESS)
         }
         Err(error) => interrupt::exit_code(error),
@@ -83,7 +84,7 @@ fn furnish(lab: &LabDir, state: &LabState) -> Result<()> {
             interrupt::check()?;
             let pod = new_pod(&format!("pod-{}", number + 1), "default", &host.name);
             let pod = lifecycle::add_pod(lab, pod)?;
-            println!("{} {} on {} {}", pod.full_name(), addresses(&pod), host.name, host.address);
+            say!("{} {} on {} {}", pod.full_name(), addresses(&pod), host.name, host.address);
         }
         Ok(())
     })();
@@ -113,11 +114,11 @@ fn addresses(pod: &Pod) -> String {
 
 fn status(lab: &LabDir) -> Result<()> {
     let state = lab.load()?;
-    println!("{:<10} {:<15} NODE", "HOST", "ADDRESS");
+    say!("{:<10} {:<15} NODE", "HOST", "ADDRESS");
     for host in &state.topology.hosts {
-        println!("{:<10} {:<15} {}", host.name, host.address.to_string(), node_summary(lab, host));
+        say!("{:<10} {:<15} {}", host.name, host.address.to_string(), node_summary(lab, host));
     }
-    println!();
+    say!("");
     list_pods(&state);
     Ok(())
 }
@@ -136,10 +137,10 @@ fn node_summary(lab: &LabDir, host: &Host) -> String {
 }
 
 fn list_pods(state: &LabState) {
-    println!("{:<24} {:<10} {:<24} LABELS", "POD", "HOST", "ADDRESSES");
+    say!("{:<24} {:<10} {:<24} LABELS", "POD", "HOST", "ADDRESSES");
     for pod in &state.pods {
         let labels: Vec<_> = pod.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
-        println!("{:<24} {:<10} {:<24} {}", pod.full_name(), pod.node, addresses(pod), labels.join(","));
+        say!("{:<24} {:<10} {:<24} {}", pod.full_name(), pod.node, addresses(pod), labels.join(","));
     }
 }
 
@@ -150,7 +151,7 @@ fn pod(lab: &LabDir, verb: PodVerb) -> Result<()> {
         PodVerb::Remove { name } => {
             privilege::for_the_lab(lab, &state)?;
             let pod = lifecycle::remove_pod(lab, &name)?;
-            println!("{} removed from {}", pod.full_name(), pod.node);
+            say!("{} removed from {}", pod.full_name(), pod.node);
             Ok(())
         }
         PodVerb::List => {
@@ -166,7 +167,7 @@ fn add(lab: &LabDir, state: &LabState, args: PodArgs) -> Result<()> {
     pod.annotations.extend(args.annotations);
     privilege::for_the_lab(lab, state)?;
     let pod = lifecycle::add_pod(lab, pod)?;
-    println!("{} {} on {}", pod.full_name(), addresses(&pod), pod.node);
+    say!("{} {} on {}", pod.full_name(), addresses(&pod), pod.node);
     Ok(())
 }
 
@@ -208,6 +209,6 @@ fn down(lab: &LabDir) -> Result<()> {
     }
     privilege::for_taking_down(lab)?;
     lifecycle::down(lab)?;
-    println!("took down the lab in {}", lab.path().display());
+    say!("took down the lab in {}", lab.path().display());
     Ok(())
 }

@@ -13,6 +13,7 @@ mod faults;
 mod interrupt;
 mod lifecycle;
 mod node;
+mod output;
 mod pods;
 mod privilege;
 mod probe;

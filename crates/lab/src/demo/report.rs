@@ -2,10 +2,10 @@
 
 use std::cell::Cell;
 use std::fs;
-use std::io::Write;
 use std::rc::Rc;
 use std::time::Instant;
 
+use crate::output::print;
 use crate::state::LabDir;
 
 /// Lines of a log that are shown when the demo fails.
@@ -60,10 +60,4 @@ impl Report {
             }
         }
     }
-}
-
-/// Nobody reads any more when the pipe is closed; the demo still has to clean up, so that is no reason to die.
-fn print(text: &str) {
-    let mut output = std::io::stdout().lock();
-    let _ = output.write_all(text.as_bytes()).and_then(|()| output.flush());
 }
