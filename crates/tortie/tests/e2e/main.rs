@@ -1,0 +1,14 @@
+//! End to end: labs, and what happens to their nodes. All in network namespaces; needs root.
+//!
+//! Every wait has a deadline and ends as soon as what is waited for is there.
+
+mod addresses;
+mod bgp;
+mod demo;
+mod health;
+mod host;
+mod lab;
+mod labs;
+mod repair;
+mod restart;
+mod start;
