@@ -4,12 +4,14 @@
 //! configuration asks for, as section "Result types" lays down for each version.
 
 mod config;
+mod pod_cidr;
 mod result;
 
 use std::fmt;
 use std::str::FromStr;
 
-pub use config::{Attachment, CalicoConfig, ConfigError, FeatureControl, IpamConfig};
+pub use config::{Attachment, CalicoConfig, ConfigError, FeatureControl, IpamConfig, IpamRoute};
+pub use pod_cidr::{NoPodCidr, PodCidrs, replace_pod_cidrs, wants_pod_cidr};
 pub use result::{CniResult, Dns, Interface, Ip, ResultError, Route};
 
 /// Error codes of CNI SPEC, section "Error".

@@ -14,7 +14,7 @@ use serde_json::Value;
 pub const DEFAULT_SOCKET: &str = "/var/run/calico/node.sock";
 
 /// Folder beside the socket in which the plugin leaves the DEL requests that no node process could take; a node that
-/// starts replays and removes them. Each file holds one [`CniRequest`].
+/// starts replays and removes them. Each file holds one [`Request`].
 pub const DEFERRED_DIRECTORY: &str = "deferred";
 
 /// Longest request or answer, in bytes; a peer that sends more is cut off.
@@ -28,6 +28,8 @@ pub enum Request {
     Cni(CniRequest),
     /// A call of the `calico-ipam` plugin: addresses only, no link.
     Ipam(CniRequest),
+    /// An ADD of the `calico` plugin whose configuration names another IPAM plugin, before that is executed: with what?
+    Delegate(CniRequest),
     /// What `calicoctl node status` shows.
     NodeStatus,
 }
@@ -40,10 +42,22 @@ pub enum Answer {
     Result(Value),
     /// Done, and there is nothing to print (DEL, CHECK, STATUS, GC).
     Done,
+    /// Answer to [`Request::Delegate`].
+    Delegation(Delegation),
     /// The CNI call was refused or failed, and everything that it had done is undone.
     Error(WireError),
     /// Answer to [`Request::NodeStatus`].
     NodeStatus(NodeStatus),
+}
+
+/// What an ADD is to do about the IPAM plugin that its configuration names.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Delegation {
+    /// Execute it with this configuration, in which the node's own CIDRs stand where the configuration asks for them.
+    Run(Value),
+    /// Nothing: the sandbox is attached and has its addresses.
+    Attached,
 }
 
 /// A CNI error (CNI SPEC, section "Error").

@@ -72,13 +72,6 @@ pub(crate) struct Forwarded {
     pub(crate) socket: PathBuf,
 }
 
-impl Forwarded {
-    /// Whether addresses come from an IPAM plugin that has to be executed.
-    pub(crate) fn delegates(&self) -> bool {
-        self.config.ipam.kind.as_deref().is_some_and(|kind| !kind.is_empty() && kind != "calico-ipam")
-    }
-}
-
 /// The variables that each command needs.
 const REQUIRED: [(&str, &[CniCommand]); 4] = {
     use CniCommand::{Add, Check, Del, Gc, Status};
@@ -236,7 +229,7 @@ mod tests {
         assert_eq!(call.request.command, CniCommand::Add);
         assert_eq!(call.request.args["K8S_POD_NAME"], "p");
         assert_eq!(call.socket, PathBuf::from(DEFAULT_SOCKET));
-        assert!(!call.delegates());
+        assert_eq!(call.config.ipam.delegate(), None);
     }
 
     #[test]

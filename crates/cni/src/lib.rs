@@ -17,13 +17,13 @@ use std::io::{Read, Write};
 use std::process::ExitCode;
 
 use api::cni::{CniResult, SpecVersion, code};
-use api::wire::{Answer, CniCommand, Request, WireError};
+use api::wire::{Answer, CniCommand, CniRequest, Request, WireError};
 use serde_json::json;
 
 pub use client::{Unreachable, ask};
 pub use invocation::{Environment, Plugin};
 
-use invocation::Call;
+use invocation::{Call, Forwarded};
 
 /// Runs a plugin as the runtime executes it and returns its exit code: 0, or 1 with an error document on standard output.
 pub fn run(plugin: Plugin, arguments: impl Iterator<Item = OsString>) -> ExitCode {
@@ -106,34 +106,31 @@ fn version_names() -> Vec<&'static str> {
     SpecVersion::ALL.into_iter().map(SpecVersion::name).collect()
 }
 
-/// Hands a call to the node, with the addresses of another IPAM plugin when the configuration names one.
-fn forward(
-    plugin: Plugin,
-    mut call: invocation::Forwarded,
-    environment: &Environment,
-) -> Result<String, Failure> {
+/// Hands a call to the node, by way of another IPAM plugin when the configuration names one.
+fn forward(plugin: Plugin, call: Forwarded, environment: &Environment) -> Result<String, Failure> {
     let version = call.version;
-    let delegated = plugin == Plugin::Calico && call.delegates();
-    if delegated && call.request.command == CniCommand::Add {
-        call.request.delegated = Some(delegate::add(&call, environment)?);
-    }
-    let request = match plugin {
-        Plugin::Calico => Request::Cni(call.request.clone()),
-        Plugin::CalicoIpam => Request::Ipam(call.request.clone()),
+    let answer = match plugin {
+        Plugin::Calico if call.config.ipam.delegate().is_some() => delegate::handle(call, environment)?,
+        Plugin::Calico => ask_node(&call, Request::Cni)?,
+        Plugin::CalicoIpam => ask_node(&call, Request::Ipam)?,
     };
-    let outcome = match client::ask(&call.socket, &request, client::patience(call.request.command)) {
-        Ok(Answer::Error(error)) => Err(Failure { version, error }),
-        Ok(Answer::Result(result)) => written(&result, version),
-        Ok(Answer::Done) => Ok(String::new()),
-        Ok(Answer::NodeStatus(_)) => {
+    match answer {
+        Answer::Error(error) => Err(Failure { version, error }),
+        Answer::Result(result) => written(&result, version),
+        Answer::Done => Ok(String::new()),
+        Answer::NodeStatus(_) | Answer::Delegation(_) => {
             Err(Failure::new(version, code::FAILED, "the node answered another question"))
         }
-        Err(client::Unreachable(reason)) => offline::answer(&call, &reason).map(|()| String::new()),
-    };
-    if delegated {
-        delegate::finish(&call, environment, outcome.is_err())?;
     }
-    outcome
+}
+
+fn ask_node(call: &Forwarded, question: fn(CniRequest) -> Request) -> Result<Answer, Failure> {
+    let request = question(call.request.clone());
+    roundtrip(call, &request).or_else(|unreachable| offline::answer(call, &request, &unreachable.0))
+}
+
+fn roundtrip(call: &Forwarded, request: &Request) -> Result<Answer, Unreachable> {
+    client::ask(&call.socket, request, client::patience(call.request.command))
 }
 
 fn written(result: &serde_json::Value, version: SpecVersion) -> Result<String, Failure> {

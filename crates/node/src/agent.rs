@@ -7,7 +7,7 @@
 mod bgp_routes;
 mod gateway;
 mod totals;
-mod waiters;
+pub(crate) mod waiters;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

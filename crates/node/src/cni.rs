@@ -4,20 +4,30 @@
 //! routes. Each step knows its undo; when one fails, those before it are undone in reverse, and the error goes to the
 //! runtime. A link whose endpoint the dataplane does not know yet carries nothing, so the order is safe at every moment.
 //!
-//! - [`request`] reads what a call says of the pod; [`addresses`] gets it its addresses; [`endpoint`] makes the
-//!   WorkloadEndpoint; [`attach`], [`detach`] and [`check`] are the commands; [`server`] is the socket.
+//! - [`sandbox`] reads what a call says of the pod, [`admission`] refuses what cannot be served; [`addresses`] (from
+//!   [`pools`], or by [`delegation`]) and [`endpoint`] (with its [`profile`]) are what an attachment consists of.
+//! - [`attach`], [`detach`] and [`check`] are the commands, [`ipam_plugin`] those of `calico-ipam`; [`server`] is the
+//!   socket, [`deferred`] what came while nobody listened there.
 //! - Requests for one sandbox are handled one after the other ([`locks`]); those for others at the same time.
 
 mod addresses;
+mod admission;
 mod attach;
 mod check;
 mod deferred;
+mod delegation;
 mod detach;
 mod endpoint;
 mod gates;
+mod ipam_plugin;
 mod locks;
-mod request;
+pub(crate) mod mtu;
+mod pools;
+mod profile;
+mod sandbox;
 mod server;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -36,7 +46,9 @@ use crate::health::Health;
 pub(crate) use server::{StatusSource, serve};
 
 /// How long the kernel may take to have an endpoint's policy and routes before ADD gives up.
-const PROGRAMMING_LIMIT: Duration = Duration::from_secs(20);
+pub(crate) const PROGRAMMING_LIMIT: Duration = Duration::from_secs(20);
+/// The same when an ADD that failed is undone: the runtime waits for its error.
+const UNDO_LIMIT: Duration = Duration::from_secs(5);
 
 /// What a CNI server is made of.
 pub(crate) struct Parts {
@@ -58,6 +70,8 @@ pub(crate) struct Parts {
     pub health: Health,
     /// Deletes links in batches.
     pub remover: Remover,
+    /// How long ADD and DEL wait for the kernel's state.
+    pub programming_limit: Duration,
 }
 
 /// Serves the plugins.
@@ -96,13 +110,18 @@ impl Cni {
     /// Handles a call of the `calico-ipam` plugin: addresses only.
     pub(crate) fn handle_ipam(&self, request: &CniRequest) -> Answer {
         let outcome = match request.command {
-            CniCommand::Add => addresses::assign_for_plugin(self, request).map(Answer::Result),
-            CniCommand::Del => addresses::release_for_plugin(self, request).map(|()| Answer::Done),
-            CniCommand::Check => addresses::check_for_plugin(self, request).map(|()| Answer::Done),
-            CniCommand::Gc => Ok(Answer::Done),
+            CniCommand::Add => ipam_plugin::assign(self, request).map(Answer::Result),
+            CniCommand::Del => ipam_plugin::release(self, request).map(|()| Answer::Done),
+            CniCommand::Check => ipam_plugin::check(self, request).map(|()| Answer::Done),
+            CniCommand::Gc => ipam_plugin::collect_garbage(self, request).map(|()| Answer::Done),
             CniCommand::Status => self.status(),
         };
         finish(request, outcome)
+    }
+
+    /// Says with what the plugin is to execute another IPAM plugin.
+    pub(crate) fn prepare_delegation(&self, request: &CniRequest) -> Answer {
+        finish(request, delegation::prepare(self, request).map(Answer::Delegation))
     }
 
     /// Marks a link for deletion, which follows at once on a thread of its own: it waits tens of milliseconds for the kernel,

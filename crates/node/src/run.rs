@@ -150,18 +150,21 @@ impl Node {
         let sync_reporter = health.register("datastore", None);
         let syncer = Syncer::spawn(store.clone(), agent::scopes(), agent::deliver(agent.clone()));
 
+        let mtu = node_mtu(&mut rtnetlink, addresses)?;
+        write_mtu(&config.nodename_file, mtu)?;
         let status = Status::new(&config.node_name, bgp.as_ref().map(Bgp::peers), health.clone());
         let socket = config.run_dir.join(SOCKET);
         let cni = Cni::new(cni::Parts {
             node_name: config.node_name.clone(),
             nodename_file: config.nodename_file.clone(),
             interface_prefixes,
-            mtu: node_mtu(&mut rtnetlink, addresses)?,
+            mtu,
             ipam: Ipam::new(store.clone()),
             store,
             agent: agent.clone(),
             health,
             remover: Remover::start(Rtnetlink::open()?)?,
+            programming_limit: cni::PROGRAMMING_LIMIT,
         });
         cni::serve(&socket, Arc::new(cni), Arc::new(status))?;
         let sync_health = (syncer.monitor(), sync_reporter);
@@ -236,6 +239,13 @@ fn write_node_name(file: &Path, name: &str) -> Result<()> {
             .with_context(|| format!("CALICO_NODENAME_FILE: cannot make {}", folder.display()))?;
     }
     fs::write(file, name).with_context(|| format!("CALICO_NODENAME_FILE: cannot write {}", file.display()))
+}
+
+/// Where Calico's CNI plugin looks for it, and ours.
+fn write_mtu(nodename_file: &Path, mtu: Option<u32>) -> Result<()> {
+    let file = cni::mtu::file(nodename_file);
+    let Some(mtu) = mtu else { return Ok(()) };
+    fs::write(&file, mtu.to_string()).with_context(|| format!("cannot write {}", file.display()))
 }
 
 fn serve_http(parameters: &Parameters, health: &Health, metrics: PrometheusHandle) -> Result<()> {

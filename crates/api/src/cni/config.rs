@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::SpecVersion;
 use super::code;
+use crate::kubernetes::Pod;
 
 /// A configuration that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -40,10 +42,14 @@ pub struct CalicoConfig {
     pub nodename_file: Option<PathBuf>,
     /// Whether that file may be absent.
     pub nodename_file_optional: bool,
-    /// MTU of the pod's link in bytes; 0 = the node's choice.
+    /// MTU of the pod's link in bytes; 0 = what the node has written into its `mtu` file, or its own choice.
     pub mtu: u32,
+    /// Whether the node has to have written that file.
+    pub require_mtu_file: bool,
     /// Queues of the veth.
     pub num_queues: Option<u32>,
+    /// `veth`, or absent.
+    pub device_type: Option<String>,
     /// `container_settings`.
     pub container_settings: ContainerSettings,
     /// `feature_control`.
@@ -121,8 +127,15 @@ pub struct IpamConfig {
     pub ipv4_pools: Vec<String>,
     /// The same for IPv6.
     pub ipv6_pools: Vec<String>,
-    /// host-local: `usePodCidr` or a subnet.
-    pub subnet: Option<String>,
+    /// Where the pod's routes lead to, instead of everywhere, when another IPAM plugin assigns the addresses.
+    pub routes: Vec<IpamRoute>,
+}
+
+/// An entry of `ipam.routes`. Its gateway, if any, is left alone: a pod has one way out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct IpamRoute {
+    /// Destination.
+    pub dst: IpNet,
 }
 
 impl IpamConfig {
@@ -139,6 +152,11 @@ impl IpamConfig {
     /// Whether addresses come from Calico's IPAM.
     pub fn is_calico(&self) -> bool {
         self.kind.as_deref() == Some("calico-ipam")
+    }
+
+    /// The IPAM plugin to execute, when addresses do not come from Calico's.
+    pub fn delegate(&self) -> Option<&str> {
+        self.kind.as_deref().filter(|kind| !kind.is_empty() && *kind != "calico-ipam")
     }
 }
 
@@ -234,6 +252,20 @@ impl CalicoConfig {
         };
         entries.iter().filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
     }
+
+    /// What the runtime knows of the pod: `args.tortie.pod` (ours), a Pod as Kubernetes writes it. It is for runtimes that
+    /// know pods where no Kubernetes API does: its labels, annotations, `generateName`, service account and ports become
+    /// the endpoint's.
+    ///
+    /// # Errors
+    /// Code 6 when it is no Pod.
+    pub fn pod(&self) -> Result<Option<Pod>, ConfigError> {
+        let Some(pod) = self.args.pointer("/tortie/pod") else { return Ok(None) };
+        Pod::deserialize(pod).map(Some).map_err(|error| ConfigError {
+            code: code::DECODING_FAILURE,
+            reason: format!("args.tortie.pod in the network configuration: {error}"),
+        })
+    }
 }
 
 /// CNI SPEC: network names and container identifiers.
@@ -281,6 +313,19 @@ mod tests {
             assert_eq!(parse(text).unwrap_err().code, code, "{text}");
         }
         assert_eq!(parse(r#"{"name":"n"}"#).unwrap().version().unwrap(), SpecVersion::V0_2_0);
+    }
+
+    #[test]
+    fn a_pod_that_the_runtime_knows_is_read_and_one_that_is_none_refused() {
+        let config =
+            |pod: &str| parse(&format!(r#"{{"name":"n","args":{{"tortie":{{"pod":{pod}}}}}}}"#)).unwrap();
+        let pod =
+            config(r#"{"metadata":{"generateName":"p-","labels":null},"spec":{"serviceAccountName":"sa"}}"#);
+        let pod = pod.pod().unwrap().unwrap();
+        assert_eq!(pod.metadata.generate_name, "p-");
+        assert_eq!(pod.spec.service_account_name, "sa");
+        assert_eq!(config("\"p\"").pod().unwrap_err().code, 6);
+        assert_eq!(parse(r#"{"name":"n"}"#).unwrap().pod(), Ok(None));
     }
 
     #[test]

@@ -37,6 +37,10 @@ pub fn service_account_of_profile(profile: &str) -> Option<(&str, &str)> {
     profile.strip_prefix(SERVICE_ACCOUNT_PROFILE_PREFIX)?.split_once('.')
 }
 
+/// Annotations of a namespace that its profile keeps: what it says to the CNI plugin (pools), which knows a namespace by its
+/// profile alone.
+const CNI_ANNOTATION_PREFIX: &str = "cni.projectcalico.org/";
+
 /// A namespace as a profile, which allows what no policy decided and lends the namespace's labels, prefixed `pcns.`. Its
 /// revision is that of the namespace and a slash.
 ///
@@ -46,6 +50,8 @@ pub fn namespace_profile(namespace: &Namespace) -> Result<Profile, FieldError> {
     let source = &namespace.metadata;
     let mut metadata = derived_metadata(source, namespace_profile_name(&source.name))?;
     metadata.resource_version = source.resource_version.as_deref().map(|own| join_profile_revisions(own, ""));
+    let kept = source.annotations.iter().filter(|(name, _)| name.starts_with(CNI_ANNOTATION_PREFIX));
+    metadata.annotations = kept.map(|(name, value)| (name.clone(), value.clone())).collect();
     let spec = ProfileSpec {
         ingress: vec![Rule::new(Action::Allow)],
         egress: vec![Rule::new(Action::Allow)],

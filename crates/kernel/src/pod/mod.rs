@@ -178,6 +178,25 @@ fn is_pair(host: &mut Rtnetlink, outside: &Link, inside: &Link, namespace: &Netn
     Ok(far.namespace == host.namespace_id(namespace).map_err(Error::Host)?)
 }
 
+/// By which name a namespace has the other end of one of the host's interfaces; none if that end is not there.
+///
+/// # Errors
+/// [`Error`].
+pub fn interface_inside(
+    host: &mut Rtnetlink,
+    host_interface: &InterfaceName,
+    namespace: &Netns,
+) -> Result<Option<InterfaceName>, Error> {
+    let outside = find(host, host_interface).map_err(Error::Host)?;
+    let Some(outside) = outside.filter(|link| link.group != ownership::CONDEMNED_GROUP) else {
+        return Ok(None);
+    };
+    let Some(peer) = outside.peer else { return Ok(None) };
+    let inside = Rtnetlink::open_in(namespace)?.link(peer.index).map_err(Error::Inside)?;
+    let Some(inside) = inside else { return Ok(None) };
+    Ok(is_pair(host, &outside, &inside, namespace)?.then_some(inside.name))
+}
+
 fn find(socket: &mut Rtnetlink, name: &InterfaceName) -> Result<Option<Link>, netlink::Error> {
     socket.link(LinkId::Name(name.clone()))
 }

@@ -1,149 +1,155 @@
-//! A sandbox's addresses: from Calico's IPAM, from an annotation, or from another IPAM plugin.
+//! A sandbox's addresses: from Calico's IPAM, or from an annotation. (Those of other IPAM plugins: [`super::delegation`].)
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use api::cni::{CniResult, Ip, code};
-use api::wire::{CniRequest, WireError};
-use api::{IPPoolAllowedUse, Kind, Resource, Row};
-use datastore::Scope;
+use api::IPPoolAllowedUse;
+use api::wire::WireError;
 use ipam::{AssignIp, AutoAssign, IpamError};
-use ipnet::IpNet;
-use serde_json::Value;
 
-use super::request::Sandbox;
-use super::{Cni, failed, refuse};
+use super::profile::Profiles;
+use super::sandbox::Sandbox;
+use super::{Cni, failed, pools, refuse};
 
-/// Addresses, and whether to give them back when the ADD fails.
+/// Addresses, and how to give them back.
 #[derive(Debug, Clone)]
 pub(super) struct Assigned {
-    /// IPv4 first.
+    /// At most one of a family; IPv4 first, unless they were asked for by name.
     pub(super) addresses: Vec<IpAddr>,
-    /// The handle that this ADD took them under; absent when they are not IPAM's, or were there before.
+    /// The handle that they were taken under; absent when they are not IPAM's.
     pub(super) handle: Option<String>,
 }
 
-/// Gets the addresses of a sandbox.
-pub(super) fn assign(cni: &Cni, sandbox: &Sandbox, delegated: Option<&Value>) -> Result<Assigned, WireError> {
-    if let Some(result) = delegated {
-        return from_other_plugin(result);
-    }
-    let by_hand = annotation(sandbox, "ipAddrsNoIpam")?;
-    let from_ipam = annotation(sandbox, "ipAddrs")?;
-    match (by_hand, from_ipam) {
-        (Some(_), Some(_)) => {
-            Err(invalid(sandbox, "annotations ipAddrs and ipAddrsNoIpam exclude each other"))
-        }
-        (Some(addresses), None) => without_ipam(sandbox, addresses),
-        (None, Some(addresses)) => specific(cni, sandbox, &addresses),
-        (None, None) if sandbox.config.feature_control.ip_addrs_no_ipam && sandbox.pod.is_none() => {
-            Err(invalid(
-                sandbox,
-                "feature_control.ip_addrs_no_ipam needs a Kubernetes pod with the annotation ipAddrsNoIpam",
-            ))
-        }
-        (None, None) if !sandbox.wanted.is_empty() => specific(cni, sandbox, &sandbox.wanted),
-        (None, None) => automatic(cni, sandbox),
-    }
+/// What a sandbox asks for.
+enum Request {
+    /// These, which IPAM does not know.
+    ByHand(Vec<IpAddr>),
+    /// These, from IPAM.
+    Named(Vec<IpAddr>),
+    /// Any.
+    Any,
 }
 
-fn from_other_plugin(result: &Value) -> Result<Assigned, WireError> {
-    let result = CniResult::from_json(result)
-        .map_err(|error| failed(format!("the IPAM plugin's answer is {error}")))?;
-    let addresses: Vec<_> = result.ips.iter().map(|ip| ip.address.addr()).collect();
-    match addresses.is_empty() {
-        true => Err(failed("the IPAM plugin assigned no address")),
-        false => Ok(Assigned { addresses, handle: None }),
+/// Gets the addresses of a sandbox that has none: all that it asks for, or none.
+pub(super) fn assign(cni: &Cni, sandbox: &Sandbox, profiles: &Profiles) -> Result<Assigned, WireError> {
+    let assigned = match request(sandbox)? {
+        Request::ByHand(addresses) => return Ok(Assigned { addresses, handle: None }),
+        Request::Named(addresses) => {
+            release_leftovers(cni, sandbox)?;
+            named(cni, sandbox, addresses)
+        }
+        Request::Any => {
+            let request = automatic(cni, sandbox, profiles)?;
+            release_leftovers(cni, sandbox)?;
+            cni.ipam.auto_assign_all(&request).map(|assigned| assigned.addresses().collect())
+        }
+    };
+    let addresses = assigned.map_err(|error| {
+        // A write whose answer was lost may have assigned one all the same.
+        if let Err(error) = release_handle(cni, &sandbox.handle()) {
+            tracing::warn!(sandbox = sandbox.display(), %error, "addresses of a failed ADD may stay until its DEL");
+        }
+        failed(format!("{}: {error}", sandbox.display()))
+    })?;
+    Ok(Assigned { addresses, handle: Some(sandbox.handle()) })
+}
+
+fn request(sandbox: &Sandbox) -> Result<Request, WireError> {
+    let by_hand = addresses_of(sandbox, "ipAddrsNoIpam")?;
+    let named = addresses_of(sandbox, "ipAddrs")?;
+    let gate = sandbox.config.feature_control.ip_addrs_no_ipam;
+    let request = match (by_hand, named) {
+        (Some(_), Some(_)) => {
+            return Err(sandbox.invalid("annotations ipAddrs and ipAddrsNoIpam exclude each other"));
+        }
+        (Some(_), None) if !gate => {
+            return Err(sandbox.invalid(
+                "annotation ipAddrsNoIpam needs feature_control.ip_addrs_no_ipam in the CNI configuration",
+            ));
+        }
+        (Some(addresses), None) => Request::ByHand(addresses),
+        (None, Some(addresses)) => Request::Named(addresses),
+        (None, None) if gate && sandbox.pod.is_none() => {
+            return Err(sandbox.invalid(
+                "feature_control.ip_addrs_no_ipam needs a Kubernetes pod with the annotation ipAddrsNoIpam",
+            ));
+        }
+        (None, None) if !sandbox.wanted.is_empty() => Request::Named(sandbox.wanted.clone()),
+        (None, None) => Request::Any,
+    };
+    if let Request::ByHand(addresses) | Request::Named(addresses) = &request {
+        check_families(sandbox, addresses)?;
+    }
+    Ok(request)
+}
+
+/// An endpoint has at most one address of a family.
+fn check_families(sandbox: &Sandbox, addresses: &[IpAddr]) -> Result<(), WireError> {
+    let number = |is_v4| addresses.iter().filter(|address| address.is_ipv4() == is_v4).count();
+    match (number(true), number(false)) {
+        (0, 0) => Err(sandbox.invalid("the list of addresses that it asks for is empty")),
+        (0 | 1, 0 | 1) => Ok(()),
+        _ => {
+            let list: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+            Err(sandbox.invalid(format!(
+                "it asks for {}; a pod has one IPv4 and one IPv6 address at most",
+                list.join(", ")
+            )))
+        }
     }
 }
 
 /// A list of addresses in an annotation `cni.projectcalico.org/…`.
-fn annotation(sandbox: &Sandbox, name: &str) -> Result<Option<Vec<IpAddr>>, WireError> {
-    strings(sandbox, name)?
-        .map(|items| {
-            let parse = |item: &String| {
-                item.parse()
-                    .map_err(|_| invalid(sandbox, format!("annotation {name}: {item:?} is not an address")))
-            };
-            items.iter().map(parse).collect()
-        })
-        .transpose()
+fn addresses_of(sandbox: &Sandbox, name: &str) -> Result<Option<Vec<IpAddr>>, WireError> {
+    let Some(text) = sandbox.annotation(&format!("cni.projectcalico.org/{name}")) else { return Ok(None) };
+    let parse = |item: &String| {
+        item.parse().map_err(|_| sandbox.invalid(format!("annotation {name}: {item:?} is not an address")))
+    };
+    strings(sandbox, name, text)?.iter().map(parse).collect::<Result<_, _>>().map(Some)
 }
 
-fn strings(sandbox: &Sandbox, name: &str) -> Result<Option<Vec<String>>, WireError> {
-    let Some(text) = sandbox.annotations.get(&format!("cni.projectcalico.org/{name}")) else {
-        return Ok(None);
-    };
-    serde_json::from_str(text).map(Some).map_err(|error| {
-        invalid(sandbox, format!("annotation {name} is {text:?}, not a JSON list of strings: {error}"))
+/// The value of an annotation that is a JSON list of strings.
+pub(super) fn strings(sandbox: &Sandbox, name: &str, text: &str) -> Result<Vec<String>, WireError> {
+    serde_json::from_str(text).map_err(|error| {
+        sandbox.invalid(format!("annotation {name} is {text:?}, not a JSON list of strings: {error}"))
     })
 }
 
-fn invalid(sandbox: &Sandbox, reason: impl std::fmt::Display) -> WireError {
-    refuse(code::INVALID_CONFIG, format!("{}: {reason}", sandbox.display()))
-}
-
-fn without_ipam(sandbox: &Sandbox, addresses: Vec<IpAddr>) -> Result<Assigned, WireError> {
-    if !sandbox.config.feature_control.ip_addrs_no_ipam {
-        let reason =
-            "annotation ipAddrsNoIpam needs feature_control.ip_addrs_no_ipam in the CNI configuration";
-        return Err(invalid(sandbox, reason));
-    }
-    Ok(Assigned { addresses, handle: None })
-}
-
-/// These addresses and no others; all or none.
-fn specific(cni: &Cni, sandbox: &Sandbox, addresses: &[IpAddr]) -> Result<Assigned, WireError> {
-    let handle = sandbox.handle();
-    for address in addresses {
-        let assigned = cni.ipam.assign_ip(&AssignIp {
-            handle: Some(handle.clone()),
+fn named(cni: &Cni, sandbox: &Sandbox, addresses: Vec<IpAddr>) -> Result<Vec<IpAddr>, IpamError> {
+    for address in &addresses {
+        cni.ipam.assign_ip(&AssignIp {
+            handle: Some(sandbox.handle()),
             attributes: attributes(cni, sandbox),
             intended_use: Some(IPPoolAllowedUse::Workload),
             ..AssignIp::new(*address, &cni.node_name)
-        });
-        if let Err(error) = assigned {
-            give_back(cni, &handle);
-            return Err(failed(format!("{}: {error}", sandbox.display())));
-        }
+        })?;
     }
-    Ok(Assigned { addresses: addresses.to_vec(), handle: Some(handle) })
+    Ok(addresses)
 }
 
-/// One address of each family that the configuration wants; all or none.
-fn automatic(cni: &Cni, sandbox: &Sandbox) -> Result<Assigned, WireError> {
+/// One address of each family that the configuration wants.
+fn automatic(cni: &Cni, sandbox: &Sandbox, profiles: &Profiles) -> Result<AutoAssign, WireError> {
     let ipam = &sandbox.config.ipam;
     if !ipam.is_calico() {
         let msg = "ipam.type has to be calico-ipam, host-local or another plugin's name";
-        return Err(refuse(code::INVALID_CONFIG, msg));
+        return Err(refuse(api::cni::code::INVALID_CONFIG, msg));
     }
     let (num4, num6) = (usize::from(ipam.wants_ipv4()), usize::from(ipam.wants_ipv6()));
     if num4 + num6 == 0 {
-        return Err(invalid(sandbox, "ipam.assign_ipv4 and ipam.assign_ipv6 are both false"));
+        return Err(sandbox.invalid("ipam.assign_ipv4 and ipam.assign_ipv6 are both false"));
     }
-    let handle = sandbox.handle();
-    let request = AutoAssign {
+    let pools = pools::Chooser { cni, sandbox, profiles };
+    Ok(AutoAssign {
         num4,
         num6,
-        handle: Some(handle.clone()),
-        ipv4_pools: pools(cni, sandbox, "ipv4pools", &ipam.ipv4_pools)?,
-        ipv6_pools: pools(cni, sandbox, "ipv6pools", &ipam.ipv6_pools)?,
+        handle: Some(sandbox.handle()),
+        ipv4_pools: pools.wanted("ipv4pools", &ipam.ipv4_pools)?,
+        ipv6_pools: pools.wanted("ipv6pools", &ipam.ipv6_pools)?,
         attributes: attributes(cni, sandbox),
         intended_use: IPPoolAllowedUse::Workload,
-        namespace: sandbox.pod.as_ref().map(|pod| pod.namespace.clone()),
+        namespace: sandbox.pod.is_some().then(|| sandbox.namespace().to_owned()),
         ..AutoAssign::new(&cni.node_name)
-    };
-    let assigned = cni.ipam.auto_assign_all(&request);
-    let assigned = assigned.map_err(|error| failed(format!("{}: {error}", sandbox.display())))?;
-    Ok(Assigned { addresses: assigned.addresses().collect(), handle: Some(handle) })
-}
-
-/// Gives back what an ADD took that did not succeed. When even that fails the addresses stay under their handle, from which
-/// the runtime's DEL releases them.
-pub(super) fn give_back(cni: &Cni, handle: &str) {
-    if let Err(error) = release_handle(cni, handle) {
-        tracing::warn!(handle, %error, "addresses of a failed ADD stay assigned until its DEL");
-    }
+    })
 }
 
 /// control-plane.md 1.4.
@@ -153,91 +159,26 @@ fn attributes(cni: &Cni, sandbox: &Sandbox) -> BTreeMap<String, String> {
         ("timestamp".to_owned(), jiff::Timestamp::now().to_string()),
     ]);
     if let Some(pod) = &sandbox.pod {
-        attributes.insert("pod".to_owned(), pod.name.clone());
-        attributes.insert("namespace".to_owned(), pod.namespace.clone());
+        attributes.insert("pod".to_owned(), pod.metadata.name.clone());
+        attributes.insert("namespace".to_owned(), sandbox.namespace().to_owned());
     }
     attributes
 }
 
-/// The pools to take addresses from: the pod's annotation before the namespace's before the configuration; names or
-/// CIDRs. Empty: all.
-fn pools(cni: &Cni, sandbox: &Sandbox, name: &str, configured: &[String]) -> Result<Vec<IpNet>, WireError> {
-    let annotated = match strings(sandbox, name)? {
-        Some(words) => Some(words),
-        None => namespace_annotation(cni, sandbox, name)?,
-    };
-    let words = annotated.unwrap_or_else(|| configured.to_vec());
-    if words.is_empty() {
-        return Ok(Vec::new());
+/// A process that was killed half-way through an ADD may have left addresses under this very handle.
+fn release_leftovers(cni: &Cni, sandbox: &Sandbox) -> Result<(), WireError> {
+    let released = release_handle(cni, &sandbox.handle()).map_err(failed)?;
+    if !released.is_empty() {
+        tracing::info!(sandbox = sandbox.display(), ?released, "released what an unfinished ADD had left");
     }
-    let known = known_pools(cni)?;
-    words
-        .iter()
-        .map(|word| find_pool(&known, word).ok_or_else(|| unknown_pool(sandbox, word, &known)))
-        .collect()
+    Ok(())
 }
 
-/// Annotations of a namespace live on its profile.
-fn namespace_annotation(cni: &Cni, sandbox: &Sandbox, name: &str) -> Result<Option<Vec<String>>, WireError> {
-    if sandbox.pod.is_none() {
-        return Ok(None);
-    }
-    let profile = api::kubernetes::namespace_profile_name(sandbox.namespace());
-    let found =
-        datastore::objects::read::<api::ProfileSpec>(cni.store.as_ref(), &api::Metadata::named(profile));
-    let Some((profile, _)) = found.map_err(failed)? else { return Ok(None) };
-    strings(&Sandbox { annotations: profile.metadata.annotations, ..sandbox.clone() }, name)
-}
-
-fn known_pools(cni: &Cni) -> Result<Vec<(String, IpNet)>, WireError> {
-    let entries = cni.store.list(&Scope::all(Kind::IPPool)).map_err(failed)?.entries;
-    let pools = entries.iter().filter_map(|entry| match Row::decode(&entry.key, &entry.value) {
-        Ok(Row::Resource(Resource::IPPool(pool))) => Some((pool.metadata.name.clone(), pool.spec.cidr.net())),
-        _ => None,
-    });
-    Ok(pools.collect())
-}
-
-fn find_pool(known: &[(String, IpNet)], word: &str) -> Option<IpNet> {
-    let cidr = word.parse::<IpNet>().ok().map(|cidr| cidr.trunc());
-    known.iter().find(|(name, net)| name == word || Some(*net) == cidr).map(|(_, net)| *net)
-}
-
-fn unknown_pool(sandbox: &Sandbox, word: &str, known: &[(String, IpNet)]) -> WireError {
-    let names: Vec<_> = known.iter().map(|(name, cidr)| format!("{name} ({cidr})")).collect();
-    invalid(sandbox, format!("there is no IPPool {word:?}; there are {}", names.join(", ")))
-}
-
-/// `calico-ipam` ADD: addresses with host lengths, for a plugin that makes the link itself.
-pub(super) fn assign_for_plugin(cni: &Cni, request: &CniRequest) -> Result<Value, WireError> {
-    let sandbox = Sandbox::read(request)?;
-    let _held = cni.locks.hold(&sandbox.container_id);
-    let assigned = assign(cni, &sandbox, None)?;
-    Ok(result(&assigned.addresses))
-}
-
-fn result(addresses: &[IpAddr]) -> Value {
-    let ip = |address: &IpAddr| Ip { address: IpNet::from(*address), gateway: None, interface: None };
-    let result = CniResult { ips: addresses.iter().map(ip).collect(), ..CniResult::default() };
-    result.to_json(api::cni::SpecVersion::NEWEST)
-}
-
-/// `calico-ipam` DEL.
-pub(super) fn release_for_plugin(cni: &Cni, request: &CniRequest) -> Result<(), WireError> {
-    let sandbox = Sandbox::read(request)?;
-    let _held = cni.locks.hold(&sandbox.container_id);
-    release(cni, &sandbox)
-}
-
-/// Releases what the sandbox has; nothing is as good.
-pub(super) fn release(cni: &Cni, sandbox: &Sandbox) -> Result<(), WireError> {
-    release_handle(cni, &sandbox.handle()).map_err(failed)
-}
-
-fn release_handle(cni: &Cni, handle: &str) -> Result<(), IpamError> {
+/// Releases what a handle has; nothing is as good.
+pub(super) fn release_handle(cni: &Cni, handle: &str) -> Result<Vec<IpAddr>, IpamError> {
     match cni.ipam.release_by_handle(handle) {
-        Ok(_) | Err(IpamError::HandleNotFound(_)) => Ok(()),
-        Err(error) => Err(error),
+        Err(IpamError::HandleNotFound(_)) => Ok(Vec::new()),
+        outcome => outcome,
     }
 }
 
@@ -246,14 +187,5 @@ pub(super) fn held_by(cni: &Cni, handle: &str) -> Result<Vec<IpAddr>, WireError>
     match cni.ipam.ips_by_handle(handle) {
         Err(IpamError::HandleNotFound(_)) => Ok(Vec::new()),
         found => found.map_err(failed),
-    }
-}
-
-/// `calico-ipam` CHECK: the handle still has addresses.
-pub(super) fn check_for_plugin(cni: &Cni, request: &CniRequest) -> Result<(), WireError> {
-    let sandbox = Sandbox::read(request)?;
-    match held_by(cni, &sandbox.handle())?.is_empty() {
-        true => Err(refuse(code::CHECK_FAILED, format!("{} has no address any more", sandbox.display()))),
-        false => Ok(()),
     }
 }

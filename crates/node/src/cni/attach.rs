@@ -3,173 +3,187 @@
 use std::net::IpAddr;
 
 use api::WorkloadEndpoint;
-use api::cni::{CniResult, Interface, Ip, SpecVersion, code};
+use api::cni::{CniResult, Interface, Ip, Route, SpecVersion, code};
 use api::wire::{CniRequest, WireError};
-use datastore::{StoreError, objects};
+use datastore::{Revision, objects};
 use ipnet::IpNet;
 use kernel::netns::Netns;
-use kernel::pod::{PodInterfaces, PodSpec, Removal};
+use kernel::pod::{self, PodInterfaces, PodSpec, Removal};
 use kernel::{InterfaceName, MacAddress};
 use serde_json::Value;
 
 use super::addresses::{self, Assigned};
-use super::request::{Sandbox, check_config};
-use super::{Cni, PROGRAMMING_LIMIT, endpoint, failed, gates, later, refuse};
+use super::admission::admit;
+use super::profile::Profiles;
+use super::sandbox::Sandbox;
+use super::{Cni, UNDO_LIMIT, delegation, detach, endpoint, failed, later, mtu, refuse};
 
 /// Attaches a sandbox; the result in the newest version.
 pub(super) fn add(cni: &Cni, request: &CniRequest) -> Result<Value, WireError> {
-    let sandbox = Sandbox::read(request)?;
-    check_config(cni, &sandbox)?;
-    check_datastore_ready(cni)?;
-    gates::wait(&sandbox.config.readiness_gates)?;
+    let mut sandbox = Sandbox::read(request)?;
+    admit(cni, &sandbox)?;
     let path = request.netns.as_deref().unwrap_or_default();
     let namespace = Netns::open(path)
         .map_err(|error| refuse(code::INVALID_ENVIRONMENT, format!("CNI_NETNS: {error}")))?;
     let _held = cni.locks.hold(&sandbox.endpoint_name(&cni.node_name)?);
-    let attachment = Attachment::plan(cni, &sandbox, request.delegated.as_ref())?;
-    attachment.make(cni, &sandbox, &namespace, path)
+    let routes = delegation::routes(&sandbox, request.delegated.as_ref());
+    let (endpoint, interfaces) = match find(cni, &sandbox)? {
+        Some(stored) if stored.is_of(&sandbox) => repeat(cni, &mut sandbox, &namespace, &routes, stored)?,
+        stored => {
+            let profiles = Profiles::read(cni.store.as_ref(), &sandbox)?;
+            let assigned = match &request.delegated {
+                Some(result) => delegation::assigned(result),
+                None => addresses::assign(cni, &sandbox, &profiles),
+            }?;
+            let replaces = stored.map(|stored| stored.revision);
+            let attempt = Attempt { cni, sandbox: &sandbox, namespace: &namespace, assigned, replaces };
+            attempt.run(&routes, &profiles)?
+        }
+    };
+    Ok(result(&endpoint, &interfaces, &routes, path))
 }
 
-/// A datastore that says it is not ready (an upgrade, a migration) must not be written to.
-fn check_datastore_ready(cni: &Cni) -> Result<(), WireError> {
-    let found =
-        objects::read::<api::ClusterInformationSpec>(cni.store.as_ref(), &api::Metadata::named("default"));
-    match found {
-        Ok(Some((information, _))) if information.spec.datastore_ready == Some(true) => Ok(()),
-        Ok(_) => {
-            Err(later("the datastore is not ready to process requests: ClusterInformation default says so"))
-        }
-        Err(error) => Err(later(error)),
-    }
+/// An endpoint that is in the datastore.
+#[derive(Debug, Clone)]
+pub(super) struct Stored {
+    pub(super) endpoint: WorkloadEndpoint,
+    pub(super) revision: Revision,
 }
 
-/// What an ADD is going to make.
-struct Attachment {
-    assigned: Assigned,
-    endpoint: WorkloadEndpoint,
-    /// Whether the sandbox was attached before, so that a failure now must not take that away.
-    existed: bool,
-}
-
-impl Attachment {
-    /// The same sandbox again keeps what it has; a pod's new sandbox gets addresses of its own.
-    fn plan(cni: &Cni, sandbox: &Sandbox, delegated: Option<&Value>) -> Result<Self, WireError> {
-        if let Some(endpoint) =
-            find(cni, sandbox)?.filter(|found| found.spec.container_id == sandbox.container_id)
-        {
-            let addresses = endpoint.spec.ip_networks.iter().map(|net| net.addr()).collect();
-            return Ok(Self { assigned: Assigned { addresses, handle: None }, endpoint, existed: true });
-        }
-        // A plugin that was killed half-way may have left addresses under this very handle.
-        addresses::release(cni, sandbox)?;
-        let assigned = addresses::assign(cni, sandbox, delegated)?;
-        match endpoint::build(cni, sandbox, &assigned.addresses) {
-            Ok(endpoint) => Ok(Self { assigned, endpoint, existed: false }),
-            Err(error) => {
-                assigned.handle.iter().for_each(|handle| addresses::give_back(cni, handle));
-                Err(error)
-            }
-        }
-    }
-
-    fn make(
-        mut self,
-        cni: &Cni,
-        sandbox: &Sandbox,
-        namespace: &Netns,
-        path: &str,
-    ) -> Result<Value, WireError> {
-        let outcome = self.link_and_program(cni, sandbox, namespace);
-        match outcome {
-            Ok(interfaces) => Ok(self.result(&interfaces, path)),
-            Err(error) => {
-                if !self.existed {
-                    self.undo(cni, sandbox, namespace);
-                }
-                Err(error)
-            }
-        }
-    }
-
-    fn link_and_program(
-        &mut self,
-        cni: &Cni,
-        sandbox: &Sandbox,
-        namespace: &Netns,
-    ) -> Result<PodInterfaces, WireError> {
-        let spec = pod_spec(cni, sandbox, &self.endpoint, namespace)?;
-        let interfaces = cni.sockets.with(|socket| spec.add(socket).map_err(failed))?;
-        if let Some(mac) = interfaces.inside.mac {
-            endpoint::set_mac(&mut self.endpoint, mac);
-        }
-        endpoint::ensure_profile(cni.store.as_ref(), sandbox).map_err(failed)?;
-        let wanted = self.endpoint.clone();
-        objects::modify(cni.store.as_ref(), self.endpoint.clone(), |stored: &mut WorkloadEndpoint| {
-            stored.spec = wanted.spec.clone();
-            stored.metadata.labels = wanted.metadata.labels.clone();
-            stored.metadata.annotations = wanted.metadata.annotations.clone();
-            Ok::<(), StoreError>(())
-        })
-        .map_err(failed)?;
-        cni.agent
-            .wait_programmed(&endpoint::identity(&self.endpoint), &self.assigned.addresses, PROGRAMMING_LIMIT)
-            .map_err(|reason| later(format!("{}: {reason}", sandbox.display())))?;
-        Ok(interfaces)
-    }
-
-    /// Takes back what was made, in reverse; what cannot be taken back now, the runtime's DEL will.
-    fn undo(&self, cni: &Cni, sandbox: &Sandbox, namespace: &Netns) {
-        if let Err(error) = super::detach::delete_endpoint(cni, sandbox) {
-            tracing::warn!(
-                sandbox = sandbox.display(),
-                error = error.msg,
-                "cannot undo the endpoint of a failed ADD"
-            );
-        }
-        if let (Ok(host), Ok(inside)) =
-            (InterfaceName::new(&self.endpoint.spec.interface_name), InterfaceName::new(&sandbox.interface))
-        {
-            let removal = Removal { host_interface: host, inside: Some((namespace, inside)) };
-            if let Err(error) = cni.condemn(&removal) {
-                tracing::warn!(
-                    sandbox = sandbox.display(),
-                    error = error.msg,
-                    "cannot undo the link of a failed ADD"
-                );
-            }
-        }
-        self.assigned.handle.iter().for_each(|handle| addresses::give_back(cni, handle));
-    }
-
-    fn result(&self, interfaces: &PodInterfaces, path: &str) -> Value {
-        let mac = |mac: Option<MacAddress>| mac.map(|mac| mac.to_string()).unwrap_or_default();
-        let host = Interface {
-            name: interfaces.host.name.to_string(),
-            mac: mac(interfaces.host.mac),
-            mtu: Some(interfaces.host.mtu),
-            sandbox: String::new(),
-        };
-        let inside = Interface {
-            name: interfaces.inside.name.to_string(),
-            mac: mac(interfaces.inside.mac),
-            mtu: Some(interfaces.inside.mtu),
-            sandbox: path.to_owned(),
-        };
-        let ip = |address: &IpAddr| Ip { address: IpNet::from(*address), gateway: None, interface: Some(1) };
-        let result = CniResult {
-            interfaces: vec![host, inside],
-            ips: self.assigned.addresses.iter().map(ip).collect(),
-            ..CniResult::default()
-        };
-        result.to_json(SpecVersion::NEWEST)
+impl Stored {
+    /// Whether it is this very sandbox's, and not that of another sandbox of the same pod.
+    pub(super) fn is_of(&self, sandbox: &Sandbox) -> bool {
+        self.endpoint.spec.container_id == sandbox.container_id
     }
 }
 
 /// The stored endpoint of the sandbox's pod, whichever sandbox it is of.
-pub(super) fn find(cni: &Cni, sandbox: &Sandbox) -> Result<Option<WorkloadEndpoint>, WireError> {
+pub(super) fn find(cni: &Cni, sandbox: &Sandbox) -> Result<Option<Stored>, WireError> {
     let name = api::Metadata::namespaced(sandbox.namespace(), sandbox.endpoint_name(&cni.node_name)?);
     let found = objects::read::<api::WorkloadEndpointSpec>(cni.store.as_ref(), &name).map_err(failed)?;
-    Ok(found.map(|(endpoint, _)| endpoint))
+    Ok(found.map(|(endpoint, revision)| Stored { endpoint, revision }))
+}
+
+/// ADD of a sandbox that is attached: it keeps its addresses, and what the kernel lacks is made again. A failure takes
+/// nothing away.
+fn repeat(
+    cni: &Cni,
+    sandbox: &mut Sandbox,
+    namespace: &Netns,
+    routes: &[IpNet],
+    stored: Stored,
+) -> Result<(WorkloadEndpoint, PodInterfaces), WireError> {
+    let Stored { mut endpoint, revision } = stored;
+    let host = host_interface(sandbox, &endpoint)?;
+    let attached =
+        cni.sockets.with(|socket| pod::interface_inside(socket, &host, namespace).map_err(failed))?;
+    // A second ADD with another interface is about the same attachment.
+    if let Some(interface) = attached {
+        sandbox.interface = interface.to_string();
+    }
+    let interfaces = make_link(cni, sandbox, &endpoint, namespace, routes)?;
+    if endpoint::set_mac(&mut endpoint, interfaces.inside.mac) {
+        endpoint::write(cni.store.as_ref(), &endpoint, Some(&revision)).map_err(failed)?;
+    }
+    wait_programmed(cni, sandbox, &endpoint)?;
+    Ok((endpoint, interfaces))
+}
+
+/// ADD of a sandbox that is new.
+struct Attempt<'a> {
+    cni: &'a Cni,
+    sandbox: &'a Sandbox,
+    namespace: &'a Netns,
+    assigned: Assigned,
+    /// The pod's earlier sandbox's endpoint, in this revision, is to be replaced.
+    replaces: Option<Revision>,
+}
+
+/// What an attempt has made so far besides assigning addresses.
+#[derive(Debug, Default)]
+struct Made {
+    link: Option<InterfaceName>,
+    endpoint: bool,
+}
+
+impl Attempt<'_> {
+    /// All of it, or nothing.
+    fn run(
+        &self,
+        routes: &[IpNet],
+        profiles: &Profiles,
+    ) -> Result<(WorkloadEndpoint, PodInterfaces), WireError> {
+        let mut made = Made::default();
+        let outcome = self.make(routes, profiles, &mut made);
+        if outcome.is_err() {
+            self.undo(&made);
+        }
+        outcome
+    }
+
+    fn make(
+        &self,
+        routes: &[IpNet],
+        profiles: &Profiles,
+        made: &mut Made,
+    ) -> Result<(WorkloadEndpoint, PodInterfaces), WireError> {
+        let Self { cni, sandbox, .. } = self;
+        let mut endpoint = endpoint::build(cni, sandbox, &self.assigned.addresses)?;
+        let interfaces = make_link(cni, sandbox, &endpoint, self.namespace, routes)?;
+        made.link = Some(interfaces.host.name.clone());
+        endpoint::set_mac(&mut endpoint, interfaces.inside.mac);
+        profiles.ensure(cni.store.as_ref(), sandbox).map_err(failed)?;
+        // A write whose answer is lost may have been done.
+        made.endpoint = true;
+        endpoint::write(cni.store.as_ref(), &endpoint, self.replaces.as_ref()).map_err(failed)?;
+        wait_programmed(cni, sandbox, &endpoint)?;
+        Ok((endpoint, interfaces))
+    }
+
+    /// Takes back what was made, in reverse. What cannot be taken back now, the runtime's DEL will: the addresses stay with
+    /// their handle until the endpoint that names them is gone.
+    fn undo(&self, made: &Made) {
+        let Self { cni, sandbox, .. } = self;
+        let mut errors = Vec::new();
+        if made.endpoint {
+            errors.extend(detach::delete_endpoint(cni, sandbox, UNDO_LIMIT).err());
+        }
+        let is_referred_to = !errors.is_empty();
+        if let Some(host_interface) = &made.link {
+            let removal = Removal { host_interface: host_interface.clone(), inside: None };
+            errors.extend(cni.condemn(&removal).err());
+        }
+        if let Some(handle) = self.assigned.handle.as_ref().filter(|_| !is_referred_to) {
+            errors.extend(addresses::release_handle(cni, handle).map_err(failed).err());
+        }
+        for error in errors {
+            let sandbox = sandbox.display();
+            tracing::warn!(sandbox, error = error.msg, "part of a failed ADD stays until its DEL");
+        }
+    }
+}
+
+fn wait_programmed(cni: &Cni, sandbox: &Sandbox, endpoint: &WorkloadEndpoint) -> Result<(), WireError> {
+    let addresses: Vec<_> = endpoint.spec.ip_networks.iter().map(|net| net.addr()).collect();
+    cni.agent
+        .wait_programmed(&endpoint::identity(endpoint), &addresses, cni.programming_limit)
+        .map_err(|reason| later(format!("{}: {reason}", sandbox.display())))
+}
+
+fn make_link(
+    cni: &Cni,
+    sandbox: &Sandbox,
+    endpoint: &WorkloadEndpoint,
+    namespace: &Netns,
+    routes: &[IpNet],
+) -> Result<PodInterfaces, WireError> {
+    let spec = pod_spec(cni, sandbox, endpoint, namespace, routes)?;
+    cni.sockets
+        .with(|socket| spec.add(socket).map_err(|error| failed(format!("{}: {error}", sandbox.display()))))
+}
+
+fn host_interface(sandbox: &Sandbox, endpoint: &WorkloadEndpoint) -> Result<InterfaceName, WireError> {
+    InterfaceName::new(&endpoint.spec.interface_name).map_err(|error| sandbox.invalid(error))
 }
 
 /// The link of an endpoint. Its routes on the host are the dataplane's.
@@ -178,23 +192,43 @@ pub(super) fn pod_spec<'a>(
     sandbox: &Sandbox,
     endpoint: &WorkloadEndpoint,
     namespace: &'a Netns,
+    routes: &[IpNet],
 ) -> Result<PodSpec<'a>, WireError> {
-    let invalid = |error: String| refuse(code::INVALID_CONFIG, format!("{}: {error}", sandbox.display()));
-    let name = |text: &str| InterfaceName::new(text).map_err(|error| invalid(error.to_string()));
-    let mac = sandbox.annotations.get("cni.projectcalico.org/hwAddr").map(|text| {
-        text.parse::<MacAddress>().map_err(|error| invalid(format!("annotation hwAddr: {error}")))
+    let mac = sandbox.annotation("cni.projectcalico.org/hwAddr").map(|text| {
+        text.parse::<MacAddress>().map_err(|error| sandbox.invalid(format!("annotation hwAddr: {error}")))
     });
     let config = &sandbox.config;
+    let mut routes = routes.to_vec();
+    if routes.is_empty() || config.include_default_routes {
+        routes.extend(PodSpec::default_routes());
+    }
     Ok(PodSpec {
         namespace,
-        interface: name(&sandbox.interface)?,
-        host_interface: name(&endpoint.spec.interface_name)?,
+        interface: InterfaceName::new(&sandbox.interface).map_err(|error| sandbox.invalid(error))?,
+        host_interface: host_interface(sandbox, endpoint)?,
         addresses: endpoint.spec.ip_networks.iter().map(|net| net.addr()).collect(),
-        routes: PodSpec::default_routes(),
+        routes,
         mac: mac.transpose()?,
-        mtu: Some(config.mtu).filter(|mtu| *mtu != 0).or(cni.mtu),
+        mtu: mtu::of_pod(cni, config)?,
         queues: config.num_queues,
         allow_ip_forwarding: config.container_settings.allow_ip_forwarding,
         host_routes: None,
     })
+}
+
+fn result(endpoint: &WorkloadEndpoint, interfaces: &PodInterfaces, routes: &[IpNet], path: &str) -> Value {
+    let interface = |link: &kernel::link::Link, sandbox: &str| Interface {
+        name: link.name.to_string(),
+        mac: link.mac.map(|mac| mac.to_string()).unwrap_or_default(),
+        mtu: Some(link.mtu),
+        sandbox: sandbox.to_owned(),
+    };
+    let ip = |address: IpAddr| Ip { address: IpNet::from(address), gateway: None, interface: Some(1) };
+    let result = CniResult {
+        interfaces: vec![interface(&interfaces.host, ""), interface(&interfaces.inside, path)],
+        ips: endpoint.spec.ip_networks.iter().map(|net| ip(net.addr())).collect(),
+        routes: routes.iter().map(|route| Route { destination: *route, gateway: None }).collect(),
+        ..CniResult::default()
+    };
+    result.to_json(SpecVersion::NEWEST)
 }

@@ -8,25 +8,29 @@ use api::cni::{CniResult, code};
 use api::wire::{CniRequest, WireError};
 use kernel::netns::Netns;
 
-use super::request::Sandbox;
-use super::{Cni, attach, endpoint, failed, refuse};
+use super::sandbox::Sandbox;
+use super::{Cni, attach, delegation, endpoint, failed, refuse};
 
-/// Compares the kernel and the datastore with what the endpoint is to be.
+/// Compares the kernel and the datastore with what the endpoint is to be: link, addresses and routes inside, link, settings
+/// and routes on the host, policy.
 pub(super) fn check(cni: &Cni, request: &CniRequest) -> Result<(), WireError> {
     let sandbox = Sandbox::read(request)?;
     let wrong = |reason: String| refuse(code::CHECK_FAILED, format!("{}: {reason}", sandbox.display()));
-    let endpoint = attach::find(cni, &sandbox)?
-        .filter(|endpoint| endpoint.spec.container_id == sandbox.container_id)
+    let stored = attach::find(cni, &sandbox)?
+        .filter(|stored| stored.is_of(&sandbox))
         .ok_or_else(|| refuse(code::UNKNOWN_CONTAINER, format!("{} is not attached", sandbox.display())))?;
+    let endpoint = stored.endpoint;
     check_previous_result(&sandbox, &endpoint).map_err(wrong)?;
     let path = request.netns.as_deref().unwrap_or_default();
     let namespace = Netns::open(path).map_err(|error| wrong(error.to_string()))?;
-    let mut spec = attach::pod_spec(cni, &sandbox, &endpoint, &namespace)?;
+    let routes = delegation::routes(&sandbox, sandbox.config.previous_result.as_ref());
+    let mut spec = attach::pod_spec(cni, &sandbox, &endpoint, &namespace, &routes)?;
     // Other plugins of the chain may change the MTU; that is not ours to judge.
     spec.mtu = None;
     let problems = cni.sockets.with(|socket| spec.inspect(socket).map_err(failed))?;
-    if let Some(first) = problems.first() {
-        return Err(wrong(first.to_string()));
+    if !problems.is_empty() {
+        let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
+        return Err(wrong(problems.join("; ")));
     }
     match cni.agent.is_programmed(&endpoint::identity(&endpoint)) {
         true => Ok(()),

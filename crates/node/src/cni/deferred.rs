@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use api::wire::{Answer, CniRequest, DEFERRED_DIRECTORY};
+use api::wire::{Answer, DEFERRED_DIRECTORY, Request};
 
 use super::Cni;
 
@@ -13,7 +13,7 @@ pub(super) fn replay(cni: &Cni, run_dir: &Path) {
     let Ok(entries) = fs::read_dir(run_dir.join(DEFERRED_DIRECTORY)) else { return };
     let files = entries.filter_map(|entry| Some(entry.ok()?.path()));
     for file in files.filter(|file| file.extension().is_some_and(|extension| extension == "json")) {
-        match read(&file).map(|request| cni.handle(&request)) {
+        match read(&file).map(|request| perform(cni, request)) {
             Ok(Answer::Error(error)) => {
                 tracing::warn!(file = %file.display(), error = error.msg, "a deferred DEL failed; it stays for the next start");
             }
@@ -29,7 +29,19 @@ pub(super) fn replay(cni: &Cni, run_dir: &Path) {
     }
 }
 
-fn read(file: &Path) -> Result<CniRequest, String> {
+/// The plugin has removed the link in the pod's namespace; by now the same path may lead to somebody else's.
+fn perform(cni: &Cni, request: Request) -> Answer {
+    match request {
+        Request::Cni(mut request) => {
+            request.netns = None;
+            cni.handle(&request)
+        }
+        Request::Ipam(request) => cni.handle_ipam(&request),
+        Request::Delegate(_) | Request::NodeStatus => Answer::Done,
+    }
+}
+
+fn read(file: &Path) -> Result<Request, String> {
     let text = fs::read(file).map_err(|error| error.to_string())?;
     serde_json::from_slice(&text).map_err(|error| error.to_string())
 }

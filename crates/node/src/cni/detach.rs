@@ -1,6 +1,7 @@
 //! DEL and GC. Both go on past errors, report them all, and take what is gone already for done.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use api::cni::Attachment;
 use api::wire::{CniRequest, WireError};
@@ -10,8 +11,9 @@ use kernel::InterfaceName;
 use kernel::netns::Netns;
 use kernel::pod::Removal;
 
-use super::request::{PodName, Sandbox};
-use super::{Cni, PROGRAMMING_LIMIT, addresses, attach, endpoint, failed};
+use super::attach::{self, Stored};
+use super::sandbox::Sandbox;
+use super::{Cni, addresses, endpoint, failed, ipam_plugin};
 
 /// Detaches a sandbox.
 pub(super) fn delete(cni: &Cni, request: &CniRequest) -> Result<(), WireError> {
@@ -20,25 +22,32 @@ pub(super) fn delete(cni: &Cni, request: &CniRequest) -> Result<(), WireError> {
     detach(cni, &sandbox, request.netns.as_deref())
 }
 
-/// Endpoint, then link, then addresses: nobody else gets an address while packets to it could still arrive here.
+/// Endpoint, then link, then addresses: nobody else gets an address while packets to it could still arrive here, or while an
+/// endpoint (and so a policy) still names it.
 fn detach(cni: &Cni, sandbox: &Sandbox, netns: Option<&str>) -> Result<(), WireError> {
     let found = attach::find(cni, sandbox);
     // The pod may have a newer sandbox, whose endpoint and link are not ours to take.
-    let ours = !matches!(&found, Ok(Some(other)) if !is_of(other, sandbox));
-    let mut outcomes = vec![found.as_ref().map(drop).map_err(Clone::clone)];
+    let ours = !matches!(&found, Ok(Some(other)) if !is_of(&other.endpoint, sandbox));
+    let mut errors = Vec::new();
     if ours {
-        outcomes.push(delete_endpoint(cni, sandbox));
-        outcomes.push(remove_link(cni, sandbox, found.ok().flatten().as_ref(), netns));
+        errors.extend(delete_endpoint(cni, sandbox, cni.programming_limit).err());
     }
-    outcomes.push(addresses::release(cni, sandbox));
-    let errors: Vec<_> = outcomes.into_iter().filter_map(Result::err).collect();
-    match errors.first() {
-        None => Ok(()),
-        Some(first) => {
-            let all: Vec<_> = errors.iter().map(|error| error.msg.as_str()).collect();
-            Err(WireError { code: first.code, msg: all.join("; "), details: String::new() })
-        }
+    let is_referred_to = !errors.is_empty();
+    if ours {
+        let stored = found.as_ref().ok().and_then(Option::as_ref);
+        errors.extend(remove_link(cni, sandbox, stored, netns).err());
     }
+    if !is_referred_to {
+        errors.extend(addresses::release_handle(cni, &sandbox.handle()).map_err(failed).err());
+    }
+    all_of(&errors)
+}
+
+/// One error that tells all; the first has the code.
+fn all_of(errors: &[WireError]) -> Result<(), WireError> {
+    let Some(first) = errors.first() else { return Ok(()) };
+    let messages: Vec<_> = errors.iter().map(|error| error.msg.as_str()).collect();
+    Err(WireError { code: first.code, msg: messages.join("; "), details: String::new() })
 }
 
 /// control-plane.md 2.3: only when the stored container is empty or the same.
@@ -48,7 +57,7 @@ fn is_of(endpoint: &WorkloadEndpoint, sandbox: &Sandbox) -> bool {
 }
 
 /// Deletes the sandbox's endpoint, and waits until the kernel has nothing of it.
-pub(super) fn delete_endpoint(cni: &Cni, sandbox: &Sandbox) -> Result<(), WireError> {
+pub(super) fn delete_endpoint(cni: &Cni, sandbox: &Sandbox, limit: Duration) -> Result<(), WireError> {
     let name = sandbox.endpoint_name(&cni.node_name)?;
     let key = api::Key::namespaced(Kind::WorkloadEndpoint, sandbox.namespace(), name);
     // A conflict means that the pod was attached anew, or touched, between reading and deleting: look again.
@@ -69,8 +78,7 @@ pub(super) fn delete_endpoint(cni: &Cni, sandbox: &Sandbox) -> Result<(), WireEr
         match cni.store.delete(&key, Some(&entry.revision)) {
             Ok(_) | Err(StoreError::NotFound(_)) => {
                 let Some(endpoint) = endpoint else { return Ok(()) };
-                let identity = endpoint::identity(&endpoint);
-                return cni.agent.wait_withdrawn(&identity, PROGRAMMING_LIMIT).map_err(failed);
+                return cni.agent.wait_withdrawn(&endpoint::identity(&endpoint), limit).map_err(failed);
             }
             Err(StoreError::Conflict { .. }) => {}
             Err(error) => return Err(failed(error)),
@@ -82,14 +90,12 @@ pub(super) fn delete_endpoint(cni: &Cni, sandbox: &Sandbox) -> Result<(), WireEr
 fn remove_link(
     cni: &Cni,
     sandbox: &Sandbox,
-    found: Option<&WorkloadEndpoint>,
+    stored: Option<&Stored>,
     netns: Option<&str>,
 ) -> Result<(), WireError> {
-    let host = match found {
-        Some(endpoint) => endpoint.spec.interface_name.clone(),
-        None => endpoint::build(cni, sandbox, &[])
-            .map(|endpoint| endpoint.spec.interface_name)
-            .unwrap_or_default(),
+    let host = match stored {
+        Some(stored) => stored.endpoint.spec.interface_name.clone(),
+        None => endpoint::host_interface(cni, sandbox),
     };
     let (Ok(host), Ok(inside)) = (InterfaceName::new(&host), InterfaceName::new(&sandbox.interface)) else {
         return Ok(());
@@ -104,27 +110,31 @@ fn remove_link(
     cni.condemn(&removal)
 }
 
-/// Detaches every sandbox of the configuration's network on this node that is not in the list. Without a list, nothing:
-/// an absent key is not an empty list.
+/// Detaches every sandbox of the configuration's network on this node that is not in the list, and releases the addresses
+/// of those that have nothing else any more. Without a list, nothing: an absent key is not an empty list.
 pub(super) fn collect_garbage(cni: &Cni, request: &CniRequest) -> Result<(), WireError> {
     let template = Sandbox::read(request)?;
     let Some(valid) = &template.config.valid_attachments else { return Ok(()) };
     let valid: BTreeSet<_> = valid.iter().cloned().collect();
     let mut errors = Vec::new();
+    let mut kept: BTreeSet<_> = valid.iter().map(|attachment| attachment.container_id.clone()).collect();
     for endpoint in endpoints_of_node(cni)? {
-        let sandbox = sandbox_of(&template, &endpoint);
+        let sandbox = template.of_endpoint(&endpoint);
         let attachment =
             Attachment { container_id: sandbox.container_id.clone(), ifname: sandbox.interface.clone() };
         if valid.contains(&attachment) || !is_of_network(cni, &sandbox, &endpoint)? {
+            kept.insert(sandbox.container_id);
             continue;
         }
-        let name = sandbox.endpoint_name(&cni.node_name)?;
-        let _held = cni.locks.hold(&name);
-        if let Err(error) = detach(cni, &sandbox, None) {
-            errors.push(format!("{}: {}", sandbox.display(), error.msg));
+        let _held = cni.locks.hold(&sandbox.endpoint_name(&cni.node_name)?);
+        if let Err(mut error) = detach(cni, &sandbox, None) {
+            error.msg = format!("{}: {}", sandbox.display(), error.msg);
+            errors.push(error);
+            kept.insert(sandbox.container_id);
         }
     }
-    if errors.is_empty() { Ok(()) } else { Err(failed(errors.join("; "))) }
+    errors.extend(ipam_plugin::release_all_but(cni, &template, kept.iter().map(String::as_str)).err());
+    all_of(&errors)
 }
 
 fn endpoints_of_node(cni: &Cni) -> Result<Vec<WorkloadEndpoint>, WireError> {
@@ -136,22 +146,14 @@ fn endpoints_of_node(cni: &Cni) -> Result<Vec<WorkloadEndpoint>, WireError> {
     Ok(endpoints.filter(|endpoint| endpoint.spec.node == cni.node_name).collect())
 }
 
-/// The sandbox that made an endpoint.
-fn sandbox_of(template: &Sandbox, endpoint: &WorkloadEndpoint) -> Sandbox {
-    let pod = (endpoint.spec.orchestrator == "k8s").then(|| PodName {
-        namespace: endpoint.metadata.namespace.clone().unwrap_or_default(),
-        name: endpoint.spec.pod.clone(),
-    });
-    Sandbox {
-        container_id: endpoint.spec.container_id.clone(),
-        interface: endpoint.spec.endpoint.clone(),
-        pod,
-        ..template.clone()
-    }
-}
-
-/// An endpoint does not say which network made it; the handle of its addresses begins with the network's name.
+/// An endpoint that another program made (Calico's plugin, before) does not say of which network it is; the handle of its
+/// addresses begins with the network's name.
 fn is_of_network(cni: &Cni, sandbox: &Sandbox, endpoint: &WorkloadEndpoint) -> Result<bool, WireError> {
-    let held = addresses::held_by(cni, &sandbox.handle())?;
-    Ok(endpoint.spec.ip_networks.iter().any(|net| held.contains(&net.addr())))
+    match endpoint::network(endpoint) {
+        Some(network) => Ok(network == sandbox.config.name()),
+        None => {
+            let held = addresses::held_by(cni, &sandbox.handle())?;
+            Ok(endpoint.spec.ip_networks.iter().any(|net| held.contains(&net.addr())))
+        }
+    }
 }

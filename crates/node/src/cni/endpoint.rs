@@ -1,20 +1,22 @@
-//! The sandbox's WorkloadEndpoint, and the profile that it relies on.
+//! The sandbox's WorkloadEndpoint.
 
 use std::net::IpAddr;
 
-use api::kubernetes::{self, Namespace, Pod, PodIp};
+use api::kubernetes::{self, PodIp};
 use api::scalars::{MacAddress, Net};
 use api::wire::WireError;
-use api::{Action, EntityRule, Metadata, Profile, ProfileSpec, Rule, WorkloadEndpoint, WorkloadEndpointSpec};
+use api::{Metadata, Resource, Row, WorkloadEndpoint, WorkloadEndpointSpec};
 use calc::contract::WorkloadEndpointId;
-use datastore::{Store, StoreError, objects};
+use datastore::{Revision, Store, StoreError, objects};
 use ipnet::IpNet;
 
-use super::request::Sandbox;
-use super::{Cni, refuse};
+use super::Cni;
+use super::sandbox::Sandbox;
 
 const ORCHESTRATOR_LABEL: &str = "projectcalico.org/orchestrator";
 const NAMESPACE_LABEL: &str = "projectcalico.org/namespace";
+/// Ours: the network that an endpoint was made for, by which GC knows its own.
+const NETWORK_ANNOTATION: &str = "cni.tortie.dev/network";
 
 /// The endpoint of a sandbox with these addresses; the MAC is not known yet.
 pub(super) fn build(
@@ -23,42 +25,45 @@ pub(super) fn build(
     addresses: &[IpAddr],
 ) -> Result<WorkloadEndpoint, WireError> {
     let mut endpoint = match &sandbox.pod {
-        Some(_) => of_pod(cni, sandbox, addresses)?,
+        Some(pod) => of_pod(cni, sandbox, pod.clone(), addresses)?,
         None => of_container(cni, sandbox, addresses),
     };
     endpoint.metadata.name = sandbox.endpoint_name(&cni.node_name)?;
     endpoint.metadata.namespace = Some(sandbox.namespace().to_owned());
     endpoint.metadata.resource_version = None;
+    let network = sandbox.config.name().to_owned();
+    endpoint.metadata.annotations.insert(NETWORK_ANNOTATION.to_owned(), network);
     endpoint.spec.container_id.clone_from(&sandbox.container_id);
     if !endpoint.spec.ip_nats.is_empty() && !sandbox.config.feature_control.floating_ips {
-        let msg = "annotation cni.projectcalico.org/floatingIPs needs feature_control.floating_ips in the CNI configuration";
-        return Err(refuse(api::cni::code::INVALID_CONFIG, msg));
+        return Err(sandbox.invalid(
+            "annotation cni.projectcalico.org/floatingIPs needs feature_control.floating_ips in the CNI configuration",
+        ));
     }
     Ok(endpoint)
 }
 
 /// As Kubernetes' own pods are converted, from what the runtime says of this one.
-fn of_pod(cni: &Cni, sandbox: &Sandbox, addresses: &[IpAddr]) -> Result<WorkloadEndpoint, WireError> {
-    let Some(name) = &sandbox.pod else { return Ok(of_container(cni, sandbox, addresses)) };
-    let mut pod = Pod { metadata: Metadata::namespaced(&name.namespace, &name.name), ..Pod::default() };
-    pod.metadata.labels.clone_from(&sandbox.labels);
-    pod.metadata.annotations.clone_from(&sandbox.annotations);
+fn of_pod(
+    cni: &Cni,
+    sandbox: &Sandbox,
+    mut pod: kubernetes::Pod,
+    addresses: &[IpAddr],
+) -> Result<WorkloadEndpoint, WireError> {
     pod.spec.node_name.clone_from(&cni.node_name);
     pod.status.pod_ips = addresses.iter().map(|address| PodIp { ip: address.to_string() }).collect();
-    let converted = kubernetes::pod_endpoint(&pod, &cni.interface_prefixes)
-        .map_err(|error| refuse(api::cni::code::INVALID_CONFIG, format!("{}: {error}", sandbox.display())))?;
+    let converted =
+        kubernetes::pod_endpoint(&pod, &cni.interface_prefixes).map_err(|error| sandbox.invalid(error))?;
     for correction in &converted.corrections {
         tracing::warn!(pod = sandbox.display(), %correction, "annotation corrected");
     }
     let mut endpoint = converted.endpoint;
-    if !uses_kubernetes_policy(sandbox) {
+    if !sandbox.uses_kubernetes_policy() {
         endpoint.spec.profiles = vec![sandbox.config.name().to_owned()];
     }
     Ok(endpoint)
 }
 
 fn of_container(cni: &Cni, sandbox: &Sandbox, addresses: &[IpAddr]) -> WorkloadEndpoint {
-    let prefix = cni.interface_prefixes.split(',').next().unwrap_or_default();
     let mut metadata = Metadata::namespaced(sandbox.namespace(), "");
     metadata.labels.clone_from(&sandbox.labels);
     metadata.labels.insert(ORCHESTRATOR_LABEL.to_owned(), "cni".to_owned());
@@ -70,53 +75,48 @@ fn of_container(cni: &Cni, sandbox: &Sandbox, addresses: &[IpAddr]) -> WorkloadE
         endpoint: sandbox.interface.clone(),
         ip_networks: addresses.iter().map(|address| Net::from(IpNet::from(*address))).collect(),
         profiles: vec![sandbox.config.name().to_owned()],
-        interface_name: host_interface_of_container(prefix, &sandbox.container_id, &sandbox.interface),
+        interface_name: host_interface(cni, sandbox),
         ..WorkloadEndpointSpec::default()
     };
     WorkloadEndpoint::new(metadata, spec)
 }
 
-/// Pods have names from their namespace and name; other containers from their id and interface, by the same hash.
-fn host_interface_of_container(prefix: &str, container: &str, interface: &str) -> String {
-    kubernetes::interface_name(prefix, container, interface)
+/// The name of the sandbox's interface on the host: by the same hash, pods' is made from namespace and name, that of other
+/// containers from their id and interface.
+pub(super) fn host_interface(cni: &Cni, sandbox: &Sandbox) -> String {
+    let (first, second) = match &sandbox.pod {
+        Some(pod) => (sandbox.namespace(), pod.metadata.name.as_str()),
+        None => (sandbox.container_id.as_str(), sandbox.interface.as_str()),
+    };
+    kubernetes::interface_name(&cni.interface_prefixes, first, second)
 }
 
-fn uses_kubernetes_policy(sandbox: &Sandbox) -> bool {
-    sandbox.config.policy.kind.as_deref() == Some("k8s")
-}
-
-/// Makes the profile that the endpoint relies on, when there is none. On a cluster, controllers make `kns.` profiles from
-/// namespaces; without them a pod's namespace has to be known all the same, or its traffic would be denied.
-pub(super) fn ensure_profile(store: &dyn Store, sandbox: &Sandbox) -> Result<(), StoreError> {
-    let allow = || vec![Rule::new(Action::Allow)];
-    let profile = if sandbox.pod.is_some() && uses_kubernetes_policy(sandbox) {
-        let mut namespace = Namespace { metadata: Metadata::named(sandbox.namespace()) };
-        let label = ("kubernetes.io/metadata.name".to_owned(), sandbox.namespace().to_owned());
-        namespace.metadata.labels.extend([label]);
-        match kubernetes::namespace_profile(&namespace) {
-            Ok(profile) => profile,
-            // A name that is no namespace's cannot be a pod's either; the endpoint's own validation says so.
-            Err(_) => return Ok(()),
+/// Writes an endpoint over the revision that was read, or as a new one. When someone else has touched it meanwhile, theirs
+/// is read again and ours put over it.
+pub(super) fn write(
+    store: &dyn Store,
+    endpoint: &WorkloadEndpoint,
+    replaces: Option<&Revision>,
+) -> Result<(), StoreError> {
+    let row = Row::Resource(Resource::from(endpoint.clone()));
+    let (key, text) = (row.key(), row.encode());
+    let written = match replaces {
+        Some(revision) => store.update(&key, &text, Some(revision)),
+        None => store.create(&key, &text),
+    };
+    match written {
+        Ok(_) => Ok(()),
+        Err(StoreError::Conflict { .. } | StoreError::AlreadyExists(_) | StoreError::NotFound(_)) => {
+            objects::modify(store, endpoint.clone(), |stored: &mut WorkloadEndpoint| {
+                let revision = stored.metadata.resource_version.take();
+                stored.clone_from(endpoint);
+                stored.metadata.resource_version = revision;
+                Ok::<(), StoreError>(())
+            })
+            .map(drop)
         }
-    } else if sandbox.pod.is_some() {
-        let spec = ProfileSpec { ingress: allow(), egress: allow(), ..ProfileSpec::default() };
-        Profile::new(Metadata::named(sandbox.config.name()), spec)
-    } else {
-        same_network_profile(sandbox.config.name())
-    };
-    objects::create_if_absent(store, profile).map(drop)
-}
-
-/// Calico's profile for containers without an orchestrator: members of the network reach each other, and everything.
-fn same_network_profile(network: &str) -> Profile {
-    let mut from_same = Rule::new(Action::Allow);
-    from_same.source = EntityRule { selector: format!("has({network})"), ..EntityRule::default() };
-    let spec = ProfileSpec {
-        ingress: vec![from_same],
-        egress: vec![Rule::new(Action::Allow)],
-        labels_to_apply: [(network.to_owned(), String::new())].into(),
-    };
-    Profile::new(Metadata::named(network), spec)
+        Err(error) => Err(error),
+    }
 }
 
 /// The endpoint's identity for the dataplane.
@@ -125,7 +125,17 @@ pub(super) fn identity(endpoint: &WorkloadEndpoint) -> WorkloadEndpointId {
     calc::workload_id(namespace, &endpoint.metadata.name, &endpoint.spec)
 }
 
-/// Writes the MAC, which is known once the link is there.
-pub(super) fn set_mac(endpoint: &mut WorkloadEndpoint, mac: kernel::MacAddress) {
-    endpoint.spec.mac = Some(MacAddress(mac.0));
+/// The network that an endpoint was made for; none if another program made it.
+pub(super) fn network(endpoint: &WorkloadEndpoint) -> Option<&str> {
+    endpoint.metadata.annotations.get(NETWORK_ANNOTATION).map(String::as_str)
+}
+
+/// Notes the MAC, which is known once the link is there; whether it was another.
+pub(super) fn set_mac(endpoint: &mut WorkloadEndpoint, mac: Option<kernel::MacAddress>) -> bool {
+    let mac = mac.map(|mac| MacAddress(mac.0));
+    let differs = mac.is_some() && endpoint.spec.mac != mac;
+    if differs {
+        endpoint.spec.mac = mac;
+    }
+    differs
 }

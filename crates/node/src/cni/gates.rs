@@ -45,9 +45,7 @@ fn ask(url: &str) -> Result<std::io::Result<u16>, WireError> {
 }
 
 fn fetch_status(address: &str, host: &str, path: &str) -> std::io::Result<u16> {
-    let unresolved = || std::io::Error::new(std::io::ErrorKind::NotFound, "its host has no address");
-    let address = address.to_socket_addrs()?.next().ok_or_else(unresolved)?;
-    let mut stream = TcpStream::connect_timeout(&address, PERIOD)?;
+    let mut stream = connect(address)?;
     stream.set_read_timeout(Some(PERIOD))?;
     // In one piece: a server that answers at the first line would reset a connection that still sends.
     let request = format!("GET /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
@@ -56,6 +54,18 @@ fn fetch_status(address: &str, host: &str, path: &str) -> std::io::Result<u16> {
     stream.read_exact(&mut head)?;
     let status = std::str::from_utf8(&head[9..]).ok().and_then(|text| text.parse().ok());
     status.ok_or_else(|| std::io::Error::other("it does not speak HTTP"))
+}
+
+/// Connects to the first address that answers: `localhost` is often two, and who listens has one.
+fn connect(address: &str) -> std::io::Result<TcpStream> {
+    let mut outcome = Err(std::io::Error::new(std::io::ErrorKind::NotFound, "its host has no address"));
+    for address in address.to_socket_addrs()? {
+        outcome = TcpStream::connect_timeout(&address, PERIOD);
+        if outcome.is_ok() {
+            break;
+        }
+    }
+    outcome
 }
 
 #[cfg(test)]

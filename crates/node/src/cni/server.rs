@@ -88,6 +88,7 @@ fn serve_one(mut stream: UnixStream, cni: &Cni, status: &dyn StatusSource) {
     let answer = match read_request(&mut stream) {
         Ok(Request::Cni(request)) => measured(&request, || cni.handle(&request)),
         Ok(Request::Ipam(request)) => measured(&request, || cni.handle_ipam(&request)),
+        Ok(Request::Delegate(request)) => cni.prepare_delegation(&request),
         Ok(Request::NodeStatus) => Answer::NodeStatus(status.node_status()),
         Err(error) => Answer::Error(refuse(code::DECODING_FAILURE, format!("not a request: {error}"))),
     };
