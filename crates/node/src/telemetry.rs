@@ -36,7 +36,7 @@ pub(crate) const BGP_ROUTE_CHANGES: &str = "tortie_bgp_route_changes_total";
 /// BGP sessions that entered a state, by `state`.
 pub(crate) const BGP_SESSION_CHANGES: &str = "tortie_bgp_session_changes_total";
 /// CNI calls, by `command` and `outcome` (`ok` or `error`).
-pub(crate) const CNI_CALLS: &str = "tortie_cni_calls";
+pub(crate) const CNI_CALLS: &str = "tortie_cni_calls_total";
 /// Seconds that CNI calls took, by `command`; a summary.
 pub(crate) const CNI_SECONDS: &str = "tortie_cni_seconds";
 

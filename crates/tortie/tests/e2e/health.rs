@@ -21,7 +21,7 @@ fn a_node_that_works_is_live_and_ready_and_has_the_documented_metrics() {
         "tortie_bgp_received_bytes_total ",
         "tortie_bgp_sent_bytes_total ",
         "tortie_bgp_session_changes_total",
-        "tortie_cni_calls",
+        "tortie_cni_calls_total",
     ] {
         assert!(metrics.contains(name), "{name} is missing in {metrics}");
     }
