@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use calc::contract::{Change, IpVersion, WorkloadEndpoint, WorkloadEndpointId};
 use ipnet::IpNet;
+use kernel::conntrack::{Conntrack, ConntrackKernel, delete_connections};
 use kernel::interface::{
     HostInterfaces, InterfaceKernel, InterfaceSettings, InterfaceTable, WorkloadSettings, forwarding_host,
 };
@@ -21,6 +22,7 @@ use tracing::{info, warn};
 use crate::config::{DataplaneConfig, Parameters};
 use crate::family::Family;
 use crate::model::Model;
+use crate::owners::{Claim, Owners};
 use crate::report::{ApplyError, ApplyReport};
 use crate::table::Table;
 
@@ -34,7 +36,7 @@ const BGP: &str = "bgp";
 
 /// The kernels that a dataplane writes to: the real ones ([`Kernel::open`]) or fakes.
 #[derive(Debug)]
-pub struct Kernel<N, R, I> {
+pub struct Kernel<N, R, I, C> {
     /// For the table of IPv4.
     pub nft_v4: N,
     /// For the table of IPv6.
@@ -43,9 +45,11 @@ pub struct Kernel<N, R, I> {
     pub routes: R,
     /// For the settings of interfaces and of the host.
     pub interfaces: I,
+    /// For tracked connections.
+    pub connections: C,
 }
 
-impl Kernel<NftSocket, Rtnetlink, HostInterfaces> {
+impl Kernel<NftSocket, Rtnetlink, HostInterfaces, Conntrack> {
     /// The kernel of the calling thread's network namespace. Settings are written in the namespace of the thread that
     /// calls [`Dataplane::apply`], which has to be the same.
     ///
@@ -57,6 +61,7 @@ impl Kernel<NftSocket, Rtnetlink, HostInterfaces> {
             nft_v6: NftSocket::open()?,
             routes: Rtnetlink::open()?,
             interfaces: HostInterfaces::open()?,
+            connections: Conntrack::open()?,
         })
     }
 }
@@ -67,17 +72,17 @@ pub enum OpenError {
     /// For rules.
     #[error("nf_tables: {0}")]
     Nft(#[from] kernel::nft::NftError),
-    /// For routes.
-    #[error("rtnetlink: {0}")]
-    Route(#[from] kernel::netlink::Error),
+    /// For routes, links or tracked connections.
+    #[error(transparent)]
+    Netlink(#[from] kernel::netlink::Error),
 }
 
 /// The dataplane over the kernel.
-pub type RealDataplane = Dataplane<NftSocket, Rtnetlink, HostInterfaces>;
+pub type RealDataplane = Dataplane<NftSocket, Rtnetlink, HostInterfaces, Conntrack>;
 
 /// Desired state to kernel objects. See the crate's documentation for the calling order.
 #[derive(Debug)]
-pub struct Dataplane<N, R, I> {
+pub struct Dataplane<N, R, I, C> {
     config: DataplaneConfig,
     parameters: Parameters,
     in_sync: bool,
@@ -85,6 +90,12 @@ pub struct Dataplane<N, R, I> {
     families: [Family<Table<N>>; 2],
     routes: RouteTable<R>,
     interfaces: InterfaceTable<I>,
+    connections: C,
+    owners: Owners,
+    /// The owners of addresses that an earlier process has left are known.
+    adopted: bool,
+    /// The addresses are known that had connections when this process began.
+    suspected: bool,
     /// Interfaces whose routes and settings are to be worked out again.
     dirty_interfaces: BTreeSet<Arc<str>>,
     /// Endpoints whose rules, routes and settings the kernel has.
@@ -99,9 +110,9 @@ pub struct Dataplane<N, R, I> {
     failures: u32,
 }
 
-impl<N: Transport, R: RouteKernel, I: InterfaceKernel> Dataplane<N, R, I> {
+impl<N: Transport, R: RouteKernel, I: InterfaceKernel, C: ConntrackKernel> Dataplane<N, R, I, C> {
     /// A dataplane that wants nothing yet, over these kernels. Touches nothing.
-    pub fn new(config: DataplaneConfig, kernel: Kernel<N, R, I>) -> Self {
+    pub fn new(config: DataplaneConfig, kernel: Kernel<N, R, I, C>) -> Self {
         let (parameters, invalid) = Parameters::effective(&BTreeMap::new(), &config.local_parameters);
         invalid.iter().for_each(|error| warn!("{error}"));
         Self {
@@ -115,6 +126,10 @@ impl<N: Transport, R: RouteKernel, I: InterfaceKernel> Dataplane<N, R, I> {
             ],
             routes: RouteTable::new(kernel.routes, kernel::route::RouteTableConfig::default()),
             interfaces: InterfaceTable::new(kernel.interfaces),
+            connections: kernel.connections,
+            owners: Owners::default(),
+            adopted: false,
+            suspected: false,
             host_settings: false,
             links: BTreeMap::new(),
             dirty_interfaces: BTreeSet::new(),
@@ -246,6 +261,8 @@ impl<N: Transport, R: RouteKernel, I: InterfaceKernel> Dataplane<N, R, I> {
         self.routes.on_link_gone(index);
         self.interfaces.on_link_gone(index);
         let Some(name) = self.links.remove(&index).map(|(name, _)| name).or(name) else { return };
+        // Whoever waits for an address of that interface may have it.
+        self.dirty_interfaces.extend(self.owners.held_back());
         self.unsure.extend(self.model.on_interface(&name).map(|(id, _)| id.clone()));
         self.place_addresses(&name);
     }
@@ -349,6 +366,15 @@ impl<N: Transport, R: RouteKernel, I: InterfaceKernel> Dataplane<N, R, I> {
         self.programmed.get(id)
     }
 
+    /// Whether nobody wants the endpoint and the kernel has nothing of it: no rules, no routes, no tracked connections.
+    /// Until the datastore is in sync that is not known.
+    pub fn is_withdrawn(&self, id: &WorkloadEndpointId) -> bool {
+        self.in_sync
+            && !self.model.workloads().contains_key(id)
+            && !self.programmed.contains_key(id)
+            && !self.unsure.contains(id)
+    }
+
     /// How many endpoints the kernel has all of.
     pub fn programmed_count(&self) -> usize {
         self.programmed.len()
@@ -362,19 +388,99 @@ impl<N: Transport, R: RouteKernel, I: InterfaceKernel> Dataplane<N, R, I> {
     /// Makes the smallest change that brings the kernel to the desired state. Does nothing before the datastore is in sync,
     /// and makes no system call when there is no news.
     ///
-    /// Order: rules (one transaction a family), then settings and routes. Where the rules were not taken, new endpoints get no route.
+    /// Order: rules (one transaction a family), then settings and routes, then the connections of addresses that were lost,
+    /// then the routes of those who waited for such an address. Where the rules were not taken, new endpoints get no route.
     pub fn apply(&mut self, now: Instant) -> ApplyReport {
         if !self.in_sync {
             return ApplyReport { waiting_for_sync: true, ..ApplyReport::default() };
         }
         let mut report = ApplyReport::default();
         let ruled = self.apply_rules(now, &mut report);
-        self.place_interfaces(ruled, &mut report);
+        let ready = self.adopt(now, &mut report) && ruled;
+        self.place_interfaces(ready, &mut report);
         let settings = self.apply_settings(now, &mut report);
-        let routes = self.apply_routes(now, &mut report);
+        let mut routes = self.routes.apply(now);
+        if ready && routes.is_ok() && self.forget_connections(now) {
+            self.place_interfaces(ready, &mut report);
+            routes = self.routes.apply(now);
+        }
+        let routes = self.report_routes(routes, &mut report);
         self.judge_endpoints(ruled, &mut report);
-        self.schedule(now, [settings, routes], &mut report);
+        self.schedule(now, [settings, routes, self.owners.next_try()], &mut report);
         report
+    }
+
+    /// Finds out, once, whose addresses the earlier process's routes say they are, before anything is changed. Gives whether
+    /// that is known.
+    fn adopt(&mut self, now: Instant, report: &mut ApplyReport) -> bool {
+        if !self.adopted {
+            if let Err(error) = self.routes.read(now) {
+                report.errors.push(ApplyError::Routes(error));
+                return false;
+            }
+            self.adopt_routes();
+            self.adopted = true;
+        }
+        if !self.suspected {
+            match self.connections.connected_addresses() {
+                Ok(addresses) => {
+                    self.owners.suspect(addresses);
+                    self.suspected = true;
+                }
+                // Nobody is held up by that: it only makes sure of what went while no node ran.
+                Err(error) => report.errors.push(ApplyError::Connections(error)),
+            }
+        }
+        true
+    }
+
+    fn adopt_routes(&mut self) {
+        for route in self.routes.programmed() {
+            let (destination, hop) = (route.destination, route.hops.first());
+            let device = hop.filter(|hop| hop.gateway.is_none()).and_then(|hop| hop.device);
+            let device = device.and_then(|device| self.routes.device_name(device));
+            let host = destination.prefix_len() == destination.max_prefix_len();
+            let prefixes = &self.parameters.interface_prefix;
+            let ours =
+                |name: &&InterfaceName| prefixes.iter().any(|prefix| name.as_str().starts_with(prefix));
+            if let (true, Some(name)) = (host, device.filter(ours)) {
+                self.owners.adopt(destination.addr(), &name.as_str().into());
+            }
+        }
+        // What nobody has named is its owner's only as long as its route is spared.
+        let unnamed: Vec<Arc<str>> = self
+            .owners
+            .interfaces()
+            .filter(|name| self.model.on_interface(name).is_none())
+            .cloned()
+            .collect();
+        unnamed.iter().for_each(|name| self.owners.keep(name, None, &BTreeSet::new()));
+    }
+
+    /// Deletes the connections of addresses that were lost and whose routes are gone, all at once. Gives whether anybody
+    /// waited for that.
+    fn forget_connections(&mut self, now: Instant) -> bool {
+        let routes = &self.routes;
+        let due = self.owners.due(now, |address, interface| {
+            let devices = routes.programmed_to(address.into()).filter_map(|route| route.hops.first()?.device);
+            devices.filter_map(|device| routes.device_name(device)).any(|name| name.as_str() == interface)
+        });
+        let mut waiting = false;
+        match delete_connections(&mut self.connections, &due) {
+            Ok(deleted) => {
+                for address in due {
+                    if let Some(refusal) = deleted.refused.get(&address) {
+                        self.owners.failed(address, refusal.to_string(), now);
+                        continue;
+                    }
+                    let held_back = self.owners.cleaned(address);
+                    waiting |= !held_back.is_empty();
+                    self.dirty_interfaces.extend(held_back);
+                }
+            }
+            Err(error) => due.iter().for_each(|address| self.owners.failed(*address, error.to_string(), now)),
+        }
+        waiting
     }
 
     /// Whether every family's rules are in the kernel.
@@ -399,34 +505,60 @@ impl<N: Transport, R: RouteKernel, I: InterfaceKernel> Dataplane<N, R, I> {
     }
 
     /// Routes and settings of the interfaces whose endpoints changed; of new ones only when their rules are there.
-    fn place_interfaces(&mut self, ruled: bool, report: &mut ApplyReport) {
-        for interface in std::mem::take(&mut self.dirty_interfaces) {
-            let endpoint =
-                self.model.on_interface(&interface).map(|(id, endpoint)| (id.clone(), endpoint.clone()));
-            let Some((id, endpoint)) = endpoint else {
-                self.routes.set_routes(RouteClass::LocalWorkload, &interface, []);
-                if let Ok(device) = InterfaceName::new(&interface) {
-                    self.interfaces.remove(&device);
-                }
-                continue;
-            };
-            if !ruled {
-                self.dirty_interfaces.insert(interface);
-                continue;
+    fn place_interfaces(&mut self, ready: bool, report: &mut ApplyReport) {
+        let dirty = std::mem::take(&mut self.dirty_interfaces);
+        let (now, later): (BTreeSet<_>, BTreeSet<_>) =
+            dirty.into_iter().partition(|interface| ready || self.model.on_interface(interface).is_none());
+        self.dirty_interfaces = later;
+        // First what is lost, so that it can be had.
+        for interface in &now {
+            let owner = self.model.on_interface(interface);
+            let wanted = owner.map(|(_, endpoint)| {
+                nets_of(endpoint, &self.parameters).map(|net| net.addr()).collect::<BTreeSet<_>>()
+            });
+            self.owners.keep(interface, owner.map(|(id, _)| id), &wanted.unwrap_or_default());
+        }
+        now.into_iter().for_each(|interface| self.place_interface(interface, report));
+    }
+
+    fn place_interface(&mut self, interface: Arc<str>, report: &mut ApplyReport) {
+        let endpoint =
+            self.model.on_interface(&interface).map(|(id, endpoint)| (id.clone(), endpoint.clone()));
+        let Some((id, endpoint)) = endpoint else {
+            self.routes.set_routes(RouteClass::LocalWorkload, &interface, []);
+            if let Ok(device) = InterfaceName::new(&interface) {
+                self.interfaces.remove(&device);
             }
-            let Ok(device) = InterfaceName::new(&interface) else {
-                report.errors.push(ApplyError::InterfaceName { endpoint: id, interface });
-                continue;
-            };
-            let routes = self.workload_routes(&endpoint, &device);
-            self.routes.set_routes(RouteClass::LocalWorkload, &interface, routes);
-            let settings = WorkloadSettings {
-                ipv4: true,
-                ipv6: self.parameters.ipv6_support && !endpoint.ipv6_nets.is_empty(),
-                no_reverse_path_filter: self.parameters.workload_source_spoofing,
-            };
-            let settings = settings.of_host_side(&device, self.interfaces.kernel());
-            self.interfaces.set(device, InterfaceSettings { settings, ..InterfaceSettings::default() });
+            return;
+        };
+        let Ok(device) = InterfaceName::new(&interface) else {
+            report.errors.push(ApplyError::InterfaceName { endpoint: id, interface });
+            return;
+        };
+        let mut routes = self.workload_routes(&endpoint, &device);
+        routes.retain(|route| self.may_have(&interface, &id, route.destination));
+        self.routes.set_routes(RouteClass::LocalWorkload, &interface, routes);
+        let settings = WorkloadSettings {
+            ipv4: true,
+            ipv6: self.parameters.ipv6_support && !endpoint.ipv6_nets.is_empty(),
+            no_reverse_path_filter: self.parameters.workload_source_spoofing,
+        };
+        let settings = settings.of_host_side(&device, self.interfaces.kernel());
+        self.interfaces.set(device, InterfaceSettings { settings, ..InterfaceSettings::default() });
+    }
+
+    /// Whether an endpoint gets the route to an address already.
+    fn may_have(&mut self, interface: &Arc<str>, id: &WorkloadEndpointId, destination: IpNet) -> bool {
+        let routes = &self.routes;
+        let is_usable = |name: &str| InterfaceName::new(name).is_ok_and(|name| routes.is_usable(&name));
+        match self.owners.claim(interface, id, destination.addr(), is_usable) {
+            Claim::Granted => true,
+            Claim::Taken(_) => false,
+            Claim::AfterCleaning => {
+                // The owner before does not come back: nothing of it is spared.
+                self.routes.release(destination);
+                false
+            }
         }
     }
 
@@ -475,11 +607,18 @@ impl<N: Transport, R: RouteKernel, I: InterfaceKernel> Dataplane<N, R, I> {
         }
     }
 
-    fn apply_routes(&mut self, now: Instant, report: &mut ApplyReport) -> Option<Instant> {
-        let outcome = self.routes.apply(now);
+    fn report_routes(
+        &self,
+        outcome: Result<kernel::route::Report, kernel::netlink::Error>,
+        report: &mut ApplyReport,
+    ) -> Option<Instant> {
         report.errors.extend(self.routes.failures().cloned().map(ApplyError::Route));
         let blocking = self.routes.conflicts().filter(|conflict| conflict.blocks());
         report.errors.extend(blocking.cloned().map(ApplyError::Conflict));
+        let stale = self.owners.failures();
+        report.errors.extend(
+            stale.map(|(address, why)| ApplyError::StaleConnections { address, why: why.to_owned() }),
+        );
         match outcome {
             Ok(done) => done.next_apply,
             Err(error) => {
@@ -493,13 +632,20 @@ impl<N: Transport, R: RouteKernel, I: InterfaceKernel> Dataplane<N, R, I> {
     fn judge_endpoints(&mut self, ruled: bool, report: &mut ApplyReport) {
         for id in std::mem::take(&mut self.unsure) {
             let endpoint = self.model.workloads().get(&id).cloned();
+            let leaving = !ruled || self.owners.is_leaving(&id);
             let Some(endpoint) = endpoint else {
-                if self.programmed.remove(&id).is_some() {
+                if leaving {
+                    self.unsure.insert(id);
+                } else if self.programmed.remove(&id).is_some() {
                     report.withdrawn.push(id);
                 }
                 continue;
             };
             if ruled && self.is_programmed(&id, &endpoint, report) {
+                if leaving {
+                    self.unsure.insert(id);
+                    continue;
+                }
                 if self.programmed.insert(id.clone(), endpoint.clone()).as_ref() != Some(&endpoint) {
                     report.programmed.push(id);
                 }
@@ -525,6 +671,15 @@ impl<N: Transport, R: RouteKernel, I: InterfaceKernel> Dataplane<N, R, I> {
                 false
             }
             _ => {
+                let others = |net: &IpNet| {
+                    self.owners.owner_of(net.addr()).filter(|owner| **owner != endpoint.interface)
+                };
+                let taken = nets_of(endpoint, &self.parameters).find_map(|net| Some((net, others(&net)?)));
+                if let Some((net, owner)) = taken {
+                    let (endpoint, owner) = (id.clone(), owner.clone());
+                    report.errors.push(ApplyError::AddressTaken { endpoint, address: net.addr(), owner });
+                    return false;
+                }
                 InterfaceName::new(&endpoint.interface).is_ok_and(|name| self.interfaces.is_settled(&name))
                     && nets_of(endpoint, &self.parameters)
                         .all(|net| self.routes.status(net) == RouteStatus::Programmed)
@@ -533,9 +688,15 @@ impl<N: Transport, R: RouteKernel, I: InterfaceKernel> Dataplane<N, R, I> {
     }
 
     /// Rules are tried again later and later; routes and settings time themselves.
-    fn schedule(&mut self, now: Instant, theirs: [Option<Instant>; 2], report: &mut ApplyReport) {
+    fn schedule(&mut self, now: Instant, theirs: [Option<Instant>; 3], report: &mut ApplyReport) {
         let ours = |error: &ApplyError| {
-            matches!(error, ApplyError::Ruleset { .. } | ApplyError::Routes(_) | ApplyError::Links(_))
+            matches!(
+                error,
+                ApplyError::Ruleset { .. }
+                    | ApplyError::Routes(_)
+                    | ApplyError::Links(_)
+                    | ApplyError::Connections(_)
+            )
         };
         self.failures = if report.errors.iter().any(ours) { self.failures.saturating_add(1) } else { 0 };
         let retry = (self.failures > 0).then(|| {

@@ -9,6 +9,7 @@
 //! - Each family's rules change in one transaction; when the kernel refuses it the last ruleset stays in force, and endpoints that
 //!   it does not know carry no traffic (fail closed). Routes stay as they are (fail static).
 //! - Rules come before routes: an address is reachable only once the endpoint's policy is in force.
+//! - An address goes from one workload to another only after the routes to the first one and its connections are gone.
 //! - A second apply writes nothing, nor does the first one of a restarted node that finds what it wants.
 //! - What fails is tried again, without holding up what does not depend on it.
 //!
@@ -27,6 +28,7 @@ mod family;
 pub mod ip_sets;
 mod model;
 pub mod nft;
+mod owners;
 mod report;
 mod rules;
 mod table;

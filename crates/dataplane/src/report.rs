@@ -1,5 +1,6 @@
 //! What an apply did and what is wrong.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,7 +13,8 @@ pub struct ApplyReport {
     pub waiting_for_sync: bool,
     /// Endpoints that were not programmed (or not like this) before and are now.
     pub programmed: Vec<WorkloadEndpointId>,
-    /// Endpoints that were programmed and are not any more.
+    /// Endpoints that were programmed and are not any more. One that is gone is told only when its rules, its routes and
+    /// the tracked connections of its addresses are gone too.
     pub withdrawn: Vec<WorkloadEndpointId>,
     /// What is wrong now. All of it is tried again.
     pub errors: Vec<ApplyError>,
@@ -58,6 +60,27 @@ pub enum ApplyError {
         what: String,
         /// All that went wrong.
         why: String,
+    },
+    /// It is not known which addresses have connections of an earlier owner.
+    #[error("tracked connections: {0}")]
+    Connections(kernel::netlink::Error),
+    /// The connections of an address whose owner has lost it could not be deleted; nobody gets the address before.
+    #[error("tracked connections of {address}: {why}")]
+    StaleConnections {
+        /// Which address.
+        address: IpAddr,
+        /// The kernel's reason.
+        why: String,
+    },
+    /// Two endpoints claim one address.
+    #[error("endpoint {endpoint}: {address} is routed to interface {owner} already: delete one of them")]
+    AddressTaken {
+        /// The endpoint that does not have it.
+        endpoint: WorkloadEndpointId,
+        /// The address.
+        address: IpAddr,
+        /// The interface that has it.
+        owner: Arc<str>,
     },
     /// The links could not be listed.
     #[error("links: {0}")]

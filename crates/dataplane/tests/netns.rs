@@ -90,6 +90,64 @@ fn an_established_connection_outlives_a_policy_that_denies_it() {
 }
 
 #[test]
+fn the_connections_of_an_address_are_cut_before_it_is_used_again() {
+    on_a_host(|mut host| {
+        let (a, b) = two_pods(&mut host);
+        let (listener, others) = (b.listen(80), a.listen(80));
+        let mut client = a.connection(b.v4(), 80, ANSWER).unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        host.links.add_address(1, "192.0.2.1/32".parse().unwrap(), Default::default()).unwrap();
+        let mut kept = std::net::TcpStream::connect((a.v4(), 80)).unwrap();
+        let (mut kept_far, _) = others.accept().unwrap();
+
+        let report = host.play([Change::WorkloadEndpointRemove { id: endpoint_id("b") }]);
+        assert_eq!(report.withdrawn, [endpoint_id("b")]);
+        let tracked = kernel::conntrack::Conntrack::open().unwrap().connections().unwrap();
+        assert!(!tracked.iter().any(|entry| entry.addresses().contains(&b.v4())), "{tracked:?}");
+        // The next endpoint with that address (here in the same namespace) lets nobody in.
+        let closed = vec![tier("default", TierDefault::Deny, &["closed"], &[])];
+        let next = endpoint("next", workload("cali-b", "10.65.0.3", closed));
+        let report = host.play([policy("closed", vec![], vec![]), next]);
+        assert_eq!(report.programmed, [endpoint_id("next")]);
+        client.write_all(b"x").unwrap();
+        server.set_read_timeout(Some(SILENCE)).unwrap();
+        assert!(server.read_exact(&mut [0]).is_err(), "the next owner has inherited a connection");
+        kept.write_all(b"x").unwrap();
+        kept_far.set_read_timeout(Some(ANSWER)).unwrap();
+        kept_far.read_exact(&mut [0]).expect("the other workload's connection goes on");
+    });
+}
+
+#[test]
+fn a_restarted_process_cuts_no_connection_of_an_endpoint_that_stays() {
+    on_a_host(|mut host| {
+        let (a, b) = two_pods(&mut host);
+        let listener = b.listen(80);
+        let mut client = a.connection(b.v4(), 80, ANSWER).unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        let tracked = || {
+            let entries = kernel::conntrack::Conntrack::open().unwrap().connections().unwrap();
+            entries
+                .into_iter()
+                .filter(|entry| entry.addresses().contains(&b.v4()))
+                .map(|entry| entry.id)
+                .collect::<Vec<_>>()
+        };
+        let before = tracked();
+        assert!(!before.is_empty());
+        host.restart();
+        let endpoints = [("a", "cali-a", "10.65.0.2"), ("b", "cali-b", "10.65.0.3")];
+        let endpoints =
+            endpoints.map(|(name, interface, ip)| endpoint(name, workload(interface, ip, vec![])));
+        host.play([open_profile()].into_iter().chain(endpoints).chain([Change::InSync]));
+        assert_eq!(tracked(), before);
+        client.write_all(b"x").unwrap();
+        server.set_read_timeout(Some(ANSWER)).unwrap();
+        server.read_exact(&mut [0]).unwrap();
+    });
+}
+
+#[test]
 fn the_host_reaches_its_workloads_and_they_reach_it_only_if_told() {
     on_a_host(|mut host| {
         let (a, b) = two_pods(&mut host);

@@ -16,19 +16,20 @@ pub(crate) enum Condition {
     Programmed(BTreeSet<IpAddr>),
     /// The kernel has the endpoint.
     AnyProgrammed,
-    /// The kernel does not have it.
+    /// Nobody wants it, and the kernel has nothing of it: no rules, no routes, no tracked connections.
     Withdrawn,
 }
 
 impl Condition {
-    fn holds(&self, programmed: Option<&Arc<WorkloadEndpoint>>) -> bool {
+    /// Given the endpoint as the kernel has it, and whether that has nothing of it.
+    fn holds(&self, programmed: Option<&Arc<WorkloadEndpoint>>, withdrawn: bool) -> bool {
         match (self, programmed) {
             (Self::Programmed(addresses), Some(endpoint)) => {
                 let nets = endpoint.ipv4_nets.iter().chain(&endpoint.ipv6_nets);
                 nets.map(|net| net.addr()).collect::<BTreeSet<_>>() == *addresses
             }
             (Self::AnyProgrammed, programmed) => programmed.is_some(),
-            (Self::Withdrawn, programmed) => programmed.is_none(),
+            (Self::Withdrawn, _) => withdrawn,
             (Self::Programmed(_), None) => false,
         }
     }
@@ -59,7 +60,9 @@ impl Waiters {
     /// Tells those whose condition holds, and forgets those that gave up.
     pub(crate) fn tell(&mut self, dataplane: &RealDataplane, now: Instant) {
         self.0.retain(|waiter| {
-            if waiter.condition.holds(dataplane.programmed(&waiter.id)) {
+            let (programmed, withdrawn) =
+                (dataplane.programmed(&waiter.id), dataplane.is_withdrawn(&waiter.id));
+            if waiter.condition.holds(programmed, withdrawn) {
                 // One that has given up meanwhile does not listen any more.
                 let _ = waiter.told.try_send(());
                 return false;
@@ -94,9 +97,14 @@ mod tests {
     #[test]
     fn an_endpoint_with_other_addresses_is_not_the_one_waited_for() {
         let wanted = Condition::Programmed(["10.0.0.2".parse().unwrap()].into());
-        assert!(!wanted.holds(None));
-        assert!(!wanted.holds(Some(&endpoint(&["10.0.0.1/32"]))));
-        assert!(wanted.holds(Some(&endpoint(&["10.0.0.2/32"]))));
-        assert!(Condition::Withdrawn.holds(None) && !Condition::Withdrawn.holds(Some(&endpoint(&[]))));
+        assert!(!wanted.holds(None, true));
+        assert!(!wanted.holds(Some(&endpoint(&["10.0.0.1/32"])), false));
+        assert!(wanted.holds(Some(&endpoint(&["10.0.0.2/32"])), false));
+    }
+
+    #[test]
+    fn an_endpoint_that_is_not_programmed_is_not_withdrawn_for_that() {
+        assert!(Condition::Withdrawn.holds(None, true));
+        assert!(!Condition::Withdrawn.holds(None, false));
     }
 }

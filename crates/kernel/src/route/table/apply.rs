@@ -35,7 +35,7 @@ impl<K: RouteKernel> RouteTable<K> {
     }
 
     /// Reads links and routes and compares them anew with everything that is wanted.
-    fn read_back(&mut self, now: Instant) -> Result<(), Error> {
+    pub(super) fn read_back(&mut self, now: Instant) -> Result<(), Error> {
         let links = self.kernel.links()?;
         let found = self.kernel.routes()?;
         self.devices.clear();

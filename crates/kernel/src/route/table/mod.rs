@@ -348,6 +348,34 @@ impl<K: RouteKernel> RouteTable<K> {
         self.routes.actual().values()
     }
 
+    /// Our routes to a destination that the kernel has, as far as is known.
+    pub fn programmed_to(&self, destination: IpNet) -> impl Iterator<Item = &KernelRoute> {
+        keys_of(destination.trunc(), self.routes.actual()).map(|(_, route)| route)
+    }
+
+    /// Whether a device is there and up, as far as is known, so that it can carry routes.
+    pub fn is_usable(&self, device: &InterfaceName) -> bool {
+        self.devices.get(device).is_some_and(|device| device.up)
+    }
+
+    /// What an earlier process left there is not spared for the grace period: somebody is about to want the destination by
+    /// another device. Memory only.
+    pub fn release(&mut self, destination: IpNet) {
+        let destination = destination.trunc();
+        if !self.concerns_us(destination) && self.programmed_to(destination).next().is_some() {
+            self.released.insert(destination);
+        }
+    }
+
+    /// Reads the kernel's links and routes back if the next `apply` would, so that [`RouteTable::programmed`] tells what
+    /// is there before anything is changed.
+    ///
+    /// # Errors
+    /// When they cannot be read. Retryable.
+    pub fn read(&mut self, now: Instant) -> Result<(), Error> {
+        if self.resync { self.read_back(now) } else { Ok(()) }
+    }
+
     /// The name of a device that occurs in a [`KernelRoute`].
     pub fn device_name(&self, index: u32) -> Option<&InterfaceName> {
         self.devices.name(index)
