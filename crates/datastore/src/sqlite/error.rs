@@ -25,15 +25,25 @@ impl Failure {
     }
 }
 
+const NO_SPACE: &str = "cannot be written: no space left on its file system; free some and try again";
+/// What SQLite allocates at once for the file of its shared memory (-shm).
+const SHARED_MEMORY_BYTES: u64 = 32 * 1024;
+
+/// Whether the file system of a datastore has no room for what SQLite needs beside it.
+fn is_full(path: &Path) -> bool {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    rustix::fs::statvfs(folder).is_ok_and(|space| space.f_bavail * space.f_frsize < SHARED_MEMORY_BYTES)
+}
+
 /// What is wrong with the file at `path`, in words.
 pub(super) fn explain(path: &Path, error: &Error) -> StoreError {
     let (reason, temporary) = match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
             ("is busy: other processes have been writing all the time; try again".to_owned(), true)
         }
-        Some(ErrorCode::DiskFull) => {
-            ("cannot be written: no space left on its file system; free some and try again".to_owned(), true)
-        }
+        Some(ErrorCode::DiskFull) => (NO_SPACE.to_owned(), true),
+        // SQLite reports a failure to make its shared memory as any other failure of the disk.
+        Some(ErrorCode::SystemIoFailure) if is_full(path) => (NO_SPACE.to_owned(), true),
         Some(ErrorCode::ReadOnly) => {
             ("is read-only; make it and its folder writable for this user".to_owned(), false)
         }
