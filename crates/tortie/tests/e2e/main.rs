@@ -4,6 +4,7 @@
 
 mod addresses;
 mod bgp;
+mod datastore;
 mod demo;
 mod health;
 mod host;

@@ -35,6 +35,8 @@ fn routes_that_are_deleted_or_changed_by_hand_come_back() {
         format!("ip route del {pod}/32"),
         format!("ip route replace {block} via 172.30.0.254 proto bird"),
         format!("ip route change {pod}/32 dev {device} scope link src 172.30.0.1"),
+        format!("ip route replace blackhole {pod}/32"),
+        format!("ip route replace {block} via 172.30.0.2 proto 77"),
         "ip route flush proto bird".to_owned(),
     ] {
         lab.exec("node-1", &change);
@@ -49,23 +51,6 @@ fn routes_that_are_deleted_or_changed_by_hand_come_back() {
 fn device(routes: &[String]) -> String {
     let mut words = routes.iter().flat_map(|line| line.split(' '));
     words.find(|word| word.starts_with("cali")).expect("a pod's route").to_owned()
-}
-
-#[test]
-fn a_foreign_route_in_the_place_of_ours_stays_and_is_named_until_it_goes() {
-    let lab = Lab::up(1, &[]);
-    let before = routes(&lab, "node-1", ours);
-    let (pod, device) = (lab.address("pod-1"), device(&before));
-    lab.exec("node-1", &format!("ip route replace {pod}/32 dev {device} proto 77"));
-    let body = eventually(LIMIT, || {
-        let (code, body) = lab.http("node-1", 9099, "/readiness")?;
-        when(code == 503, &body)
-    });
-    assert!(body.contains(&format!("dataplane: route to {pod}/32: foreign route")), "{body}");
-    assert_eq!(routes(&lab, "node-1", |line| line.contains("proto 77")).len(), 1);
-    lab.exec("node-1", &format!("ip route del {pod}/32 proto 77"));
-    lab.await_ready("node-1");
-    assert_eq!(routes(&lab, "node-1", ours), before);
 }
 
 #[test]
