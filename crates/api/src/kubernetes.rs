@@ -3,8 +3,8 @@
 //! - A [`Namespace`] and a [`ServiceAccount`] become profiles, `kns.NAME` and `ksa.NAMESPACE.NAME`, that lend their labels to
 //!   endpoints: [`namespace_profile`], [`service_account_profile`].
 //! - A [`Pod`] becomes a workload endpoint: [`pod_endpoint`].
-//! - A [`NetworkPolicy`] becomes a policy of the tier `default`: [`network_policy`]; a [`ClusterNetworkPolicy`] a global policy
-//!   of the tiers around it: [`cluster_network_policy`].
+//! - A [`NetworkPolicy`] becomes a policy of the tier `default`: [`network_policy()`]; a [`ClusterNetworkPolicy`] a global policy
+//!   of the tiers around it: [`cluster_network_policy()`].
 //!
 //! What cannot be converted is a value, never a log line: a [`FieldError`] names the field; a rule that a policy had to do
 //! without is a [`DroppedRule`]. A policy without such a rule lets through no more than the original.

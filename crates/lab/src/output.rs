@@ -12,7 +12,7 @@ fn print_to(output: &mut impl Write, text: &str) {
     let _ = output.write_all(text.as_bytes()).and_then(|()| output.flush());
 }
 
-/// `println!` by way of [`print`].
+/// `println!` by way of [`print()`].
 macro_rules! say {
     ($($arguments:tt)*) => {
         $crate::output::print(&format!("{}\n", format_args!($($arguments)*)))

@@ -1,6 +1,6 @@
 //! Files of resources, as users write them: YAML or JSON, many documents, lists.
 //!
-//! [`read`] gives what a file says, [`load`] also fills in defaults and checks the rules. Both read a file whole or not
+//! [`read()`] gives what a file says, [`load`] also fills in defaults and checks the rules. Both read a file whole or not
 //! at all, and report everything that is wrong with it.
 
 mod error;
