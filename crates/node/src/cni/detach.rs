@@ -11,9 +11,12 @@ use kernel::InterfaceName;
 use kernel::netns::Netns;
 use kernel::pod::Removal;
 
-use super::attach::{self, Stored};
+use super::attach::Stored;
 use super::sandbox::Sandbox;
 use super::{Cni, addresses, endpoint, failed, ipam_plugin};
+
+/// Attempts to delete an endpoint that others keep touching (control-plane.md 2.3).
+const MAX_ATTEMPTS: usize = 5;
 
 /// Detaches a sandbox.
 pub(super) fn delete(cni: &Cni, request: &CniRequest) -> Result<(), WireError> {
@@ -25,21 +28,19 @@ pub(super) fn delete(cni: &Cni, request: &CniRequest) -> Result<(), WireError> {
 /// Endpoint, then link, then addresses: nobody else gets an address while packets to it could still arrive here, or while an
 /// endpoint (and so a policy) still names it.
 fn detach(cni: &Cni, sandbox: &Sandbox, netns: Option<&str>) -> Result<(), WireError> {
-    let found = attach::find(cni, sandbox);
-    // The pod may have a newer sandbox, whose endpoint and link are not ours to take.
-    let ours = !matches!(&found, Ok(Some(other)) if !is_of(&other.endpoint, sandbox));
+    let found = find(cni, sandbox)?;
     let mut errors = Vec::new();
-    if ours {
-        errors.extend(delete_endpoint(cni, sandbox, cni.programming_limit).err());
+    // The pod may have a newer sandbox, whose endpoint and link are not ours to take.
+    if !found.is_of_another(sandbox) {
+        let host_interface = found.host_interface(cni, sandbox);
+        errors.extend(delete_found(cni, sandbox, found, cni.programming_limit).err());
+        let is_referred_to = !errors.is_empty();
+        errors.extend(remove_link(cni, sandbox, &host_interface, netns).err());
+        if is_referred_to {
+            return all_of(&errors);
+        }
     }
-    let is_referred_to = !errors.is_empty();
-    if ours {
-        let stored = found.as_ref().ok().and_then(Option::as_ref);
-        errors.extend(remove_link(cni, sandbox, stored, netns).err());
-    }
-    if !is_referred_to {
-        errors.extend(addresses::release_handle(cni, &sandbox.handle()).map_err(failed).err());
-    }
+    errors.extend(addresses::release_handle(cni, &sandbox.handle()).map_err(failed).err());
     all_of(&errors)
 }
 
@@ -50,38 +51,77 @@ fn all_of(errors: &[WireError]) -> Result<(), WireError> {
     Err(WireError { code: first.code, msg: messages.join("; "), details: String::new() })
 }
 
-/// control-plane.md 2.3: only when the stored container is empty or the same.
-fn is_of(endpoint: &WorkloadEndpoint, sandbox: &Sandbox) -> bool {
-    let id = &endpoint.spec.container_id;
-    id.is_empty() || *id == sandbox.container_id
+/// What the datastore has under the name of the sandbox's endpoint.
+enum Found {
+    Nothing,
+    Endpoint(Box<Stored>),
+    /// Something that cannot be read, and so cannot belong to a newer sandbox.
+    Unreadable,
+    /// The datastore does not answer; the link can go all the same.
+    Unknown(WireError),
 }
 
-/// Deletes the sandbox's endpoint, and waits until the kernel has nothing of it.
-pub(super) fn delete_endpoint(cni: &Cni, sandbox: &Sandbox, limit: Duration) -> Result<(), WireError> {
+impl Found {
+    /// control-plane.md 2.3: ours only when the stored container is empty or the same.
+    fn is_of_another(&self, sandbox: &Sandbox) -> bool {
+        let Self::Endpoint(stored) = self else { return false };
+        let id = &stored.endpoint.spec.container_id;
+        !id.is_empty() && *id != sandbox.container_id
+    }
+
+    fn host_interface(&self, cni: &Cni, sandbox: &Sandbox) -> String {
+        match self {
+            Self::Endpoint(stored) => stored.endpoint.spec.interface_name.clone(),
+            _ => endpoint::host_interface(cni, sandbox),
+        }
+    }
+}
+
+fn find(cni: &Cni, sandbox: &Sandbox) -> Result<Found, WireError> {
+    let entry = match cni.store.get(&key(cni, sandbox)?) {
+        Ok(entry) => entry,
+        Err(StoreError::NotFound(_)) => return Ok(Found::Nothing),
+        Err(error) => return Ok(Found::Unknown(failed(error))),
+    };
+    Ok(match Row::decode(&entry.key, &entry.value) {
+        Ok(Row::Resource(Resource::WorkloadEndpoint(endpoint))) => {
+            Found::Endpoint(Box::new(Stored { endpoint: *endpoint, revision: entry.revision }))
+        }
+        _ => Found::Unreadable,
+    })
+}
+
+fn key(cni: &Cni, sandbox: &Sandbox) -> Result<api::Key, WireError> {
     let name = sandbox.endpoint_name(&cni.node_name)?;
-    let key = api::Key::namespaced(Kind::WorkloadEndpoint, sandbox.namespace(), name);
+    Ok(api::Key::namespaced(Kind::WorkloadEndpoint, sandbox.namespace(), name))
+}
+
+/// Deletes the sandbox's endpoint, if it has one, and waits until the kernel has nothing of it.
+pub(super) fn delete_endpoint(cni: &Cni, sandbox: &Sandbox, limit: Duration) -> Result<(), WireError> {
+    delete_found(cni, sandbox, find(cni, sandbox)?, limit)
+}
+
+fn delete_found(cni: &Cni, sandbox: &Sandbox, mut found: Found, limit: Duration) -> Result<(), WireError> {
+    let key = key(cni, sandbox)?;
     // A conflict means that the pod was attached anew, or touched, between reading and deleting: look again.
-    for _ in 0..5 {
-        let entry = match cni.store.get(&key) {
-            Ok(entry) => entry,
-            Err(StoreError::NotFound(_)) => return Ok(()),
-            Err(error) => return Err(failed(error)),
-        };
-        let endpoint = match Row::decode(&entry.key, &entry.value) {
-            Ok(Row::Resource(Resource::WorkloadEndpoint(endpoint))) => Some(endpoint),
-            // What cannot be read cannot belong to a newer sandbox of ours.
-            _ => None,
-        };
-        if endpoint.as_ref().is_some_and(|endpoint| !is_of(endpoint, sandbox)) {
+    for _ in 0..MAX_ATTEMPTS {
+        if found.is_of_another(sandbox) {
             return Ok(());
         }
-        match cni.store.delete(&key, Some(&entry.revision)) {
-            Ok(_) | Err(StoreError::NotFound(_)) => {
-                let Some(endpoint) = endpoint else { return Ok(()) };
-                return cni.agent.wait_withdrawn(&endpoint::identity(&endpoint), limit).map_err(failed);
+        let revision = match &found {
+            Found::Nothing => return Ok(()),
+            Found::Unknown(error) => return Err(error.clone()),
+            Found::Unreadable => None,
+            Found::Endpoint(stored) => Some(&stored.revision),
+        };
+        match (cni.store.delete(&key, revision), &found) {
+            (Ok(_) | Err(StoreError::NotFound(_)), Found::Endpoint(stored)) => {
+                let identity = endpoint::identity(&stored.endpoint);
+                return cni.agent.wait_withdrawn(&identity, limit).map_err(failed);
             }
-            Err(StoreError::Conflict { .. }) => {}
-            Err(error) => return Err(failed(error)),
+            (Ok(_) | Err(StoreError::NotFound(_)), _) => return Ok(()),
+            (Err(StoreError::Conflict { .. }), _) => found = find(cni, sandbox)?,
+            (Err(error), _) => return Err(failed(error)),
         }
     }
     Err(super::later(format!("{key} keeps changing")))
@@ -90,14 +130,11 @@ pub(super) fn delete_endpoint(cni: &Cni, sandbox: &Sandbox, limit: Duration) -> 
 fn remove_link(
     cni: &Cni,
     sandbox: &Sandbox,
-    stored: Option<&Stored>,
+    host_interface: &str,
     netns: Option<&str>,
 ) -> Result<(), WireError> {
-    let host = match stored {
-        Some(stored) => stored.endpoint.spec.interface_name.clone(),
-        None => endpoint::host_interface(cni, sandbox),
-    };
-    let (Ok(host), Ok(inside)) = (InterfaceName::new(&host), InterfaceName::new(&sandbox.interface)) else {
+    let (Ok(host), Ok(inside)) = (InterfaceName::new(host_interface), InterfaceName::new(&sandbox.interface))
+    else {
         return Ok(());
     };
     let namespace = match netns.map(Netns::open) {

@@ -82,50 +82,22 @@ impl Scene {
     }
 
     fn set_objects_up(&mut self, world: &World, given: &Value) -> Result<(), String> {
-        const KNOWN: [&str; 17] = [
-            "node",
-            "pools",
-            "pod",
-            "pod_annotations",
-            "pod_labels",
-            "pod_container_ports",
-            "pod_generate_name",
-            "pod_service_account",
-            "namespace_annotations",
-            "namespace_labels",
-            "cluster_information",
-            "files",
-            "http",
-            "node_pod_cidr",
-            "stdin",
-            "fault",
-            "state",
-        ];
-        let extra = ["sandbox", "sandboxes"];
         for (field, value) in given.as_object().into_iter().flatten() {
-            if !KNOWN.contains(&field.as_str()) && !extra.contains(&field.as_str()) {
-                return Err(format!("the runner does not know given.{field}"));
-            }
             match field.as_str() {
                 "pools" => add_pools(world, value),
-                "namespace_annotations" => annotate_namespace(world, given),
+                "namespace_annotations" | "namespace_labels" => make_namespace(world, given),
                 "cluster_information" => world.set_ready(value["datastoreReady"].as_bool()),
                 "files" => self.place_files(world, value),
-                "http" => value
-                    .as_object()
-                    .into_iter()
-                    .flatten()
-                    .for_each(|(url, status)| serve(world, url, status)),
+                "http" => serve_all(world, value),
                 "node_pod_cidr" => world.set_pod_cidrs(&cidrs(value)),
-                _ => {}
+                // Read where they are needed.
+                "node" | "pod" | "stdin" | "fault" | "state" | "sandbox" | "sandboxes" => {}
+                field if field.starts_with("pod_") => {}
+                _ => return Err(format!("the runner does not know given.{field}")),
             }
         }
-        let needs_pool = given["pools"].is_null()
-            && (!given["state"].is_null()
-                || !given["sandbox"].is_null()
-                || !given["sandboxes"].is_null()
-                || !given["fault"].is_null());
-        if needs_pool {
+        let earlier = ["state", "sandbox", "sandboxes", "fault"].map(|field| &given[field]);
+        if given["pools"].is_null() && earlier.iter().any(|field| !field.is_null()) {
             add_pools(world, &json!([{ "cidr": POOL }]));
         }
         if matches!(&self.call.input, Input::Text(text) if text.contains("host-local")) {
@@ -391,14 +363,16 @@ fn add_pools(world: &World, pools: &Value) {
     }
 }
 
-/// A namespace's annotations are its profile's.
-fn annotate_namespace(world: &World, given: &Value) {
+/// A namespace's labels and annotations are its profile's.
+fn make_namespace(world: &World, given: &Value) {
     let name = given["pod"]["namespace"].as_str().unwrap_or("default");
     let mut namespace = api::kubernetes::Namespace { metadata: Metadata::named(name) };
-    let annotations = given["namespace_annotations"].as_object().into_iter().flatten();
-    namespace.metadata.annotations = annotations
-        .map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().to_owned()))
-        .collect();
+    let texts = |value: &Value| {
+        let entries = value.as_object().into_iter().flatten();
+        entries.map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().to_owned())).collect()
+    };
+    namespace.metadata.annotations = texts(&given["namespace_annotations"]);
+    namespace.metadata.labels = texts(&given["namespace_labels"]);
     let profile = api::kubernetes::namespace_profile(&namespace).expect("a valid namespace");
     world.put(profile.into());
 }
@@ -409,6 +383,10 @@ fn cidrs(value: &Value) -> Vec<&str> {
         Value::Array(list) => list.iter().filter_map(Value::as_str).collect(),
         _ => Vec::new(),
     }
+}
+
+fn serve_all(world: &World, urls: &Value) {
+    urls.as_object().into_iter().flatten().for_each(|(url, status)| serve(world, url, status));
 }
 
 /// Serves a URL on the host with one status; what the node itself serves is left to it.

@@ -89,3 +89,26 @@ fn clean_up(world: &World, scene: Scene) -> Result<bool, String> {
     world.reset_store();
     Ok(true)
 }
+
+/// The runner itself: an expectation that does not hold is told.
+#[test]
+fn a_vector_that_does_not_hold_fails() {
+    testkit::require_root();
+    let cases = load(FILE);
+    let mut shared = None;
+    for (id, field, wrong) in [
+        ("cni/result/add-1.0.0", "exit", "non-zero".into()),
+        ("cni/result/add-1.0.0", "ips_version_field", true.into()),
+        ("cni/calico/add/named-ports", "endpoint", serde_json::json!({"ports": []})),
+        ("cni/calico/pools/pod-annotation-by-name", "ips_within", serde_json::json!(["60.70.0.0/24"])),
+        ("cni/calico/add/ip-forwarding", "container_sysctl", serde_json::json!({"net.ipv4.ip_forward": "0"})),
+        ("cni/stdin/add-empty", "stdout_json", serde_json::json!({"code": 7})),
+        ("cni/check/link-gone", "exit", 0.into()),
+        ("cni/result/gc-key-absent", "allocated_after", 0.into()),
+    ] {
+        let mut case = cases.iter().find(|case| case.id == id).expect("a vector of that name").clone();
+        case.then = serde_json::json!({ field: wrong });
+        let verdict = run(&mut shared, &case);
+        assert!(verdict.is_err(), "{id} passes with {}", case.then);
+    }
+}
