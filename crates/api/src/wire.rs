@@ -127,6 +127,9 @@ pub struct NodeStatus {
     pub peers: Vec<PeerStatus>,
     /// Ready, or which part is not and why.
     pub not_ready: Vec<String>,
+    /// What an operator should know although the node is ready, such as a setting that has no effect.
+    #[serde(default)]
+    pub notices: Vec<String>,
 }
 
 /// One BGP session.

@@ -64,6 +64,15 @@ impl FelixConfig {
     }
 }
 
+/// The parameters of `default` under those of `node.NAME`, by name, as the environment writes them: what
+/// [`crate::contract::Change::ConfigUpdate`] tells, for who needs it before there is a [`crate::Graph`].
+pub fn felix_parameters(
+    global: Option<&FelixConfigurationSpec>,
+    node: Option<&FelixConfigurationSpec>,
+) -> BTreeMap<String, String> {
+    [global, node].into_iter().flatten().flat_map(parameters).collect()
+}
+
 fn parameters(spec: &FelixConfigurationSpec) -> Parameters {
     let set = spec.iter().filter_map(|(parameter, value)| {
         let text = text::of(parameter, value)?;

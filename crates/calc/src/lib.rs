@@ -31,5 +31,6 @@ mod slab;
 
 pub use compile::CompileError;
 pub use convert::workload_id;
+pub use felix_config::felix_parameters;
 pub use graph::{Graph, GraphConfig, Problem, RouteSource};
 pub use services::EndpointSlice;

@@ -24,6 +24,7 @@ use datastore::{Scope, SyncEvent, Update};
 use ipnet::IpNet;
 use kernel::{Rtnetlink, monitor};
 
+use crate::felix;
 use crate::health::Reporter;
 use crate::telemetry;
 use crate::unbuilt::Unbuilt;
@@ -126,6 +127,10 @@ pub(crate) struct Agent {
     pub dataplane: RealDataplane,
     /// How it says that it works.
     pub health: Reporter,
+    /// Says which settings have no effect.
+    pub(crate) unbuilt: Unbuilt,
+    /// The process' own parameters.
+    pub(crate) live: felix::Live,
     /// For questions to the kernel that are not the dataplane's.
     pub(crate) rtnetlink: Rtnetlink,
 }
@@ -180,7 +185,7 @@ impl Agent {
     /// # Errors
     /// No thread.
     pub(crate) fn start(self, node_name: &str, events: Receiver<Event>) -> std::io::Result<JoinHandle<()>> {
-        let Self { planner, on_plan, dataplane, rtnetlink, health } = self;
+        let Self { planner, on_plan, dataplane, rtnetlink, health, unbuilt, live } = self;
         let worker = Worker {
             planner,
             on_plan,
@@ -192,7 +197,8 @@ impl Agent {
             waiters: Waiters::default(),
             last_errors: BTreeSet::new(),
             totals: Totals::default(),
-            unbuilt: Unbuilt::default(),
+            unbuilt,
+            live,
             next_apply: None,
             next_resync: Instant::now() + RESYNC,
             next_look: Instant::now() + TICK,
@@ -215,6 +221,7 @@ struct Worker {
     last_errors: BTreeSet<String>,
     totals: Totals,
     unbuilt: Unbuilt,
+    live: felix::Live,
     next_apply: Option<Instant>,
     next_resync: Instant,
     next_look: Instant,
@@ -269,7 +276,7 @@ impl Worker {
 
     fn take_in_rows(&mut self, updates: Vec<Update>) {
         for Update { key, row } in updates {
-            row.iter().for_each(|row| self.unbuilt.on_row(row));
+            self.unbuilt.on_row(&key, row.as_deref());
             self.planner.on_update(&key, row.clone());
             self.graph.on_update(&key, row);
         }
@@ -290,7 +297,7 @@ impl Worker {
         for change in self.graph.flush() {
             told |= matches!(change, Change::InSync);
             self.totals.on_change(&change);
-            self.unbuilt.on_change(&change);
+            self.unbuilt.on_change(&change, &mut self.live);
             self.dataplane.on_change(change);
         }
         for problem in self.graph.take_problems() {

@@ -4,6 +4,11 @@
 
 use std::collections::BTreeMap;
 
+use api::{FelixConfigurationSpec, Metadata};
+use datastore::{Store, StoreError, objects};
+
+use crate::logging::LogLevel;
+
 /// Where parameter values come from, in falling precedence. Names are in lower case (`healthport`), as `FELIX_…`
 /// variables are matched without regard to case.
 #[derive(Debug, Clone, Default)]
@@ -39,6 +44,25 @@ pub struct Parameters {
 }
 
 impl Sources {
+    /// Reads FelixConfiguration. Its values are those of [`calc::contract::Change::ConfigUpdate`].
+    ///
+    /// # Errors
+    /// The datastore's.
+    pub(crate) fn read_datastore(&mut self, store: &dyn Store, node: &str) -> Result<(), StoreError> {
+        let read = |name: &str| {
+            let found = objects::read::<FelixConfigurationSpec>(store, &Metadata::named(name))?;
+            Ok::<_, StoreError>(found.map(|(configuration, _)| configuration.spec))
+        };
+        let (global, own) = (read("default")?, read(&format!("node.{node}"))?);
+        self.set_datastore(&calc::felix_parameters(global.as_ref(), own.as_ref()));
+        Ok(())
+    }
+
+    fn set_datastore(&mut self, parameters: &BTreeMap<String, String>) {
+        self.datastore =
+            parameters.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone())).collect();
+    }
+
     /// What this host says itself, file under environment: what wins over the datastore everywhere.
     pub fn local(&self) -> BTreeMap<String, String> {
         let mut local = self.file.clone();
@@ -62,6 +86,49 @@ impl Parameters {
             log_level: lookup.log_level(),
         };
         (parameters, lookup.warnings)
+    }
+}
+
+/// The process' parameters while it runs: the level of the log follows FelixConfiguration at once, ports are bound once.
+pub(crate) struct Live {
+    sources: Sources,
+    /// What is in effect.
+    parameters: Parameters,
+    log: LogLevel,
+}
+
+impl Live {
+    /// What the node has started with.
+    pub(crate) fn new(sources: Sources, parameters: Parameters, log: LogLevel) -> Self {
+        Self { sources, parameters, log }
+    }
+
+    /// One that has started with nothing set, and a log that stays as it is.
+    #[cfg(test)]
+    pub(crate) fn for_tests() -> Self {
+        let sources = Sources::default();
+        let (parameters, _) = Parameters::resolve(&sources);
+        Self::new(sources, parameters, LogLevel::from_fn(|_| {}))
+    }
+
+    /// FelixConfiguration has changed. Gives what has no effect, and why.
+    pub(crate) fn on_config(&mut self, datastore: &BTreeMap<String, String>) -> Vec<String> {
+        self.sources.set_datastore(datastore);
+        let (wanted, mut notices) = Parameters::resolve(&self.sources);
+        if wanted.log_level != self.parameters.log_level {
+            self.log.set(wanted.log_level);
+            self.parameters.log_level = wanted.log_level;
+            tracing::info!(level = %wanted.log_level, "LogSeverityScreen has changed");
+        }
+        let restart =
+            |what| format!("{what} in FelixConfiguration take effect when the node is started again");
+        notices.extend(
+            (wanted.health != self.parameters.health)
+                .then(|| restart("HealthEnabled, HealthHost and HealthPort")),
+        );
+        let metrics = "PrometheusMetricsEnabled, …Host and …Port";
+        notices.extend((wanted.metrics != self.parameters.metrics).then(|| restart(metrics)));
+        notices
     }
 }
 
@@ -158,6 +225,28 @@ mod tests {
         assert_eq!(parameters.health, Some(("localhost".to_owned(), 1)));
         assert_eq!(parameters.metrics, Some(("::".to_owned(), 3)));
         assert!(warnings.is_empty(), "{warnings:?}");
+    }
+
+    #[test]
+    fn the_level_of_the_log_follows_the_datastore_and_ports_wait_for_a_restart() {
+        let (told, levels) = std::sync::mpsc::channel();
+        let log = LogLevel::from_fn(move |level| told.send(level).unwrap());
+        let sources = Sources { environment: map(&[("healthport", "1")]), ..Sources::default() };
+        let (parameters, _) = Parameters::resolve(&sources);
+        let mut live = Live::new(sources, parameters, log);
+        assert_eq!(
+            live.on_config(&map(&[("LogSeverityScreen", "DEBUG"), ("HealthPort", "2")])),
+            Vec::<String>::new()
+        );
+        let notices = live.on_config(&map(&[("LogSeverityScreen", "DEBUG"), ("HealthEnabled", "true")]));
+        assert_eq!(
+            notices,
+            [
+                "HealthEnabled, HealthHost and HealthPort in FelixConfiguration take effect when the node is started again"
+            ]
+        );
+        assert_eq!(live.on_config(&map(&[("LogSeverityScreen", "loud")])).len(), 1);
+        assert_eq!(levels.try_iter().collect::<Vec<_>>(), [tracing::Level::DEBUG, tracing::Level::INFO]);
     }
 
     #[test]

@@ -10,7 +10,13 @@ use std::time::{Duration, Instant};
 
 /// All parts. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct Health(Arc<Mutex<BTreeMap<&'static str, Part>>>);
+pub struct Health(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    parts: BTreeMap<&'static str, Part>,
+    notices: Vec<String>,
+}
 
 #[derive(Debug, Clone)]
 struct Part {
@@ -27,21 +33,21 @@ impl Health {
             not_ready: Some("starting".to_owned()),
             heartbeat: deadline.map(|deadline| (deadline, Instant::now())),
         };
-        self.lock().insert(name, part);
+        self.lock().parts.insert(name, part);
         Reporter { health: self.clone(), name }
     }
 
     /// `part: cause` for each part that is not ready; empty when the node is.
     pub fn not_ready(&self) -> Vec<String> {
-        let parts = self.lock();
-        let causes = parts.iter().filter_map(|(name, part)| Some((name, part.not_ready.as_ref()?)));
+        let state = self.lock();
+        let causes = state.parts.iter().filter_map(|(name, part)| Some((name, part.not_ready.as_ref()?)));
         causes.map(|(name, cause)| format!("{name}: {cause}")).collect()
     }
 
     /// `part: cause` for each part that has missed its deadline at `now`; empty when the node is live.
     pub fn not_live(&self, now: Instant) -> Vec<String> {
-        let parts = self.lock();
-        let late = parts.iter().filter_map(|(name, part)| {
+        let state = self.lock();
+        let late = state.parts.iter().filter_map(|(name, part)| {
             let (deadline, last) = part.heartbeat?;
             let silent = now.saturating_duration_since(last);
             (silent > deadline).then(|| {
@@ -51,7 +57,17 @@ impl Health {
         late.collect()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<&'static str, Part>> {
+    /// What an operator should know although the node is ready, such as a setting that has no effect.
+    pub fn notices(&self) -> Vec<String> {
+        self.lock().notices.clone()
+    }
+
+    /// These, and no others, are the notices now.
+    pub(crate) fn set_notices(&self, notices: Vec<String>) {
+        self.lock().notices = notices;
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -76,14 +92,14 @@ impl Reporter {
 
     /// The part is alive.
     pub fn beat(&self) {
-        if let Some(part) = self.health.lock().get_mut(self.name) {
+        if let Some(part) = self.health.lock().parts.get_mut(self.name) {
             part.heartbeat = part.heartbeat.map(|(deadline, _)| (deadline, Instant::now()));
         }
     }
 
     fn set(&self, not_ready: Option<String>) {
-        let mut parts = self.health.lock();
-        let Some(part) = parts.get_mut(self.name) else { return };
+        let mut state = self.health.lock();
+        let Some(part) = state.parts.get_mut(self.name) else { return };
         if part.not_ready != not_ready {
             match &not_ready {
                 None => tracing::info!(part = self.name, "ready"),

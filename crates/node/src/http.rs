@@ -46,19 +46,25 @@ fn bind(host: &str, port: u16) -> io::Result<TcpListener> {
     })
 }
 
-/// `/liveness` and `/readiness`: 200, or 503 and a line for each part that is not.
+/// `/liveness` and `/readiness`: 200, or 503 and a line for each part that is not; readiness with a line for each notice.
 pub(crate) fn health_routes(health: Health) -> Router {
     let readiness = health.clone();
     Router::new()
-        .route("/liveness", get(async move || verdict(&health.not_live(Instant::now()), "live")))
-        .route("/readiness", get(async move || verdict(&readiness.not_ready(), "ready")))
+        .route("/liveness", get(async move || verdict(&health.not_live(Instant::now()), "live", &[])))
+        .route(
+            "/readiness",
+            get(async move || verdict(&readiness.not_ready(), "ready", &readiness.notices())),
+        )
 }
 
-fn verdict(causes: &[String], yes: &str) -> (StatusCode, String) {
-    match causes {
-        [] => (StatusCode::OK, format!("{yes}\n")),
-        causes => (StatusCode::SERVICE_UNAVAILABLE, format!("not {yes}\n{}\n", causes.join("\n"))),
-    }
+fn verdict(causes: &[String], yes: &str, notices: &[String]) -> (StatusCode, String) {
+    let (status, no) = match causes {
+        [] => (StatusCode::OK, ""),
+        _ => (StatusCode::SERVICE_UNAVAILABLE, "not "),
+    };
+    let notices = notices.iter().map(|notice| format!("notice: {notice}"));
+    let lines = std::iter::once(format!("{no}{yes}")).chain(causes.iter().cloned()).chain(notices);
+    (status, lines.map(|line| line + "\n").collect())
 }
 
 /// `/metrics` in Prometheus' text format.
@@ -99,7 +105,10 @@ mod tests {
             "{answer}"
         );
         part.ready();
-        assert!(fetch(port, "/readiness").starts_with("HTTP/1.1 200"));
+        health.set_notices(vec!["pool 10.0.0.0/8 asks for ipipMode".to_owned()]);
+        let answer = fetch(port, "/readiness");
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert!(answer.ends_with("\r\nready\nnotice: pool 10.0.0.0/8 asks for ipipMode\n"), "{answer}");
         assert!(fetch(port, "/liveness").starts_with("HTTP/1.1 200"));
     }
 

@@ -13,6 +13,7 @@ pub mod felix;
 pub mod health;
 mod http;
 mod instance;
+mod logging;
 mod recovery;
 mod run;
 pub mod speaker;

@@ -17,18 +17,19 @@ use kernel::Rtnetlink;
 use kernel::monitor::{self, Monitor, Subscriptions};
 use kernel::pod::Remover;
 use metrics_exporter_prometheus::PrometheusHandle;
-use tracing_subscriber::EnvFilter;
 
 use crate::agent::{self, Agent, AgentHandle};
 use crate::bgp::Bgp;
 use crate::cni::{self, Cni};
 use crate::config::{NodeConfig, RouterId};
-use crate::felix::{self, Parameters, Sources};
+use crate::felix::{self, Live, Parameters, Sources};
 use crate::health::{Health, Reporter};
 use crate::instance::NameLock;
+use crate::logging::{self, LogLevel};
 use crate::startup::{self, Addresses};
 use crate::status::Status;
-use crate::{addresses, http, recovery, telemetry, unbuilt};
+use crate::unbuilt::Unbuilt;
+use crate::{addresses, http, recovery, telemetry};
 
 /// Exit code: the configuration or the state of the host or datastore does not allow the node to run.
 pub const EXIT_CANNOT_START: u8 = 1;
@@ -64,9 +65,12 @@ pub fn run() -> ExitCode {
 struct Prepared {
     config: NodeConfig,
     datastore: DatastoreConfig,
-    parameters: Parameters,
-    local_parameters: std::collections::BTreeMap<String, String>,
+    sources: Sources,
+    log: LogLevel,
 }
+
+/// Felix' configuration file, which need not be there.
+const FELIX_FILE: &str = "/etc/calico/felix.cfg";
 
 fn prepare() -> Result<Prepared> {
     let variable = |name: &str| std::env::var(name).ok();
@@ -74,32 +78,17 @@ fn prepare() -> Result<Prepared> {
     let config = NodeConfig::read(variable, std::env::vars(), &host_name).map_err(|errors| {
         anyhow!("{}", errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
     })?;
-    let file = fs::read_to_string("/etc/calico/felix.cfg").unwrap_or_default();
+    let file = match fs::read_to_string(FELIX_FILE) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        outcome => outcome.with_context(|| format!("cannot read {FELIX_FILE}"))?,
+    };
     let sources =
         Sources { environment: config.felix.clone(), file: felix::parse_file(&file), ..Sources::default() };
     let (parameters, warnings) = Parameters::resolve(&sources);
-    start_logging(&parameters);
+    let log = logging::start(parameters.log_level);
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-    let local = sources.local();
-    let values = local.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    unbuilt::of_parameters(values).iter().for_each(|notice| tracing::warn!("{notice}"));
     let datastore = DatastoreConfig::load(None, variable)?;
-    Ok(Prepared { config, datastore, parameters, local_parameters: local })
-}
-
-/// Structured logs on standard error: text, or JSON with `TORTIE_LOG_FORMAT=json`. `RUST_LOG` refines LogSeverityScreen.
-fn start_logging(parameters: &Parameters) {
-    let filter = EnvFilter::builder()
-        .with_default_directive(
-            tracing_subscriber::filter::LevelFilter::from_level(parameters.log_level).into(),
-        )
-        .from_env_lossy();
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(false);
-    // A second subscriber in one process can only be a test's.
-    let _ = match std::env::var("TORTIE_LOG_FORMAT").as_deref() {
-        Ok("json") => builder.json().try_init(),
-        _ => builder.try_init(),
-    };
+    Ok(Prepared { config, datastore, sources, log })
 }
 
 /// A running node.
@@ -116,7 +105,7 @@ struct Node {
 
 impl Node {
     fn start(prepared: Prepared) -> Result<Self> {
-        let Prepared { config, datastore, parameters, local_parameters } = prepared;
+        let Prepared { config, datastore, mut sources, log } = prepared;
         tracing::info!(node = config.node_name, version = env!("CARGO_PKG_VERSION"), "starting");
         let store = open_datastore(&datastore, config.wait_for_datastore)?;
         let DatastoreConfig::Embedded { file } = &datastore;
@@ -127,11 +116,15 @@ impl Node {
         let addresses = register(&config, store.as_ref(), &mut rtnetlink)?;
         write_node_name(&config.nodename_file, &config.node_name)?;
 
+        sources.read_datastore(store.as_ref(), &config.node_name)?;
+        // What is wrong with them is said when they come to the agent.
+        let (parameters, _) = Parameters::resolve(&sources);
+        log.set(parameters.log_level);
         let health = Health::default();
         serve_http(&parameters, &health, telemetry::install()?)?;
         let (agent, events) = agent::queue();
         let bgp = config.bgp.then(|| Bgp::start(agent.clone(), &health)).transpose()?;
-        let dataplane = open_dataplane(&config, local_parameters)?;
+        let dataplane = open_dataplane(&config, sources.local())?;
         let interface_prefixes = dataplane.parameters().interface_prefix.join(",");
         let (monitor, news) = Monitor::start(None, Subscriptions::default())?;
         // The monitor tells changes; the addresses that there are count too, for host endpoints are found by them.
@@ -144,6 +137,8 @@ impl Node {
             dataplane,
             rtnetlink: Rtnetlink::open()?,
             health: health.register("dataplane", Some(AGENT_DEADLINE)),
+            unbuilt: Unbuilt::new(health.clone(), &sources.local()),
+            live: Live::new(sources, parameters, log),
         }
         .start(&config.node_name, events)?;
         recovery::start(store.clone())?;

@@ -35,6 +35,7 @@ impl StatusSource for Status {
             bgp: self.peers.is_some(),
             peers,
             not_ready: self.health.not_ready(),
+            notices: self.health.notices(),
         }
     }
 }

@@ -3,14 +3,15 @@
 //!
 //! A setting that asks for nothing (its default, `false`, `none`) is not worth a word: Calico's manifests are full of them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use api::felix::Parameter;
-use api::{BGPConfigurationSpec, Resource, Row};
+use api::{BGPConfigurationSpec, Key, Kind, Resource, Row};
 use calc::contract::{Change, EncapMode, Pool};
 use ipnet::IpNet;
 
 use crate::felix;
+use crate::health::Health;
 
 /// Fields of BGPConfiguration that the BGP plan follows, or refuses by itself (the password).
 const BGP_FIELDS: [&str; 6] = [
@@ -22,46 +23,83 @@ const BGP_FIELDS: [&str; 6] = [
     "nodeMeshMaxRestartTime",
 ];
 
-/// What has been said.
-#[derive(Debug, Default)]
+/// What there is of such settings now, and what has been said. The former is in the readiness answer and `node status`.
+#[derive(Debug)]
 pub(crate) struct Unbuilt {
+    health: Health,
+    /// By what they are about.
+    notices: BTreeMap<Subject, Vec<String>>,
     told: BTreeSet<String>,
 }
 
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Subject {
+    /// What the environment and the file say.
+    Local,
+    /// FelixConfiguration.
+    Felix,
+    /// A pool.
+    Pool(IpNet),
+    /// A BGPConfiguration, by name.
+    Bgp(String),
+}
+
 impl Unbuilt {
-    /// Looks at a change on its way to the dataplane.
-    pub(crate) fn on_change(&mut self, change: &Change) {
+    /// Begins with what the environment and the file say.
+    pub(crate) fn new(health: Health, local: &BTreeMap<String, String>) -> Self {
+        let mut unbuilt = Self { health, notices: BTreeMap::new(), told: BTreeSet::new() };
+        unbuilt.set(Subject::Local, of_parameters(local));
+        unbuilt
+    }
+
+    /// Looks at a change on its way to the dataplane. `live` has the last word on the process' own parameters.
+    pub(crate) fn on_change(&mut self, change: &Change, live: &mut felix::Live) {
         match change {
-            Change::PoolUpdate { cidr, pool } => self.tell(of_pool(cidr, pool)),
+            Change::PoolUpdate { cidr, pool } => {
+                self.set(Subject::Pool(*cidr), of_pool(cidr, pool).into_iter().collect());
+            }
+            Change::PoolRemove { cidr } => self.set(Subject::Pool(*cidr), Vec::new()),
             Change::ConfigUpdate { parameters } => {
-                let values = || parameters.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-                self.tell(of_parameters(values()));
-                self.tell(of_process(values()));
+                let mut notices = of_parameters(parameters);
+                notices.extend(live.on_config(parameters));
+                self.set(Subject::Felix, notices);
             }
             _ => {}
         }
     }
 
     /// Looks at a row that only the BGP plan reads.
-    pub(crate) fn on_row(&mut self, row: &Row) {
-        if let Row::Resource(Resource::BGPConfiguration(configuration)) = row {
-            self.tell(of_bgp(&configuration.metadata.name, &configuration.spec));
-        }
+    pub(crate) fn on_row(&mut self, key: &Key, row: Option<&Row>) {
+        let Key::Resource { kind: Kind::BGPConfiguration, name, .. } = key else { return };
+        let notices = match row {
+            Some(Row::Resource(Resource::BGPConfiguration(configuration))) => {
+                of_bgp(name, &configuration.spec)
+            }
+            _ => Vec::new(),
+        };
+        self.set(Subject::Bgp(name.clone()), notices);
     }
 
-    fn tell(&mut self, notices: impl IntoIterator<Item = String>) {
-        for notice in notices {
-            if !self.told.contains(&notice) {
+    fn set(&mut self, subject: Subject, notices: Vec<String>) {
+        for notice in &notices {
+            if !self.told.contains(notice) {
                 tracing::warn!("{notice}");
-                self.told.insert(notice);
+                self.told.insert(notice.clone());
             }
+        }
+        let before = match notices.is_empty() {
+            true => self.notices.remove(&subject),
+            false => self.notices.insert(subject, notices.clone()),
+        };
+        if before.unwrap_or_default() != notices {
+            self.health.set_notices(self.notices.values().flatten().cloned().collect());
         }
     }
 }
 
 /// Felix parameters by name, in any case.
-pub(crate) fn of_parameters<'a>(parameters: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<String> {
-    parameters.filter_map(|(name, value)| of_parameter(name, value.trim())).collect()
+fn of_parameters(parameters: &BTreeMap<String, String>) -> Vec<String> {
+    parameters.iter().filter_map(|(name, value)| of_parameter(name, value.trim())).collect()
 }
 
 fn of_parameter(name: &str, value: &str) -> Option<String> {
@@ -79,20 +117,6 @@ fn of_parameter(name: &str, value: &str) -> Option<String> {
             parameter.name
         )
     })
-}
-
-/// Parameters of the process itself, which are read when it starts, before there is a datastore.
-fn of_process<'a>(parameters: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<String> {
-    let of_process = parameters.filter(|(name, _)| felix::Parameters::follows(name));
-    of_process
-        .map(|(name, value)| {
-            format!(
-                "Felix parameter {name} is {value:?} in FelixConfiguration: this version takes it from the environment \
-                 (FELIX_{}) or felix.cfg only",
-                name.to_ascii_uppercase()
-            )
-        })
-        .collect()
 }
 
 fn of_pool(cidr: &IpNet, pool: &Pool) -> Option<String> {
@@ -123,8 +147,12 @@ fn of_bgp(name: &str, spec: &BGPConfigurationSpec) -> Vec<String> {
 mod tests {
     use super::*;
 
+    fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
     fn parameters(pairs: &[(&str, &str)]) -> Vec<String> {
-        of_parameters(pairs.iter().copied())
+        of_parameters(&map(pairs))
     }
 
     #[test]
@@ -150,13 +178,6 @@ mod tests {
                 "there is no Felix parameter heathport; its value \"9\" has no effect",
             ]
         );
-    }
-
-    #[test]
-    fn what_is_read_at_the_start_says_where_it_is_read_from() {
-        let notices = of_process([("LogSeverityScreen", "Debug"), ("LogPrefix", "x")].into_iter());
-        assert_eq!(notices.len(), 1);
-        assert!(notices[0].contains("FELIX_LOGSEVERITYSCREEN"), "{notices:?}");
     }
 
     #[test]
@@ -191,10 +212,17 @@ mod tests {
     }
 
     #[test]
-    fn each_is_said_once() {
-        let mut unbuilt = Unbuilt::default();
-        unbuilt.tell(["a".to_owned(), "a".to_owned()]);
-        unbuilt.tell(["a".to_owned()]);
-        assert_eq!(unbuilt.told.len(), 1);
+    fn notices_last_as_long_as_their_cause() {
+        let health = Health::default();
+        let mut unbuilt = Unbuilt::new(health.clone(), &map(&[("bpfenabled", "true")]));
+        let mut live = felix::Live::for_tests();
+        assert_eq!(health.notices().len(), 1);
+        let cidr = "10.66.0.0/16".parse().unwrap();
+        let pool = Pool { ipip: EncapMode::Always, vxlan: EncapMode::Never, nat_outgoing: true };
+        unbuilt.on_change(&Change::PoolUpdate { cidr, pool }, &mut live);
+        assert!(health.notices()[1].contains("this version makes no tunnels"), "{:?}", health.notices());
+        unbuilt.on_change(&Change::PoolRemove { cidr }, &mut live);
+        assert_eq!(health.notices().len(), 1);
+        assert_eq!(unbuilt.told.len(), 2);
     }
 }

@@ -69,6 +69,16 @@ fn ask(socket: &Path) -> io::Result<Answer> {
 }
 
 fn render(status: &NodeStatus, now: &Zoned) -> String {
+    let remarks = |title: &str, lines: &[String]| match lines {
+        [] => String::new(),
+        lines => {
+            format!("\n{title}:\n{}", lines.iter().map(|line| format!("- {line}\n")).collect::<String>())
+        }
+    };
+    render_bgp(status, now) + &remarks("Not ready", &status.not_ready) + &remarks("Notices", &status.notices)
+}
+
+fn render_bgp(status: &NodeStatus, now: &Zoned) -> String {
     let mut text = "Calico process is running.\n".to_owned();
     if !status.bgp {
         return text + "\nBGP is turned off on this node (CALICO_NETWORKING_BACKEND=none).\n";
@@ -119,7 +129,15 @@ mod tests {
     }
 
     fn status(bgp: bool, peers: Vec<PeerStatus>) -> NodeStatus {
-        NodeStatus { node: "node-1".into(), pid: 1, version: "0".into(), bgp, peers, not_ready: Vec::new() }
+        NodeStatus {
+            node: "node-1".into(),
+            pid: 1,
+            version: "0".into(),
+            bgp,
+            peers,
+            not_ready: Vec::new(),
+            notices: Vec::new(),
+        }
     }
 
     fn now() -> Zoned {
@@ -153,6 +171,16 @@ No IPv6 peers found.
         let status = status(true, vec![peer("fd00::1", "start", yesterday, "Connect")]);
         let text = render(&status, &now());
         assert!(text.contains("No IPv4 peers found.") && text.contains("| fd00::1 "), "{text}");
+    }
+
+    #[test]
+    fn what_is_not_ready_and_what_has_no_effect_follows_the_tables() {
+        let mut status = status(true, Vec::new());
+        status.not_ready = vec!["dataplane: starting".to_owned()];
+        status.notices = vec!["pool p asks for ipipMode".to_owned()];
+        let text = render(&status, &now());
+        let end = "\nNot ready:\n- dataplane: starting\n\nNotices:\n- pool p asks for ipipMode\n";
+        assert!(text.ends_with(end), "{text}");
     }
 
     #[test]

@@ -31,6 +31,7 @@ fn the_status_of_a_node_is_asked_of_its_socket() {
             bgp: true,
             peers: vec![peer],
             not_ready: Vec::new(),
+            notices: Vec::new(),
         };
         stream
             .write_all(&serde_json::to_vec(&Answer::NodeStatus(status)).unwrap())
