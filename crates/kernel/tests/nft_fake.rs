@@ -433,11 +433,6 @@ fn the_fake_refuses_dangling_references_duplicates_and_loops() {
         let entries = [("cali1", Verdict::jump("nowhere"))];
         t.set_map("m", SetKind::hash([DataType::IfName]), entries).unwrap();
     }));
-    assert!(refused(&|t| {
-        let base =
-            BaseChain { kind: ChainType::Nat, hook: Hook::Forward, priority: 0, policy: Policy::Accept };
-        t.set_base_chain("c", base, vec![]).unwrap();
-    }));
     let mut fake = Fake::new();
     let schema = SetSchema { kind: SetKind::hash([DataType::InetProto]), map: false };
     let element = Element { low: Bytes::from([1]), high: None };
@@ -446,4 +441,12 @@ fn the_fake_refuses_dangling_references_duplicates_and_loops() {
     let operations = [Operation::AddTable, Operation::AddSet { name: set(), schema }, add.clone(), add];
     let Err(NftError::Refused(refusals)) = fake.commit(&id(), 0, &operations) else { panic!("not refused") };
     assert_eq!(refusals.iter().map(|refusal| refusal.index).collect::<Vec<_>>(), [3]);
+    let base = BaseChain { kind: ChainType::Nat, hook: Hook::Forward, priority: 0, policy: Policy::Accept };
+    let name = std::sync::Arc::<str>::from("c");
+    let operations = [Operation::AddTable, Operation::AddChain { name, base: Some(base) }];
+    let Err(NftError::Refused(refusals)) = fake.commit(&id(), 0, &operations) else { panic!("not refused") };
+    assert_eq!(refusals[0].index, 1);
+    // The reconciler does not even ask.
+    let error = reconciler(&Fake::new()).set_base_chain("c", base, vec![]).unwrap_err();
+    assert!(matches!(error, InvalidRule::BaseChain { .. }), "{error}");
 }

@@ -16,7 +16,7 @@
 
 use super::encode::{self, SetSchema, set_flag};
 use super::expression::RuleBody;
-use super::family::{BaseChain, ChainType, TableId};
+use super::family::{BaseChain, ChainType, Family, TableId};
 use super::set::Element;
 use super::statement::Verdict;
 use super::transport::{CompiledRule, Operation};
@@ -131,7 +131,7 @@ impl Batch {
                 self.numbered += 1;
                 self.message(at, kind::NEWCHAIN, flags.add, flags, |out| {
                     out.string(CHAIN_NAME, name);
-                    base.iter().for_each(|base| base_chain(out, base));
+                    base.iter().for_each(|base| base_chain(out, table.family, base));
                 });
             }
             Operation::DeleteChain { name } => {
@@ -253,12 +253,13 @@ impl Batch {
     }
 }
 
-fn base_chain(out: &mut Writer, base: &BaseChain) {
+fn base_chain(out: &mut Writer, family: Family, base: &BaseChain) {
     const HOOK: u16 = 4;
     const POLICY: u16 = 5;
     const TYPE: u16 = 7;
     out.nested(HOOK, |out| {
-        out.u32(1, base.hook.number());
+        // One that the family lacks is not let into a table; the kernel would refuse the number.
+        out.u32(1, base.hook.number(family).unwrap_or(u32::MAX));
         out.u32(2, base.priority.cast_unsigned());
     });
     out.u32(POLICY, policy_number(base));

@@ -220,6 +220,8 @@ impl Compiler {
         match known {
             Some(family) if family == wanted => Ok(()),
             Some(family) => Err(wrong_family(field.to_string(), family)),
+            // An inet table sees no ARP.
+            None if wanted == Family::Arp => Err(wrong_family(field.to_string(), self.family)),
             None => {
                 self.network = Some(wanted);
                 self.load(Field::Nfproto, FIRST);
@@ -386,7 +388,7 @@ impl Compiler {
         }
         let (data_type, width) = match family {
             Family::Ip6 => (DataType::Ipv6Addr, 4),
-            Family::Ip | Family::Inet => (DataType::Ipv4Addr, 1),
+            Family::Ip | Family::Inet | Family::Arp => (DataType::Ipv4Addr, 1),
         };
         let (low, high) = (Value::from(low).encode(data_type)?, Value::from(high).encode(data_type)?);
         let addresses = Some(self.load_pair(low, high, 0, width));
@@ -414,10 +416,5 @@ fn wrong_pattern(fields: &[Field], pattern: &Pattern) -> InvalidRule {
 }
 
 fn wrong_family(field: String, family: Family) -> InvalidRule {
-    let family = match family {
-        Family::Ip => "ip",
-        Family::Ip6 => "ip6",
-        Family::Inet => "inet",
-    };
-    InvalidRule::Family { field, family }
+    InvalidRule::Family { field, family: family.name() }
 }

@@ -171,7 +171,7 @@ impl Connection {
             kind::GETCHAIN,
             |_| {},
             |message| {
-                if let Some((name, base)) = read_chain(&message) {
+                if let Some((name, base)) = read_chain(table.family, &message) {
                     state.chains.insert(name, ChainState { base, rules: Vec::new() });
                 }
             },

@@ -2,22 +2,22 @@
 
 use super::decode::{self, AnonymousSets};
 use super::expression::{RuleBody, userdata_comment};
-use super::family::{BaseChain, ChainType, Hook, Policy};
+use super::family::{BaseChain, ChainType, Family, Hook, Policy};
 use super::transport::{ChainBase, RuleCount, RuleState};
 use super::wire::{self, Message, be32, be64, text};
 
-pub(super) fn read_chain(message: &Message<'_>) -> Option<(String, ChainBase)> {
+pub(super) fn read_chain(family: Family, message: &Message<'_>) -> Option<(String, ChainBase)> {
     const NAME: u16 = 3;
     const HOOK: u16 = 4;
     let name = text(&message.attribute(NAME)?)?.to_owned();
     let base = match message.attribute(HOOK) {
         None => ChainBase::Regular,
-        Some(hook) => read_base(message, hook.value).map_or(ChainBase::Other, ChainBase::Base),
+        Some(hook) => read_base(family, message, hook.value).map_or(ChainBase::Other, ChainBase::Base),
     };
     Some((name, base))
 }
 
-fn read_base(message: &Message<'_>, hook: &[u8]) -> Option<BaseChain> {
+fn read_base(family: Family, message: &Message<'_>, hook: &[u8]) -> Option<BaseChain> {
     const POLICY: u16 = 5;
     const TYPE: u16 = 7;
     let number = |kind| wire::attributes(hook).find(|a| a.kind == kind).and_then(|a| be32(&a));
@@ -32,7 +32,7 @@ fn read_base(message: &Message<'_>, hook: &[u8]) -> Option<BaseChain> {
     };
     Some(BaseChain {
         kind: ChainType::from_name(text(&message.attribute(TYPE)?)?)?,
-        hook: Hook::from_number(number(1)?)?,
+        hook: Hook::from_number(family, number(1)?)?,
         priority: number(2)?.cast_signed(),
         policy,
     })

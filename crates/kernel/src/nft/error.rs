@@ -72,6 +72,14 @@ pub enum InvalidRule {
         /// The table's family.
         family: &'static str,
     },
+    /// A base chain of a type or at a hook that the family does not have.
+    #[error("there is no base chain \"{base}\" in a table of family {family}")]
+    BaseChain {
+        /// The base chain.
+        base: String,
+        /// The table's family.
+        family: &'static str,
+    },
     /// Two transport protocols at once.
     #[error("one rule cannot match both protocol {first} and protocol {second}")]
     Protocols {

@@ -201,7 +201,7 @@ impl Transport for Fake {
             return Err(NftError::Raced);
         }
         let mut changed = world.tables.get(table).cloned();
-        let (handles, refused) = state::play(&mut changed, operations);
+        let (handles, refused) = state::play(table.family, &mut changed, operations);
         if !refused.is_empty() {
             return Err(NftError::Refused(name(refused, table, operations)));
         }

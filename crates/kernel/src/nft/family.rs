@@ -11,6 +11,8 @@ pub enum Family {
     Ip6,
     /// Both, in one table.
     Inet,
+    /// ARP packets.
+    Arp,
 }
 
 impl Family {
@@ -19,18 +21,27 @@ impl Family {
         match self {
             Family::Inet => 1,
             Family::Ip => 2,
+            Family::Arp => 3,
             Family::Ip6 => 10,
+        }
+    }
+}
+
+impl Family {
+    /// The name that nft uses.
+    pub fn name(self) -> &'static str {
+        match self {
+            Family::Ip => "ip",
+            Family::Ip6 => "ip6",
+            Family::Inet => "inet",
+            Family::Arp => "arp",
         }
     }
 }
 
 impl fmt::Display for Family {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Family::Ip => "ip",
-            Family::Ip6 => "ip6",
-            Family::Inet => "inet",
-        })
+        f.write_str(self.name())
     }
 }
 
@@ -56,7 +67,8 @@ impl fmt::Display for TableId {
     }
 }
 
-/// Where in the path of a packet a base chain is called (`NF_INET_*` in `linux/netfilter.h`).
+/// Where in the path of a packet a base chain is called (`NF_INET_*` in `linux/netfilter.h`, `NF_ARP_*` in
+/// `linux/netfilter_arp.h`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Hook {
     /// Every packet that arrives, before routing.
@@ -72,16 +84,21 @@ pub enum Hook {
 }
 
 impl Hook {
-    /// The hook's number.
-    pub fn number(self) -> u32 {
-        self as u32
+    const ALL: [Hook; 5] = [Hook::Prerouting, Hook::Input, Hook::Forward, Hook::Output, Hook::Postrouting];
+
+    /// The hook's number; none where the family has no such hook.
+    pub fn number(self, family: Family) -> Option<u32> {
+        match (family, self) {
+            (Family::Arp, Hook::Input) => Some(0),
+            (Family::Arp, Hook::Output) => Some(1),
+            (Family::Arp, _) => None,
+            (Family::Ip | Family::Ip6 | Family::Inet, hook) => Some(hook as u32),
+        }
     }
 
     /// The hook with that number.
-    pub fn from_number(number: u32) -> Option<Self> {
-        [Hook::Prerouting, Hook::Input, Hook::Forward, Hook::Output, Hook::Postrouting]
-            .into_iter()
-            .find(|hook| hook.number() == number)
+    pub fn from_number(family: Family, number: u32) -> Option<Self> {
+        Hook::ALL.into_iter().find(|hook| hook.number(family) == Some(number))
     }
 }
 
@@ -169,6 +186,18 @@ pub mod priority {
     pub const SECURITY: i32 = 50;
     /// Source NAT.
     pub const SRCNAT: i32 = 100;
+}
+
+impl BaseChain {
+    /// Whether a table of the family can have such a chain.
+    pub fn exists_in(self, family: Family) -> bool {
+        let kind = match self.kind {
+            ChainType::Filter => true,
+            ChainType::Nat => family != Family::Arp && self.hook != Hook::Forward,
+            ChainType::Route => family != Family::Arp && self.hook == Hook::Output,
+        };
+        kind && self.hook.number(family).is_some()
+    }
 }
 
 impl fmt::Display for BaseChain {

@@ -50,6 +50,10 @@ pub enum Field {
     Icmpv6Type,
     /// `icmpv6 code`.
     Icmpv6Code,
+    /// `arp operation`: 1 request, 2 reply …
+    ArpOperation,
+    /// `arp saddr ip`: the IPv4 address of who sends the ARP packet.
+    ArpSaddrIp,
     /// `ct state`: see [`ct_state`].
     CtState,
     /// `ct status`: see [`ct_status`].
@@ -160,6 +164,8 @@ impl Field {
             Field::IcmpCode => DataType::IcmpCode,
             Field::Icmpv6Type => DataType::Icmpv6Type,
             Field::Icmpv6Code => DataType::Icmpv6Code,
+            Field::ArpOperation => DataType::ArpOp,
+            Field::ArpSaddrIp => DataType::Ipv4Addr,
             Field::CtState => DataType::CtState,
             Field::CtStatus => DataType::CtStatus,
             Field::Fib(FibQuery { result: FibResult::Oif, .. }) => DataType::IfIndex,
@@ -184,6 +190,8 @@ impl Field {
             Field::TcpDport | Field::UdpDport | Field::SctpDport | Field::ThDport => payload(TRANSPORT, 2),
             Field::IcmpType | Field::Icmpv6Type => payload(TRANSPORT, 0),
             Field::IcmpCode | Field::Icmpv6Code => payload(TRANSPORT, 1),
+            Field::ArpOperation => payload(NETWORK, 6),
+            Field::ArpSaddrIp => payload(NETWORK, 14),
             Field::CtState => Load::Ct(0),
             Field::CtStatus => Load::Ct(2),
             Field::CtMark => Load::Ct(3),
@@ -196,6 +204,7 @@ impl Field {
         match self {
             Field::IpSaddr | Field::IpDaddr => Some(Dependency::Network(Family::Ip)),
             Field::Ip6Saddr | Field::Ip6Daddr => Some(Dependency::Network(Family::Ip6)),
+            Field::ArpOperation | Field::ArpSaddrIp => Some(Dependency::Network(Family::Arp)),
             Field::TcpSport | Field::TcpDport => Some(Dependency::Transport(6)),
             Field::UdpSport | Field::UdpDport => Some(Dependency::Transport(17)),
             Field::SctpSport | Field::SctpDport => Some(Dependency::Transport(132)),
@@ -278,6 +287,8 @@ impl fmt::Display for Field {
             Field::IcmpCode => "icmp code",
             Field::Icmpv6Type => "icmpv6 type",
             Field::Icmpv6Code => "icmpv6 code",
+            Field::ArpOperation => "arp operation",
+            Field::ArpSaddrIp => "arp saddr ip",
             Field::CtState => "ct state",
             Field::CtStatus => "ct status",
             Field::CtMark => "ct mark",

@@ -20,6 +20,7 @@ pub(crate) fn write_number(f: &mut fmt::Formatter<'_>, kind: DataType, number: u
 
 fn table(kind: DataType) -> &'static [(u32, &'static str)] {
     match kind {
+        DataType::ArpOp => ARP_OPERATIONS,
         DataType::InetProto => PROTOCOLS,
         DataType::IcmpType => ICMP_TYPES,
         DataType::IcmpCode => ICMP_CODES,
@@ -45,6 +46,17 @@ fn write_bits(f: &mut fmt::Formatter<'_>, names: &[(u32, &str)], bits: u32) -> f
     }
     Ok(())
 }
+
+/// `ARPOP_*` of `linux/if_arp.h`.
+const ARP_OPERATIONS: &[(u32, &str)] = &[
+    (1, "request"),
+    (2, "reply"),
+    (3, "rrequest"),
+    (4, "rreply"),
+    (8, "inrequest"),
+    (9, "inreply"),
+    (10, "nak"),
+];
 
 /// `IP_CT_*` as the bits of `NF_CT_STATE_BIT`.
 const CT_STATES: &[(u32, &str)] =

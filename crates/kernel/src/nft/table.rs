@@ -131,7 +131,11 @@ impl<T: Transport> NftTable<T> {
     ) -> Result<(), InvalidRule> {
         check_name("chain name", &name)?;
         let old = self.wanted.chains.get(&name);
-        let rules = compile(self.id.family, old.map_or(&[], |chain| &chain.rules), rules)?;
+        let family = self.id.family;
+        if let Some(base) = base.filter(|base| !base.exists_in(family)) {
+            return Err(InvalidRule::BaseChain { base: base.to_string(), family: family.name() });
+        }
+        let rules = compile(family, old.map_or(&[], |chain| &chain.rules), rules)?;
         let chain = WantedChain { base, rules };
         if old != Some(&chain) {
             self.wanted.chains.insert(name.clone(), chain);

@@ -17,6 +17,8 @@ pub enum DataType {
     Ipv4Addr,
     /// `ipv6_addr`.
     Ipv6Addr,
+    /// `arp_op`: an ARP operation.
+    ArpOp,
     /// `inet_proto`: a protocol number.
     InetProto,
     /// `inet_service`: a port.
@@ -47,9 +49,10 @@ pub enum DataType {
 
 impl DataType {
     /// All of them.
-    pub const ALL: [DataType; 15] = [
+    pub const ALL: [DataType; 16] = [
         DataType::Ipv4Addr,
         DataType::Ipv6Addr,
+        DataType::ArpOp,
         DataType::InetProto,
         DataType::InetService,
         DataType::Mark,
@@ -71,6 +74,7 @@ impl DataType {
             DataType::NfProto => 2,
             DataType::Ipv4Addr => 7,
             DataType::Ipv6Addr => 8,
+            DataType::ArpOp => 11,
             DataType::InetProto => 12,
             DataType::InetService => 13,
             DataType::IcmpType => 14,
@@ -97,7 +101,7 @@ impl DataType {
             DataType::Ipv4Addr | DataType::Mark | DataType::IfIndex | DataType::AddrType => 4,
             DataType::CtState | DataType::CtStatus => 4,
             DataType::Ipv6Addr | DataType::IfName => 16,
-            DataType::InetService => 2,
+            DataType::InetService | DataType::ArpOp => 2,
             DataType::InetProto | DataType::NfProto => 1,
             DataType::IcmpType | DataType::IcmpCode | DataType::Icmpv6Type | DataType::Icmpv6Code => 1,
         }
@@ -126,6 +130,7 @@ impl DataType {
         match self {
             DataType::Ipv4Addr => "ipv4_addr",
             DataType::Ipv6Addr => "ipv6_addr",
+            DataType::ArpOp => "arp_op",
             DataType::InetProto => "inet_proto",
             DataType::InetService => "inet_service",
             DataType::Mark => "mark",

@@ -236,6 +236,40 @@ fn prepare(table: &mut NftTable<NftSocket>, family: Family) {
 }
 
 #[test]
+fn arp_is_matched_by_operation_and_sender() {
+    let operation = Field::ArpOperation;
+    let rules = vec![
+        rule([Match::is(operation, 2_u16), Match::is(Field::ArpSaddrIp, ip("10.0.0.1"))])
+            .counter()
+            .verdict(Verdict::Drop),
+        rule([Match::is(operation, 1_u16).negate()]),
+        rule([Match::is(operation, 99_u16)]),
+        rule([Match::one_of(operation, [1_u16, 2, 3, 4, 8, 9, 10])]),
+        rule([Match::one_of(Field::ArpSaddrIp, [ip("10.0.0.2"), ip("10.0.0.1")])]),
+        only(Statement::VerdictMap { fields: vec![Field::Oifname], map: "dispatch".into() }),
+    ];
+    let base = |hook| BaseChain {
+        kind: ChainType::Filter,
+        hook,
+        priority: priority::FILTER,
+        policy: Policy::Accept,
+    };
+    for hook in [Hook::Input, Hook::Output] {
+        check(&TestNamespace::new(), Family::Arp, Some(base(hook)), rules.clone());
+    }
+    let mut table = table(&TestNamespace::new(), Family::Arp);
+    let error = table.set_base_chain("f", base(Hook::Forward), vec![]).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "there is no base chain \"type filter hook forward priority filter; policy accept;\" in a table of family arp"
+    );
+    let reply = rule([Match::is(operation, 2_u16)]);
+    let mut others = [Family::Ip, Family::Inet].map(|family| NftTable::new(Fake::new(), family, "calico"));
+    assert!(others.iter_mut().all(|table| table.set_chain("c", vec![reply.clone()]).is_err()));
+    assert!(table.set_chain("c", vec![rule([tcp(), Match::is(Field::IpSaddr, ip("10.0.0.1"))])]).is_err());
+}
+
+#[test]
 fn matches_on_ports_are_listed_as_we_write_them() {
     let namespace = TestNamespace::new();
     check(&namespace, Family::Ip, None, port_matches());

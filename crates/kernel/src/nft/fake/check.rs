@@ -7,22 +7,12 @@ use rustix::io::Errno;
 use crate::nft::bytes::Bytes;
 use crate::nft::encode::SetSchema;
 use crate::nft::expression::{Expression, RuleBody, SetRef};
-use crate::nft::family::{BaseChain, ChainType, Hook};
 use crate::nft::set::{Element, SetKind};
 use crate::nft::statement::Verdict;
 use crate::nft::transport::{ChainBase, TableState};
 
 /// `NFT_JUMP_STACK_SIZE`.
 const MAX_DEPTH: usize = 16;
-
-/// Whether there are base chains of that type at that hook.
-pub(super) fn hook_exists(base: BaseChain) -> bool {
-    match base.kind {
-        ChainType::Filter => true,
-        ChainType::Nat => base.hook != Hook::Forward,
-        ChainType::Route => base.hook == Hook::Output,
-    }
-}
 
 /// Whether a rule looks up the set.
 pub(super) fn set_is_used(state: &TableState, set: &str) -> bool {

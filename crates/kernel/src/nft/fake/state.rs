@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use super::check;
 use crate::nft::Count;
 use crate::nft::encode::SetSchema;
-use crate::nft::family::BaseChain;
+use crate::nft::family::{BaseChain, Family};
 use crate::nft::set::Element;
 use crate::nft::statement::Verdict;
 use crate::nft::transport::{
@@ -42,12 +42,13 @@ impl FakeTable {
 /// Plays all operations; gives the handles of new rules, and what was refused. On a refusal the rest is played as well,
 /// as the kernel does, and the result must be thrown away.
 pub(super) fn play(
+    family: Family,
     table: &mut Option<FakeTable>,
     operations: &[Operation],
 ) -> (Vec<u64>, Vec<(usize, Errno)>) {
     let (mut handles, mut refused) = (Vec::new(), Vec::new());
     for (index, operation) in operations.iter().enumerate() {
-        match play_one(table, operation) {
+        match play_one(family, table, operation) {
             Ok(handle) => handles.extend(handle),
             Err(errno) => refused.push((index, errno)),
         }
@@ -55,7 +56,11 @@ pub(super) fn play(
     (handles, refused)
 }
 
-fn play_one(table: &mut Option<FakeTable>, operation: &Operation) -> Result<Option<u64>, Errno> {
+fn play_one(
+    family: Family,
+    table: &mut Option<FakeTable>,
+    operation: &Operation,
+) -> Result<Option<u64>, Errno> {
     match operation {
         Operation::AddTable => {
             table.get_or_insert_default().state.dormant = false;
@@ -67,7 +72,7 @@ fn play_one(table: &mut Option<FakeTable>, operation: &Operation) -> Result<Opti
     let table = table.as_mut().ok_or(Errno::NOENT)?;
     match operation {
         Operation::AddTable | Operation::DeleteTable => {}
-        Operation::AddChain { name, base } => add_chain(table, name, *base)?,
+        Operation::AddChain { name, base } => add_chain(family, table, name, *base)?,
         Operation::DeleteChain { name } => delete_chain(table, name)?,
         Operation::FlushChain { name } => chain(table, name)?.rules.clear(),
         Operation::AddRule { chain, before, rule } => {
@@ -107,8 +112,13 @@ fn set<'a>(table: &'a mut FakeTable, name: &str) -> Result<&'a mut SetState, Err
     table.state.sets.get_mut(name).ok_or(Errno::NOENT)
 }
 
-fn add_chain(table: &mut FakeTable, name: &str, base: Option<BaseChain>) -> Result<(), Errno> {
-    if base.is_some_and(|base| !check::hook_exists(base)) {
+fn add_chain(
+    family: Family,
+    table: &mut FakeTable,
+    name: &str,
+    base: Option<BaseChain>,
+) -> Result<(), Errno> {
+    if base.is_some_and(|base| !base.exists_in(family)) {
         return Err(Errno::OPNOTSUPP);
     }
     let wanted = base.map_or(ChainBase::Regular, ChainBase::Base);
