@@ -1,5 +1,7 @@
 //! The apply loop.
 
+mod hand_over;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -7,22 +9,24 @@ use std::time::{Duration, Instant};
 
 use calc::contract::{Change, IpVersion, WorkloadEndpoint, WorkloadEndpointId};
 use ipnet::IpNet;
-use kernel::conntrack::{Conntrack, ConntrackKernel, delete_connections};
+use kernel::conntrack::{Conntrack, ConntrackKernel};
 use kernel::interface::{
     HostInterfaces, InterfaceKernel, InterfaceSettings, InterfaceTable, WorkloadSettings, forwarding_host,
 };
 use kernel::link::Link;
 use kernel::monitor::Event;
-use kernel::nft::{NftSocket, Transport};
+use kernel::netlink::Errno;
+use kernel::nft::{Family as NftFamily, NftError, NftSocket, Transport};
 use kernel::route::{KernelRoute, Route, RouteClass, RouteKernel, RouteStatus, RouteTable};
 use kernel::sysctl::{Family as SysctlFamily, Sysctl};
 use kernel::{InterfaceName, Rtnetlink, ownership};
 use tracing::{info, warn};
 
+use crate::arp::ArpRules;
 use crate::config::{DataplaneConfig, Parameters};
 use crate::family::Family;
 use crate::model::Model;
-use crate::owners::{Claim, Owners};
+use crate::owners::Owners;
 use crate::report::{ApplyError, ApplyReport};
 use crate::table::Table;
 
@@ -41,6 +45,8 @@ pub struct Kernel<N, R, I, C> {
     pub nft_v4: N,
     /// For the table of IPv6.
     pub nft_v6: N,
+    /// For the table of ARP.
+    pub nft_arp: N,
     /// For routes and links.
     pub routes: R,
     /// For the settings of interfaces and of the host.
@@ -59,6 +65,7 @@ impl Kernel<NftSocket, Rtnetlink, HostInterfaces, Conntrack> {
         Ok(Self {
             nft_v4: NftSocket::open()?,
             nft_v6: NftSocket::open()?,
+            nft_arp: NftSocket::open()?,
             routes: Rtnetlink::open()?,
             interfaces: HostInterfaces::open()?,
             connections: Conntrack::open()?,
@@ -88,6 +95,9 @@ pub struct Dataplane<N, R, I, C> {
     in_sync: bool,
     model: Model,
     families: [Family<Table<N>>; 2],
+    arp: (ArpRules, Table<N>),
+    /// The kernel has said that it filters no ARP.
+    arp_is_missing: bool,
     routes: RouteTable<R>,
     interfaces: InterfaceTable<I>,
     connections: C,
@@ -121,9 +131,11 @@ impl<N: Transport, R: RouteKernel, I: InterfaceKernel, C: ConntrackKernel> Datap
             in_sync: false,
             model: Model::default(),
             families: [
-                Family::new(IpVersion::V4, Table::new(IpVersion::V4, kernel.nft_v4)),
-                Family::new(IpVersion::V6, Table::new(IpVersion::V6, kernel.nft_v6)),
+                Family::new(IpVersion::V4, Table::new(NftFamily::Ip, kernel.nft_v4)),
+                Family::new(IpVersion::V6, Table::new(NftFamily::Ip6, kernel.nft_v6)),
             ],
+            arp: (ArpRules::default(), Table::new(NftFamily::Arp, kernel.nft_arp)),
+            arp_is_missing: false,
             routes: RouteTable::new(kernel.routes, kernel::route::RouteTableConfig::default()),
             interfaces: InterfaceTable::new(kernel.interfaces),
             connections: kernel.connections,
@@ -201,6 +213,7 @@ impl<N: Transport, R: RouteKernel, I: InterfaceKernel, C: ConntrackKernel> Datap
         }
         let interfaces = self.model.set_workload(id.clone(), endpoint);
         self.families.iter_mut().for_each(|family| family.rules.on_interfaces(&interfaces));
+        self.arp.0.on_interfaces(&interfaces);
         self.unsure.insert(id);
         // The loser of a shared interface may have it now, or the other way round.
         for interface in interfaces {
@@ -351,6 +364,7 @@ impl<N: Transport, R: RouteKernel, I: InterfaceKernel, C: ConntrackKernel> Datap
     /// The next apply reads everything back and repairs it. Call it periodically and when events were lost. Memory only.
     pub fn resync(&mut self) {
         self.families.iter_mut().for_each(|family| family.table.queue_resync());
+        self.arp.1.queue_resync();
         self.routes.queue_resync();
         self.interfaces.queue_resync();
     }
@@ -396,6 +410,7 @@ impl<N: Transport, R: RouteKernel, I: InterfaceKernel, C: ConntrackKernel> Datap
         }
         let mut report = ApplyReport::default();
         let ruled = self.apply_rules(now, &mut report);
+        self.apply_arp(now, &mut report);
         let ready = self.adopt(now, &mut report) && ruled;
         self.place_interfaces(ready, &mut report);
         let settings = self.apply_settings(now, &mut report);
@@ -410,79 +425,6 @@ impl<N: Transport, R: RouteKernel, I: InterfaceKernel, C: ConntrackKernel> Datap
         report
     }
 
-    /// Finds out, once, whose addresses the earlier process's routes say they are, before anything is changed. Gives whether
-    /// that is known.
-    fn adopt(&mut self, now: Instant, report: &mut ApplyReport) -> bool {
-        if !self.adopted {
-            if let Err(error) = self.routes.read(now) {
-                report.errors.push(ApplyError::Routes(error));
-                return false;
-            }
-            self.adopt_routes();
-            self.adopted = true;
-        }
-        if !self.suspected {
-            match self.connections.connected_addresses() {
-                Ok(addresses) => {
-                    self.owners.suspect(addresses);
-                    self.suspected = true;
-                }
-                // Nobody is held up by that: it only makes sure of what went while no node ran.
-                Err(error) => report.errors.push(ApplyError::Connections(error)),
-            }
-        }
-        true
-    }
-
-    fn adopt_routes(&mut self) {
-        for route in self.routes.programmed() {
-            let (destination, hop) = (route.destination, route.hops.first());
-            let device = hop.filter(|hop| hop.gateway.is_none()).and_then(|hop| hop.device);
-            let device = device.and_then(|device| self.routes.device_name(device));
-            let host = destination.prefix_len() == destination.max_prefix_len();
-            let prefixes = &self.parameters.interface_prefix;
-            let ours =
-                |name: &&InterfaceName| prefixes.iter().any(|prefix| name.as_str().starts_with(prefix));
-            if let (true, Some(name)) = (host, device.filter(ours)) {
-                self.owners.adopt(destination.addr(), &name.as_str().into());
-            }
-        }
-        // What nobody has named is its owner's only as long as its route is spared.
-        let unnamed: Vec<Arc<str>> = self
-            .owners
-            .interfaces()
-            .filter(|name| self.model.on_interface(name).is_none())
-            .cloned()
-            .collect();
-        unnamed.iter().for_each(|name| self.owners.keep(name, None, &BTreeSet::new()));
-    }
-
-    /// Deletes the connections of addresses that were lost and whose routes are gone, all at once. Gives whether anybody
-    /// waited for that.
-    fn forget_connections(&mut self, now: Instant) -> bool {
-        let routes = &self.routes;
-        let due = self.owners.due(now, |address, interface| {
-            let devices = routes.programmed_to(address.into()).filter_map(|route| route.hops.first()?.device);
-            devices.filter_map(|device| routes.device_name(device)).any(|name| name.as_str() == interface)
-        });
-        let mut waiting = false;
-        match delete_connections(&mut self.connections, &due) {
-            Ok(deleted) => {
-                for address in due {
-                    if let Some(refusal) = deleted.refused.get(&address) {
-                        self.owners.failed(address, refusal.to_string(), now);
-                        continue;
-                    }
-                    let held_back = self.owners.cleaned(address);
-                    waiting |= !held_back.is_empty();
-                    self.dirty_interfaces.extend(held_back);
-                }
-            }
-            Err(error) => due.iter().for_each(|address| self.owners.failed(*address, error.to_string(), now)),
-        }
-        waiting
-    }
-
     /// Whether every family's rules are in the kernel.
     fn apply_rules(&mut self, now: Instant, report: &mut ApplyReport) -> bool {
         let mut ruled = true;
@@ -492,16 +434,36 @@ impl<N: Transport, R: RouteKernel, I: InterfaceKernel, C: ConntrackKernel> Datap
             }
             family.rules.render(&self.model, &self.parameters, &mut family.table);
             match family.table.apply(now) {
-                Ok(()) => report.errors.extend(family.table.faults(family.version())),
+                Ok(()) => report.errors.extend(family.table.faults()),
                 Err(source) => {
                     ruled = false;
-                    report.errors.push(ApplyError::Ruleset { version: family.version(), source });
+                    report.errors.push(ApplyError::Ruleset { family: family.table.family(), source });
                 }
             }
         }
         self.ruleset_failures = if ruled { 0 } else { self.ruleset_failures.saturating_add(1) };
         report.ruleset_failures = self.ruleset_failures;
         ruled
+    }
+
+    /// ARP is no matter of policy: no endpoint waits for it, and a kernel that cannot filter it does without.
+    fn apply_arp(&mut self, now: Instant, report: &mut ApplyReport) {
+        if self.arp_is_missing {
+            return;
+        }
+        let (rules, table) = &mut self.arp;
+        rules.render(&self.model, table);
+        match table.apply(now) {
+            Ok(()) => report.errors.extend(table.faults()),
+            Err(error) if is_unsupported(&error) => {
+                self.arp_is_missing = true;
+                warn!(
+                    "the kernel cannot filter ARP (CONFIG_NF_TABLES_ARP): while a workload's route is missing, the \
+                     host may answer it for its own address"
+                );
+            }
+            Err(source) => report.errors.push(ApplyError::Ruleset { family: table.family(), source }),
+        }
     }
 
     /// Routes and settings of the interfaces whose endpoints changed; of new ones only when their rules are there.
@@ -545,21 +507,6 @@ impl<N: Transport, R: RouteKernel, I: InterfaceKernel, C: ConntrackKernel> Datap
         };
         let settings = settings.of_host_side(&device, self.interfaces.kernel());
         self.interfaces.set(device, InterfaceSettings { settings, ..InterfaceSettings::default() });
-    }
-
-    /// Whether an endpoint gets the route to an address already.
-    fn may_have(&mut self, interface: &Arc<str>, id: &WorkloadEndpointId, destination: IpNet) -> bool {
-        let routes = &self.routes;
-        let is_usable = |name: &str| InterfaceName::new(name).is_ok_and(|name| routes.is_usable(&name));
-        match self.owners.claim(interface, id, destination.addr(), is_usable) {
-            Claim::Granted => true,
-            Claim::Taken(_) => false,
-            Claim::AfterCleaning => {
-                // The owner before does not come back: nothing of it is spared.
-                self.routes.release(destination);
-                false
-            }
-        }
     }
 
     fn workload_routes(&self, endpoint: &WorkloadEndpoint, device: &InterfaceName) -> Vec<Route> {
@@ -703,9 +650,16 @@ impl<N: Transport, R: RouteKernel, I: InterfaceKernel, C: ConntrackKernel> Datap
             let doubled = RETRY.0.saturating_mul(1_u32.checked_shl(self.failures - 1).unwrap_or(u32::MAX));
             now + doubled.min(RETRY.1)
         });
-        let refused = self.families.iter().filter_map(|family| family.table.next_apply());
+        let tables = self.families.iter().map(|family| &family.table).chain([&self.arp.1]);
+        let refused = tables.filter_map(Table::next_apply);
         report.next_apply = theirs.into_iter().flatten().chain(retry).chain(refused).min();
     }
+}
+
+/// The kernel knows no tables of the family.
+fn is_unsupported(error: &NftError) -> bool {
+    let NftError::Refused(refused) = error else { return false };
+    refused.iter().any(|refusal| matches!(refusal.cause.errno, Errno::OPNOTSUPP | Errno::AFNOSUPPORT))
 }
 
 /// The addresses that are routed to an endpoint: none while it is administratively down.

@@ -19,6 +19,7 @@
 //! - [`config`]: the Felix parameters that matter here
 //! - [`Dataplane`]: the apply loop; [`ApplyReport`] what it did
 
+mod arp;
 #[cfg(test)]
 #[path = "../tests/common/mod.rs"]
 mod common;

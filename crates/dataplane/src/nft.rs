@@ -1,4 +1,4 @@
-//! The translation to nf_tables: one table `calico` a family (datapath.md 4.1).
+//! The translation to nf_tables: one table `calico` for each of `ip`, `ip6` and `arp` (datapath.md 4.1, 2.2).
 //!
 //! # The path of a packet
 //! Each side of a packet's path is judged in a base chain of its own, because `accept` ends one base chain and lets the next
@@ -13,6 +13,7 @@
 //! | `filter-FORWARD` | by the interface it came from: a workload's egress policy, a host endpoint's forward policy |
 //! | `filter-FORWARD-to` | by the interface it leaves by: a workload's ingress policy, a host endpoint's forward policy |
 //! | `filter-OUTPUT` | host endpoints' egress policy; towards own workloads nothing is judged |
+//! | `filter-OUTPUT` of the table of ARP | answers to a workload for its own address |
 //! | `nat-POSTROUTING` | masquerade of pools with natOutgoing |
 //!
 //! In front of every judgement the same two rules accept packets of known connections and drop invalid ones, then a
@@ -36,6 +37,6 @@ mod set;
 
 pub use base::{BaseRules, Features, base_chains};
 pub use chain::{Context, translate};
-pub use names::{chain_name, comment, host_map, map};
+pub use names::{arp_chain_name, chain_name, comment, host_map, map};
 pub use nat::{Masquerading, nat_outgoing};
 pub use set::{members as set_members, spec as set_spec};

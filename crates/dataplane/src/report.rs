@@ -4,7 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use calc::contract::{IpVersion, WorkloadEndpointId};
+use calc::contract::WorkloadEndpointId;
+use kernel::nft::Family;
 
 /// What one [`apply`](crate::Dataplane::apply) did.
 #[derive(Debug, Default)]
@@ -28,19 +29,19 @@ pub struct ApplyReport {
 /// Something that the kernel did not take, or that cannot be programmed.
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
-    /// The transaction of one family failed as a whole; nothing of it was done.
-    #[error("{} rules: {source}", family_name(*version))]
+    /// The transaction of one family failed as a whole; nothing of it was done. That of ARP holds nobody up.
+    #[error("{} rules: {source}", family_name(*family))]
     Ruleset {
         /// Which family.
-        version: IpVersion,
+        family: Family,
         /// Why.
         source: kernel::nft::NftError,
     },
     /// One chain or set cannot be programmed; what it was to decide is dropped, the others are in force.
-    #[error("{} rules: {what}", family_name(*version))]
+    #[error("{} rules: {what}", family_name(*family))]
     Refused {
         /// Which family.
-        version: IpVersion,
+        family: Family,
         /// Which object, and why.
         what: String,
     },
@@ -107,9 +108,11 @@ pub enum ApplyError {
     },
 }
 
-fn family_name(version: IpVersion) -> &'static str {
-    match version {
-        IpVersion::V4 => "IPv4",
-        IpVersion::V6 => "IPv6",
+fn family_name(family: Family) -> &'static str {
+    match family {
+        Family::Ip => "IPv4",
+        Family::Ip6 => "IPv6",
+        Family::Inet => "IP",
+        Family::Arp => "ARP",
     }
 }

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use calc::contract::IpVersion;
 use kernel::nft::{
     BaseChain, Family, InvalidRule, Member, NftError, NftTable, Refusal, Rule, RuleCount, SetKind, Transport,
     Verdict,
@@ -47,11 +46,7 @@ pub(crate) struct Table<T> {
 }
 
 impl<T: Transport> Table<T> {
-    pub(crate) fn new(version: IpVersion, transport: T) -> Self {
-        let family = match version {
-            IpVersion::V4 => Family::Ip,
-            IpVersion::V6 => Family::Ip6,
-        };
+    pub(crate) fn new(family: Family, transport: T) -> Self {
         Self {
             nft: NftTable::new(transport, family, ownership::NFT_TABLE),
             invalid: BTreeMap::new(),
@@ -90,10 +85,16 @@ impl<T: Transport> Table<T> {
     }
 
     /// Chains and sets that are closed because they cannot be programmed.
-    pub(crate) fn faults(&self, version: IpVersion) -> impl Iterator<Item = ApplyError> + '_ {
+    pub(crate) fn faults(&self) -> impl Iterator<Item = ApplyError> + '_ {
         let invalid = self.invalid.iter().map(|(name, error)| format!("{name}: {error}"));
         let refused = self.refused.iter().map(ToString::to_string);
-        invalid.chain(refused).map(move |what| ApplyError::Refused { version, what })
+        let family = self.family();
+        invalid.chain(refused).map(move |what| ApplyError::Refused { family, what })
+    }
+
+    /// The table's family.
+    pub(crate) fn family(&self) -> Family {
+        self.nft.id().family
     }
 
     /// Reads the counters back.

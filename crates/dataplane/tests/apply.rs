@@ -37,7 +37,7 @@ fn without_news_an_apply_only_asks_for_the_generation() {
     let (nft, kernel) = (bench.nft.calls(), bench.kernel.calls());
     let report = bench.play(scene().into_iter().take(6));
     assert!(report.errors.is_empty() && report.programmed.is_empty(), "{report:?}");
-    assert_eq!((bench.nft.calls(), bench.kernel.calls()), (nft + 2, kernel));
+    assert_eq!((bench.nft.calls(), bench.kernel.calls()), (nft + 3, kernel));
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn a_restarted_process_writes_nothing_where_all_is_as_it_should_be() {
 #[test]
 fn where_the_rules_are_not_taken_no_workload_gets_a_route() {
     let mut bench = Bench::new();
-    for call in 0..4 {
+    for call in 0..2 {
         bench.nft.fail_at(call, kernel::nft::Fault::Lost);
     }
     let report = bench.play(scene());
@@ -68,6 +68,30 @@ fn where_the_rules_are_not_taken_no_workload_gets_a_route() {
     bench.now += Duration::from_millis(100);
     let report = bench.apply();
     assert_eq!((report.ruleset_failures, report.programmed.len(), bench.routes().len()), (0, 2, 2));
+}
+
+#[test]
+fn the_table_of_arp_holds_nobody_up() {
+    let mut bench = Bench::new();
+    bench.play(scene());
+    let last = bench.nft.calls() - 1;
+    let mut bench = Bench::new();
+    bench.nft.fail_at(last, kernel::nft::Fault::Lost);
+    let report = bench.play(scene());
+    let arp = kernel::nft::Family::Arp;
+    assert!(
+        matches!(&report.errors[..], [ApplyError::Ruleset { family, .. }] if *family == arp),
+        "{report:?}"
+    );
+    assert_eq!((report.programmed.len(), report.ruleset_failures), (2, 0));
+    bench.settle();
+    let table = bench.nft.state(&TableId::new(arp, "calico")).unwrap();
+    let chains: Vec<_> = table.chains.keys().map(|name| &**name).collect();
+    assert_eq!(chains, ["cali-arp-cali1", "cali-arp-cali2", "filter-OUTPUT"]);
+    bench.play([Change::WorkloadEndpointRemove { id: endpoint_id("one") }]);
+    let table = bench.nft.state(&TableId::new(arp, "calico")).unwrap();
+    assert!(!table.chains.contains_key("cali-arp-cali1"));
+    assert_eq!(table.sets["cali-arp-dispatch"].elements.len(), 1);
 }
 
 #[test]

@@ -28,6 +28,7 @@ fn start(nft: &Fake, kernel: &FakeKernel) -> FakeDataplane {
     let kernel = Kernel {
         nft_v4: nft.other_client(),
         nft_v6: nft.other_client(),
+        nft_arp: nft.other_client(),
         routes: kernel.clone(),
         interfaces: kernel.clone(),
         connections: kernel.clone(),
