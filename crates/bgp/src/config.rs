@@ -27,6 +27,11 @@ pub struct SpeakerConfig {
     pub listen: BTreeSet<SocketAddr>,
     /// Our own addresses: next hops for a family that is not that of the session's transport, and loop protection.
     pub addresses: LocalAddresses,
+    /// How many equally good routes for a prefix are used at once.
+    pub multipath: Multipath,
+    /// MEDs of different neighbouring ASes are compared, too. Off: only those of the same one (RFC 4271, section
+    /// 9.1.2.2 c).
+    pub always_compare_med: bool,
     /// After a restart: how long route selection waits for the End-of-RIB of all peers (RFC 4724, section 4.1).
     pub selection_deferral: Duration,
     /// The peers.
@@ -45,10 +50,35 @@ impl SpeakerConfig {
             cluster_id: None,
             listen: BTreeSet::new(),
             addresses: LocalAddresses::default(),
+            multipath: Multipath::default(),
+            always_compare_med: false,
             selection_deferral: Duration::from_secs(120),
             peers: BTreeMap::new(),
             originated: BTreeMap::new(),
         }
+    }
+}
+
+/// How many routes for a prefix go into the kernel together: those that nothing before the identifier of the peer tells
+/// apart from the best one (RFC 4271, section 9.1.2.2 a to e). The kernel spreads connections over their next hops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Multipath {
+    /// When the best one comes from an external peer: at most so many, at least 1. Their AS_PATHs are equally long, but
+    /// may go through different ASes.
+    pub external: u8,
+    /// When the best one comes from an internal peer: at most so many, at least 1.
+    pub internal: u8,
+}
+
+impl Multipath {
+    /// One route only.
+    pub const OFF: Self = Self { external: 1, internal: 1 };
+}
+
+impl Default for Multipath {
+    /// As Calico's BIRD merges paths: up to 16.
+    fn default() -> Self {
+        Self { external: 16, internal: 16 }
     }
 }
 
@@ -92,6 +122,8 @@ pub struct PeerConfig {
     pub timers: Timers,
     /// Graceful restart (RFC 4724); `None` does not offer it.
     pub graceful_restart: Option<GracefulRestart>,
+    /// Several routes for a prefix on the session (RFC 7911).
+    pub add_path: AddPath,
     /// The next hop of routes that we pass on.
     pub next_hop: NextHopMode,
     /// An internal peer that we reflect routes for (RFC 4456).
@@ -117,6 +149,7 @@ impl PeerConfig {
             families: BTreeSet::from([Family::of_address(address)]),
             timers: Timers::default(),
             graceful_restart: Some(GracefulRestart::default()),
+            add_path: AddPath::default(),
             next_hop: NextHopMode::Auto,
             reflector_client: false,
             allow_local_as: 0,
@@ -172,6 +205,27 @@ impl Default for GracefulRestart {
     fn default() -> Self {
         Self { restart_time: Duration::from_secs(120), stale_time: Duration::from_secs(300) }
     }
+}
+
+/// Add-path towards a peer, for all families of the session (RFC 7911). Neither direction by default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct AddPath {
+    /// We take several routes for a prefix.
+    pub receive: bool,
+    /// We send several, if the peer takes them.
+    pub send: SendPaths,
+}
+
+/// Which routes for a prefix an add-path peer gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum SendPaths {
+    /// The best one, without add-path.
+    #[default]
+    None,
+    /// All that could be selected.
+    All,
+    /// The best so many of them: the best, the best of the others, and so on.
+    Best(u8),
 }
 
 /// The next hop that a route gets when it is passed on.

@@ -51,6 +51,8 @@ pub struct Context {
     pub families: FamilySet,
     /// Families whose NLRI we receive with a path identifier (RFC 7911).
     pub add_path: FamilySet,
+    /// Families whose NLRI we send with a path identifier.
+    pub add_path_send: FamilySet,
     /// IPv4 routes may have an IPv6 next hop (RFC 8950).
     pub extended_next_hop: bool,
     /// Messages may have 65,535 octets (RFC 8654).
@@ -70,6 +72,7 @@ impl Context {
             as4: false,
             families: FamilySet::EMPTY,
             add_path: FamilySet::EMPTY,
+            add_path_send: FamilySet::EMPTY,
             extended_next_hop: false,
             extended_message: false,
             enhanced_refresh: false,

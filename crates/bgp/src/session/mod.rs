@@ -39,7 +39,7 @@ pub use negotiate::{Negotiated, PeerRestart};
 pub use open_check::check_peer;
 pub use reason::Reason;
 
-use crate::config::{GracefulRestart, Timers};
+use crate::config::{AddPath, GracefulRestart, Timers};
 use crate::iana::{cease, error, fsm_error};
 use crate::packet::notification::Notification;
 use crate::packet::open::Open;
@@ -109,6 +109,8 @@ pub struct Settings {
     pub timers: Timers,
     /// Graceful restart, when we offer it.
     pub graceful_restart: Option<GracefulRestart>,
+    /// Add-path, as far as we offer it.
+    pub add_path: AddPath,
 }
 
 impl Settings {

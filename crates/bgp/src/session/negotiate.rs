@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::Settings;
+use crate::config::{AddPath, SendPaths};
 use crate::iana::{error, open_error};
-use crate::packet::capability::{Capability, FamilyCode, GracefulRestartCapability};
+use crate::packet::capability::{AddPathMode, Capability, FamilyCode, GracefulRestartCapability};
 use crate::packet::notification::Notification;
 use crate::packet::open::Open;
 use crate::packet::{Context, DecodeError};
@@ -61,6 +62,7 @@ pub(super) fn our_open(settings: &Settings, restarting: bool, forwarding: bool) 
         }));
     }
     capabilities.push(Capability::FourOctetAs(settings.local_as));
+    capabilities.extend(add_path_offer(settings));
     capabilities.push(Capability::EnhancedRouteRefresh);
     Open {
         my_as: settings.local_as.to_two_octets(),
@@ -70,6 +72,36 @@ pub(super) fn our_open(settings: &Settings, restarting: bool, forwarding: bool) 
         optional_parameters: 1,
         extended_optional_parameters: false,
     }
+}
+
+/// RFC 7911, section 4.
+fn add_path_offer(settings: &Settings) -> Option<Capability> {
+    let mode = match (settings.add_path.receive, settings.add_path.send != SendPaths::None) {
+        (false, false) => return None,
+        (true, false) => AddPathMode::Receive,
+        (false, true) => AddPathMode::Send,
+        (true, true) => AddPathMode::Both,
+    };
+    Some(Capability::AddPath(settings.families.iter().map(|family| (family.into(), mode)).collect()))
+}
+
+/// Families in which we receive and in which we send path identifiers: one end must offer what the other takes. Of
+/// several entries for a family the first counts, and of several capabilities the last (RFC 7911, section 4).
+fn add_path_agreed(settings: &Settings, open: &Open, families: FamilySet) -> (FamilySet, FamilySet) {
+    let AddPath { receive, send } = settings.add_path;
+    let entries = open.capabilities.iter().rev().find_map(|capability| match capability {
+        Capability::AddPath(entries) => Some(entries.as_slice()),
+        _ => None,
+    });
+    let peer = |family: Family| {
+        entries.unwrap_or_default().iter().find(|(code, _)| *code == family.into()).map(|(_, mode)| *mode)
+    };
+    let sends = |family: &Family| matches!(peer(*family), Some(AddPathMode::Send | AddPathMode::Both));
+    let takes = |family: &Family| matches!(peer(*family), Some(AddPathMode::Receive | AddPathMode::Both));
+    (
+        families.iter().filter(|family| receive && sends(family)).collect(),
+        families.iter().filter(|family| send != SendPaths::None && takes(family)).collect(),
+    )
 }
 
 /// What the peer's OPEN and our settings have in common.
@@ -88,9 +120,12 @@ pub(super) fn negotiate(settings: &Settings, open: &Open) -> Result<Negotiated, 
         matches!(capability, Capability::ExtendedNextHop(list) if list.contains(&(Family::Ipv4Unicast.into(), 2)))
     });
     let enhanced_refresh = has(&Capability::EnhancedRouteRefresh);
+    let (add_path, add_path_send) = add_path_agreed(settings, open, families);
     let context = Context {
         as4,
         families,
+        add_path,
+        add_path_send,
         extended_next_hop: v4_over_v6 && settings.families == FamilySet::ALL,
         extended_message: has(&Capability::ExtendedMessage),
         enhanced_refresh,
@@ -150,5 +185,76 @@ impl Negotiated {
     /// The peer's AS.
     pub fn peer_as(&self) -> Asn {
         self.context.peer_as.expect("set by negotiation")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{GracefulRestart, Timers};
+
+    const BOTH: [Family; 2] = Family::ALL;
+
+    fn settings(add_path: AddPath) -> Settings {
+        Settings {
+            local_as: Asn(64512),
+            router_id: RouterId([10, 0, 0, 1].into()),
+            remote_as: Asn(64512),
+            passive: true,
+            families: FamilySet::ALL,
+            timers: Timers::default(),
+            graceful_restart: Some(GracefulRestart::default()),
+            add_path,
+        }
+    }
+
+    /// What we agree on with a peer that says this about add-path.
+    fn agreed(ours: AddPath, theirs: &[Vec<(Family, AddPathMode)>]) -> (FamilySet, FamilySet) {
+        let families = BOTH.map(|family| Capability::Multiprotocol(family.into()));
+        let add_paths = theirs.iter().map(|entries| {
+            Capability::AddPath(entries.iter().map(|(family, mode)| ((*family).into(), *mode)).collect())
+        });
+        let open = Open {
+            capabilities: families.into_iter().chain(add_paths).collect(),
+            ..our_open(&settings(AddPath::default()), false, false)
+        };
+        let context = negotiate(&settings(ours), &open).expect("families in common").context;
+        (context.add_path, context.add_path_send)
+    }
+
+    #[test]
+    fn path_identifiers_are_used_where_one_end_offers_what_the_other_takes() {
+        use AddPathMode as Mode;
+        let [v4, v6] = BOTH;
+        let of = |families: &[Family]| families.iter().collect::<FamilySet>();
+        let all = AddPath { receive: true, send: SendPaths::All };
+        let none = (FamilySet::EMPTY, FamilySet::EMPTY);
+        assert_eq!(agreed(all, &[]), none);
+        assert_eq!(agreed(AddPath::default(), &[vec![(v4, Mode::Both)]]), none);
+        assert_eq!(agreed(all, &[vec![(v4, Mode::Both)]]), (of(&[v4]), of(&[v4])));
+        assert_eq!(agreed(all, &[vec![(v4, Mode::Send), (v6, Mode::Receive)]]), (of(&[v4]), of(&[v6])));
+        assert_eq!(agreed(all, &[vec![(v4, Mode::Ignored(7)), (v6, Mode::Both)]]), (of(&[v6]), of(&[v6])));
+        let receive = AddPath { receive: true, send: SendPaths::None };
+        assert_eq!(agreed(receive, &[vec![(v4, Mode::Both)]]), (of(&[v4]), FamilySet::EMPTY));
+        let first_entry = vec![(v4, Mode::Send), (v4, Mode::Receive)];
+        assert_eq!(agreed(all, std::slice::from_ref(&first_entry)), (of(&[v4]), FamilySet::EMPTY));
+        assert_eq!(agreed(all, &[first_entry, vec![(v6, Mode::Send)]]), (of(&[v6]), FamilySet::EMPTY));
+    }
+
+    #[test]
+    fn add_path_is_offered_for_every_family_as_configured() {
+        let offered = |add_path| {
+            let open = our_open(&settings(add_path), false, false);
+            open.capabilities.into_iter().find_map(|capability| match capability {
+                Capability::AddPath(entries) => Some(entries),
+                _ => None,
+            })
+        };
+        assert_eq!(offered(AddPath::default()), None);
+        let best = AddPath { receive: true, send: SendPaths::Best(2) };
+        let both = BOTH.map(|family| (family.into(), AddPathMode::Both));
+        assert_eq!(offered(best), Some(both.to_vec()));
+        let send = AddPath { receive: false, send: SendPaths::All };
+        assert_eq!(offered(send).map(|entries| entries[1].1), Some(AddPathMode::Send));
     }
 }

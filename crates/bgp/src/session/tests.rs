@@ -37,6 +37,7 @@ fn settings(passive: bool) -> Settings {
         families: [Family::Ipv4Unicast].iter().collect(),
         timers: Timers::default(),
         graceful_restart: Some(GracefulRestart::default()),
+        add_path: AddPath::default(),
     }
 }
 

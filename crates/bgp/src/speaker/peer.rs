@@ -123,5 +123,6 @@ pub(super) fn settings(config: &PeerConfig, speaker: &SpeakerConfig) -> Settings
         families: config.families.iter().collect(),
         timers: config.timers,
         graceful_restart: config.graceful_restart,
+        add_path: config.add_path,
     }
 }
