@@ -244,6 +244,9 @@ pub enum NextHopMode {
 pub struct Origination {
     /// ORIGIN.
     pub origin: Origin,
+    /// How it ranks beside learned routes for the same prefix: they have 100, unless import policy says otherwise, and the
+    /// highest is selected.
+    pub preference: u32,
     /// LOCAL_PREF towards internal peers; 100 when absent.
     pub local_pref: Option<u32>,
     /// MULTI_EXIT_DISC.
@@ -258,6 +261,7 @@ impl Default for Origination {
     fn default() -> Self {
         Self {
             origin: Origin::Igp,
+            preference: 150,
             local_pref: None,
             med: None,
             communities: BTreeSet::new(),

@@ -7,14 +7,19 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::config::Origination;
-use crate::packet::attribute::{AsPath, Attribute, AttributeValue, Community, MpReach, Origin, encode_raw};
+use crate::packet::attribute::{
+    AsPath, Attribute, AttributeValue, Community, LargeCommunity, MpReach, Origin, encode_raw,
+};
 use crate::packet::update::Update;
 use crate::packet::{Context, PeerKind};
-use crate::policy::Actions;
+use crate::policy::{self, Actions};
 use crate::types::{Asn, FamilySet};
 
 /// LOCAL_PREF of a route that came without one (RFC 4271 leaves it open; everybody uses 100).
 pub const DEFAULT_LOCAL_PREF: u32 = 100;
+
+/// How learned routes rank beside our own, unless an import policy says otherwise.
+pub(crate) const DEFAULT_PREFERENCE: u32 = 100;
 
 /// How sets are encoded: four-octet AS numbers.
 pub(crate) fn canonical() -> Context {
@@ -30,6 +35,8 @@ pub struct AttributeSet {
     pub link_local: Option<Ipv6Addr>,
     /// ORIGIN.
     pub origin: Origin,
+    /// How it ranks beside routes of our own; what counts first in selection, and never sent.
+    pub preference: u32,
     /// LOCAL_PREF, or what stands for it.
     pub local_pref: u32,
     /// MULTI_EXIT_DISC; none counts as 0.
@@ -64,6 +71,7 @@ impl AttributeSet {
             next_hop,
             link_local,
             origin: Origin::Incomplete,
+            preference: DEFAULT_PREFERENCE,
             local_pref: DEFAULT_LOCAL_PREF,
             med: None,
             path_length: 0,
@@ -122,7 +130,8 @@ impl AttributeSet {
             let list = route.large_communities.iter().copied().collect();
             attributes.push(Attribute::new(AttributeValue::LargeCommunities(list)));
         }
-        Self::new(attributes, IpAddr::V4(Ipv4Addr::UNSPECIFIED), None)
+        let set = Self::new(attributes, IpAddr::V4(Ipv4Addr::UNSPECIFIED), None);
+        Self { preference: route.preference, ..set }
     }
 
     /// The attributes of received routes as they are kept: AS4_PATH merged, unknown ones only if they may be passed
@@ -163,23 +172,18 @@ impl AttributeSet {
         self.octets.split_at(at)
     }
 
-    /// With the changes of a policy rule.
+    /// With the changes of a policy.
     #[must_use]
-    pub fn changed(&self, actions: &Actions, local_as: Asn) -> Self {
+    pub fn changed(&self, actions: &Actions) -> Self {
         let mut attributes = self.decode();
-        change(&mut attributes, actions, local_as);
-        Self::new(attributes, self.next_hop, self.link_local)
+        change(&mut attributes, actions);
+        let set = Self::new(attributes, self.next_hop, self.link_local);
+        Self { preference: actions.preference.unwrap_or(self.preference), ..set }
     }
 
-    /// Its communities.
-    pub fn communities(&self) -> Vec<Community> {
-        self.decode()
-            .into_iter()
-            .find_map(|attribute| match attribute.value {
-                AttributeValue::Communities(list) => Some(list),
-                _ => None,
-            })
-            .unwrap_or_default()
+    /// The value of one of its attributes, as far as it can be made something of.
+    fn find<T>(&self, take: impl Fn(AttributeValue) -> Option<T>) -> Option<T> {
+        self.decode().into_iter().find_map(|attribute| take(attribute.value))
     }
 
     fn hash(&self) -> u64 {
@@ -190,6 +194,36 @@ impl AttributeSet {
             IpAddr::V4(address) => address.octets().iter().fold(hash, step),
             IpAddr::V6(address) => address.octets().iter().fold(hash, step),
         }
+    }
+}
+
+impl policy::Attributes for AttributeSet {
+    fn local_pref(&self) -> Option<u32> {
+        Some(self.local_pref)
+    }
+
+    fn communities(&self) -> Vec<Community> {
+        let take = |value| match value {
+            AttributeValue::Communities(list) => Some(list),
+            _ => None,
+        };
+        self.find(take).unwrap_or_default()
+    }
+
+    fn large_communities(&self) -> Vec<LargeCommunity> {
+        let take = |value| match value {
+            AttributeValue::LargeCommunities(list) => Some(list),
+            _ => None,
+        };
+        self.find(take).unwrap_or_default()
+    }
+
+    fn as_path(&self) -> Vec<Asn> {
+        let take = |value| match value {
+            AttributeValue::AsPath(path) => Some(path.asns().collect()),
+            _ => None,
+        };
+        self.find(take).unwrap_or_default()
     }
 }
 
@@ -209,8 +243,8 @@ fn next_hop(update: &Update, mp: bool) -> Option<(IpAddr, Option<Ipv6Addr>)> {
     })
 }
 
-/// Applies the changes of a policy rule.
-pub(crate) fn change(attributes: &mut Vec<Attribute>, actions: &Actions, local_as: Asn) {
+/// Applies the changes of a policy.
+pub(crate) fn change(attributes: &mut Vec<Attribute>, actions: &Actions) {
     if let Some(preference) = actions.local_pref {
         put(attributes, AttributeValue::LocalPref(preference));
     }
@@ -242,12 +276,10 @@ pub(crate) fn change(attributes: &mut Vec<Attribute>, actions: &Actions, local_a
         list.extend(added.collect::<Vec<_>>());
         put(attributes, AttributeValue::LargeCommunities(list));
     }
-    if actions.prepend > 0 {
-        prepend(attributes, local_as, usize::from(actions.prepend));
-    }
+    actions.prepend.iter().rev().for_each(|asn| prepend(attributes, *asn, 1));
 }
 
-/// Puts our AS in front of the path.
+/// Puts an AS in front of the path.
 pub(crate) fn prepend(attributes: &mut [Attribute], asn: Asn, times: usize) {
     for attribute in attributes {
         if let AttributeValue::AsPath(path) = &mut attribute.value {
@@ -457,6 +489,7 @@ mod tests {
         let (before, after) = set.octets_around_next_hop();
         assert_eq!(before, [0x40, 1, 1, 0, 0x40, 2, 0]);
         assert_eq!(after, [0x80, 4, 4, 0, 0, 0, 7, 0x40, 5, 4, 0, 0, 0, 100]);
-        assert_eq!(AttributeSet::new(set.decode(), set.next_hop, None), set);
+        let again = AttributeSet::new(set.decode(), set.next_hop, None);
+        assert_eq!(AttributeSet { preference: set.preference, ..again }, set);
     }
 }

@@ -50,8 +50,8 @@ pub struct Candidate<'a> {
 /// 9.1.2.2 e), because the kernel's routing table is not consulted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Step {
-    /// What we originate is better than what we learn.
-    Local,
+    /// Highest preference: what we originate is better than what we learn, unless an import policy says otherwise.
+    Preference,
     /// Highest LOCAL_PREF.
     LocalPref,
     /// Shortest AS_PATH.
@@ -72,7 +72,7 @@ pub enum Step {
 
 /// Every step, in order.
 pub const STEPS: [Step; 9] = [
-    Step::Local,
+    Step::Preference,
     Step::LocalPref,
     Step::PathLength,
     Step::Origin,
@@ -113,7 +113,7 @@ fn survivors(step: Step, left: &[usize], candidates: &[Candidate<'_>]) -> Vec<us
         left.iter().copied().filter(|index| Some(key(&candidates[*index])) == best).collect()
     };
     match step {
-        Step::Local => lowest(&|c| (u64::from(c.source.kind != SourceKind::Local), 0)),
+        Step::Preference => lowest(&|c| (u64::from(u32::MAX - c.attributes.preference), 0)),
         Step::LocalPref => lowest(&|c| (u64::from(u32::MAX - c.attributes.local_pref), 0)),
         Step::PathLength => lowest(&|c| (u64::from(c.attributes.path_length), 0)),
         Step::Origin => lowest(&|c| (c.attributes.origin as u64, 0)),
@@ -150,7 +150,7 @@ fn identifier(candidate: &Candidate<'_>) -> std::net::Ipv4Addr {
 pub fn rank(candidate: &Candidate<'_>) -> impl Ord + use<> {
     let attributes = candidate.attributes;
     (
-        candidate.source.kind != SourceKind::Local,
+        Reverse(attributes.preference),
         Reverse(attributes.local_pref),
         attributes.path_length,
         attributes.origin,
@@ -161,6 +161,7 @@ pub fn rank(candidate: &Candidate<'_>) -> impl Ord + use<> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::attributes::DEFAULT_PREFERENCE;
     use super::*;
     use crate::config::Origination;
     use crate::packet::attribute::{AsPath, Attribute, AttributeValue, Origin};
@@ -168,6 +169,7 @@ mod tests {
     struct Route {
         attributes: Vec<AttributeValue>,
         source: Source,
+        preference: u32,
     }
 
     fn route(last: u8, path: &[u32]) -> Route {
@@ -177,7 +179,8 @@ mod tests {
             address: IpAddr::from([10, 0, 0, last]),
         };
         let path = AsPath::sequence(path.iter().copied());
-        Route { attributes: vec![AttributeValue::Origin(Origin::Igp), AttributeValue::AsPath(path)], source }
+        let attributes = vec![AttributeValue::Origin(Origin::Igp), AttributeValue::AsPath(path)];
+        Route { attributes, source, preference: DEFAULT_PREFERENCE }
     }
 
     impl Route {
@@ -198,7 +201,9 @@ mod tests {
             .iter()
             .map(|route| {
                 let attributes = route.attributes.iter().cloned().map(Attribute::new).collect();
-                AttributeSet::new(attributes, IpAddr::from([10, 0, 0, 1]), None)
+                let mut set = AttributeSet::new(attributes, IpAddr::from([10, 0, 0, 1]), None);
+                set.preference = route.preference;
+                set
             })
             .collect();
         let candidates: Vec<Candidate<'_>> = sets
@@ -220,7 +225,7 @@ mod tests {
     fn each_step_decides_when_those_before_it_do_not() {
         let one = || route(1, &[1, 2]);
         let two = || route(2, &[1, 2]);
-        assert_lost(&[one(), two().kind(SourceKind::Local)], 1, Step::Local);
+        assert_lost(&[one(), Route { preference: 101, ..two() }], 1, Step::Preference);
         assert_lost(&[one(), two().with(AttributeValue::LocalPref(101))], 1, Step::LocalPref);
         assert_lost(&[one(), route(2, &[1])], 1, Step::PathLength);
         assert_lost(&[one().with(AttributeValue::Origin(Origin::Egp)), two()], 1, Step::Origin);
@@ -278,6 +283,8 @@ mod tests {
 
     #[test]
     fn an_originated_route_has_the_default_preference() {
-        assert_eq!(AttributeSet::originated(&Origination::default()).local_pref, 100);
+        let set = AttributeSet::originated(&Origination::default());
+        assert_eq!(set.local_pref, 100);
+        assert!(set.preference > DEFAULT_PREFERENCE);
     }
 }

@@ -11,8 +11,9 @@ use super::best_path::SourceKind;
 use super::net::Net;
 use super::table::{Best, PeerNumber};
 use crate::config::NextHopMode;
+use crate::packet::PeerKind;
 use crate::packet::attribute::AttributeValue;
-use crate::policy::{Policy, SourceMatch};
+use crate::policy::{Applied, Policy, Route, SourceMatch};
 use crate::types::{Asn, Family};
 
 /// What the members of a group have in common: everything that their octets depend on.
@@ -47,11 +48,21 @@ pub enum MemberKind {
     Client,
 }
 
+impl MemberKind {
+    /// Whether they are in our AS.
+    pub fn peer_kind(self) -> PeerKind {
+        match self {
+            Self::External => PeerKind::External,
+            Self::Internal | Self::Client => PeerKind::Internal,
+        }
+    }
+}
+
 /// What the exports of one round have in common: the same attributes are changed only once. Owns a use of every set
 /// that it hands out, until [`Exporter::finish`].
 #[derive(Debug, Default)]
 pub(crate) struct Exporter {
-    done: BTreeMap<(AttributeId, PeerNumber, Option<usize>), Option<AttributeId>>,
+    done: BTreeMap<(AttributeId, PeerNumber, Applied), Option<AttributeId>>,
 }
 
 impl Exporter {
@@ -63,12 +74,12 @@ impl Exporter {
         group: &GroupKey,
         interner: &mut Interner,
     ) -> Option<AttributeId> {
-        let rule = admits(prefix, best, group, interner)?;
-        let key = (best.attributes, best.peer, rule);
+        let applied = admits(prefix, best, group, interner)?;
+        let key = (best.attributes, best.peer, applied);
         if let Some(done) = self.done.get(&key) {
             return *done;
         }
-        let set = transform(N::FAMILY, best, interner.get(best.attributes), group, rule);
+        let set = transform(N::FAMILY, best, interner.get(best.attributes), group, &key.2);
         let id = set.map(|set| interner.intern(set));
         self.done.insert(key, id);
         id
@@ -80,8 +91,8 @@ impl Exporter {
     }
 }
 
-/// Whether a route may go to a group at all, and by which rule of its policy.
-fn admits<N: Net>(prefix: N, best: &Best, group: &GroupKey, interner: &Interner) -> Option<Option<usize>> {
+/// Whether a route may go to a group at all, and with which changes of its policy.
+fn admits<N: Net>(prefix: N, best: &Best, group: &GroupKey, interner: &Interner) -> Option<Applied> {
     let reflected = best.kind == SourceKind::Client || group.members == MemberKind::Client;
     // RFC 4271, section 9.2: what comes from inside does not go inside, except by reflection (RFC 4456, section 6).
     if best.kind.is_internal() && group.members != MemberKind::External && !reflected {
@@ -91,8 +102,15 @@ fn admits<N: Net>(prefix: N, best: &Best, group: &GroupKey, interner: &Interner)
     if set.no_advertise || set.no_export && group.members == MemberKind::External {
         return None;
     }
-    let source = if best.kind == SourceKind::Local { SourceMatch::Local } else { SourceMatch::Learned };
-    group.policy.decide(&prefix.into(), source, || set.communities())
+    let is_local = best.kind == SourceKind::Local;
+    group.policy.evaluate(&Route {
+        prefix: prefix.into(),
+        source: if is_local { SourceMatch::Local } else { SourceMatch::Learned },
+        peer: Some(group.members.peer_kind()),
+        next_hop: (!is_local).then_some(set.next_hop),
+        interface: None,
+        attributes: set,
+    })
 }
 
 /// The attributes as the group gets them.
@@ -101,34 +119,37 @@ fn transform(
     best: &Best,
     set: &AttributeSet,
     group: &GroupKey,
-    rule: Option<usize>,
+    applied: &Applied,
 ) -> Option<AttributeSet> {
     let next_hop = next_hop(family, best, set, group)?;
     let link_local = set.link_local.filter(|_| next_hop == set.next_hop);
     let mut list = set.decode();
+    if group.members == MemberKind::External {
+        // MED and reflection belong to our AS (RFC 4271, section 5.1.4).
+        let from_outside = best.kind != SourceKind::Local;
+        list.retain(|attribute| match attribute.value {
+            AttributeValue::OriginatorId(_) | AttributeValue::ClusterList(_) | AttributeValue::Aigp(_) => {
+                false
+            }
+            AttributeValue::Med(_) => !from_outside,
+            _ => true,
+        });
+    } else {
+        attributes::put(&mut list, AttributeValue::LocalPref(set.local_pref));
+    }
+    if !applied.is_empty() {
+        attributes::change(&mut list, &group.policy.changes(applied));
+    }
     match group.members {
         MemberKind::External => {
-            // MED and LOCAL_PREF belong to our AS (RFC 4271, sections 5.1.4 and 5.1.5), reflection too.
-            let from_outside = best.kind != SourceKind::Local;
-            list.retain(|attribute| match attribute.value {
-                AttributeValue::LocalPref(_)
-                | AttributeValue::OriginatorId(_)
-                | AttributeValue::ClusterList(_)
-                | AttributeValue::Aigp(_) => false,
-                AttributeValue::Med(_) => !from_outside,
-                _ => true,
-            });
+            // RFC 4271, section 5.1.5.
+            list.retain(|attribute| !matches!(attribute.value, AttributeValue::LocalPref(_)));
             attributes::prepend(&mut list, group.local_as, 1);
         }
-        MemberKind::Internal | MemberKind::Client => {
-            attributes::put(&mut list, AttributeValue::LocalPref(set.local_pref));
-            if best.kind.is_internal() {
-                reflect(&mut list, best, group);
-            }
+        MemberKind::Internal | MemberKind::Client if best.kind.is_internal() => {
+            reflect(&mut list, best, group);
         }
-    }
-    if let Some(rule) = rule {
-        attributes::change(&mut list, &group.policy.rules[rule].set, group.local_as);
+        MemberKind::Internal | MemberKind::Client => {}
     }
     Some(AttributeSet::new(list, next_hop, link_local))
 }
@@ -157,28 +178,4 @@ fn next_hop(family: Family, best: &Best, set: &AttributeSet, group: &GroupKey) -
     let next_hop = if ours { group.our_address? } else { set.next_hop };
     let fits = Family::of_address(next_hop) == family || group.extended_next_hop && next_hop.is_ipv6();
     fits.then_some(next_hop)
-}
-
-impl Policy {
-    /// What becomes of a route: `None` when it is rejected, else the rule whose changes it gets.
-    pub(crate) fn decide(
-        &self,
-        prefix: &ipnet::IpNet,
-        source: SourceMatch,
-        communities: impl Fn() -> Vec<crate::packet::attribute::Community>,
-    ) -> Option<Option<usize>> {
-        let matches = |when: &crate::policy::Match| {
-            when.prefix.is_none_or(|wanted| wanted.matches(prefix))
-                && when.source.is_none_or(|wanted| wanted == source)
-                && when.community.is_none_or(|wanted| communities().contains(&wanted))
-        };
-        match self.rules.iter().position(|rule| matches(&rule.when)) {
-            Some(index) => {
-                let rule = &self.rules[index];
-                let accepted = rule.verdict == crate::policy::Verdict::Accept;
-                accepted.then(|| (!rule.set.is_empty()).then_some(index))
-            }
-            None => (self.otherwise == crate::policy::Verdict::Accept).then_some(None),
-        }
-    }
 }

@@ -6,8 +6,9 @@ use ipnet::IpNet;
 
 use super::io::{BestRoute, Output};
 use crate::config::Origination;
+use crate::packet::PeerKind;
 use crate::packet::nlri::Nlri;
-use crate::policy::{Policy, SourceMatch};
+use crate::policy::{Policy, Route, SourceMatch};
 use crate::rib::{
     AttributeSet, Best, Emit, GroupKey, Groups, Interner, Net, Path, PeerNumber, Rib, Sources, key,
 };
@@ -55,20 +56,27 @@ impl<N: Net> FamilyRib<N> {
         prefixes: &[Nlri],
         set: AttributeSet,
         ineligible: bool,
-        policy: (&Policy, Asn),
+        import: (&Policy, PeerKind),
         shared: &mut Shared<'_>,
     ) {
         let mut interned = std::collections::BTreeMap::new();
         for prefix in prefixes.iter().filter_map(|nlri| key::<N>(nlri.prefix)) {
-            let decision = policy.0.decide(&prefix.into(), SourceMatch::Learned, || set.communities());
-            let Some(rule) = decision else {
+            let decision = import.0.evaluate(&Route {
+                prefix: prefix.into(),
+                source: SourceMatch::Learned,
+                peer: Some(import.1),
+                next_hop: Some(set.next_hop),
+                interface: None,
+                attributes: &set,
+            });
+            let Some(applied) = decision else {
                 self.rib.remove(prefix, peer, shared.sources, shared.interner);
                 continue;
             };
-            let attributes = *interned.entry(rule).or_insert_with(|| {
-                let set = match rule {
-                    Some(rule) => set.changed(&policy.0.rules[rule].set, policy.1),
-                    None => set.clone(),
+            let attributes = *interned.entry(applied).or_insert_with_key(|applied| {
+                let set = match applied.is_empty() {
+                    true => set.clone(),
+                    false => set.changed(&import.0.changes(applied)),
                 };
                 shared.interner.intern(set)
             });

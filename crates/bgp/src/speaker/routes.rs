@@ -99,7 +99,7 @@ impl Speaker {
             return;
         }
         let ineligible = self.is_ineligible(number, &set, update);
-        let policy = (&peer.config.import, self.config.local_as);
+        let policy = (&peer.config.import, peer.kind());
         let shared = &mut Shared { sources: &self.sources, interner: &mut self.interner };
         match family {
             Family::Ipv4Unicast => self.ipv4.learn(number, nlri, set, ineligible, policy, shared),

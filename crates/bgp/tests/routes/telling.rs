@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bgp::packet::attribute::{AttributeValue, Community};
 use bgp::packet::route_refresh::{RouteRefresh, Subtype};
 use bgp::policy::{Actions, Match, Policy, PrefixMatch, Rule, SourceMatch, Verdict};
-use bgp::{Family, Input, PeerId, Start};
+use bgp::{Asn, Family, Input, PeerId, Start};
 
 use crate::bench::{Bench, OUR_AS, config, net, peer};
 
@@ -113,9 +113,8 @@ fn between_the_marks_of_a_refresh_a_peer_may_leave_routes_out() {
 }
 
 fn reject(prefix: &str) -> Policy {
-    let when = Match { prefix: Some(PrefixMatch::within(net(prefix))), ..Match::default() };
-    let rule = Rule { when, set: Actions::default(), verdict: Verdict::Reject };
-    Policy { rules: vec![rule], otherwise: Verdict::Accept }
+    let when = Match::prefix(PrefixMatch::within(net(prefix)));
+    Policy::new(vec![Rule::deciding("test", when, Verdict::Reject)], Verdict::Accept)
 }
 
 #[test]
@@ -126,17 +125,19 @@ fn a_new_export_policy_withdraws_and_announces_without_a_reset() {
     bench.announce("e4", &["10.1.0.0/16", "10.2.0.0/16"], &[65004], &[]);
     let mut new = config(&peers);
     let marked = Rule {
+        name: "marked".into(),
         when: Match { source: Some(SourceMatch::Learned), ..Match::default() },
         set: Actions {
             local_pref: Some(300),
             add_communities: [Community(7)].into(),
-            prepend: 2,
+            prepend: vec![Asn(OUR_AS); 2],
             ..Actions::default()
         },
-        verdict: Verdict::Accept,
+        verdict: Some(Verdict::Accept),
     };
-    let mut policy = reject("10.1.0.0/16");
-    policy.rules.push(marked);
+    let mut rules = reject("10.1.0.0/16").rules.to_vec();
+    rules.push(marked);
+    let policy = Policy::new(rules, Verdict::Accept);
     new.peers.get_mut(&PeerId::from("i2")).unwrap().export = policy;
     bench.input(Input::Configure(new));
     assert_eq!(bench.has("i2"), ["10.2.0.0/16"]);
