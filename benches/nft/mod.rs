@@ -130,18 +130,20 @@ fn changes(pods: u32, changes: u32) -> Result<[Times; 2]> {
     let (mut member, mut pod, mut idle) = (Times::default(), Times::default(), Sample::default());
     for n in 0..changes {
         let address = Ipv4Addr::from(0xac10_0000 + n);
+        // What the peers did to their tables before is not this change's cost.
+        table.apply()?;
         member.ours.time(|| add_member(&mut table, address))?;
         let element = format!("{{ {address} }}");
         member.nft.time(|| peers::feed(&format!("nft add element ip bench s1 {element}"), ""))?;
         member.ipset.time(|| peers::feed(&peers::ipset_add(1, address), ""))?;
     }
     for number in pods..pods + changes {
+        table.apply()?;
         pod.ours.time(|| add_pod(&mut table, number))?;
         let (nft, iptables) = (peers::nft_pod(number), peers::iptables_pod(number));
         pod.nft.time(|| peers::feed("nft -f -", &nft))?;
         pod.iptables_nft.time(|| peers::feed("iptables-nft-restore --noflush", &iptables))?;
         pod.legacy.time(|| peers::feed("iptables-legacy-restore --noflush", &iptables))?;
-        // The peers' changes of their own tables are not ours to read again.
         table.apply()?;
         idle.time(|| table.apply())?;
     }
