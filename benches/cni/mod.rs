@@ -15,9 +15,9 @@ use anyhow::{Result, ensure};
 use datastore::{Scope, Store};
 use testkit::TestNamespace;
 
-use crate::harness::cluster;
 use crate::harness::host::Host;
 use crate::harness::sample::{self, Sample, at_least, at_most, print, ratio};
+use crate::harness::{cluster, cpu};
 use plugin::Plugin;
 
 /// How much is done.
@@ -61,6 +61,9 @@ struct Contender {
 struct Times {
     add: Sample,
     del: Sample,
+    /// Processor time of plugins and node, of all ADDs and of all DELs.
+    add_cpu: Duration,
+    del_cpu: Duration,
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
@@ -144,13 +147,24 @@ impl Contender {
 
     /// Some pods, one after another.
     fn block(&mut self, command: &str, numbers: Range<usize>) -> Result<()> {
+        let before = self.cpu_time()?;
         let Self { plugin, host, pods, alone, .. } = self;
         let times = if command == "ADD" { &mut alone.add } else { &mut alone.del };
         host.namespace.run(|| {
             numbers
                 .into_iter()
                 .try_for_each(|number| times.time(|| plugin.execute(command, number, &pods[number])))
-        })
+        })?;
+        let used = self.cpu_time()?.saturating_sub(before);
+        *(if command == "ADD" { &mut self.alone.add_cpu } else { &mut self.alone.del_cpu }) += used;
+        Ok(())
+    }
+
+    /// Processor time of the processes that this one has waited for, which are the plugins, and of the node if there is one.
+    fn cpu_time(&self) -> Result<Duration> {
+        let plugins = cpu::of_children(std::process::id())?;
+        let node = self.host.node_id().map(cpu::of_process).transpose()?;
+        Ok(plugins + node.unwrap_or_default())
     }
 
     /// All pods, many at a time: added, then removed.
@@ -247,6 +261,14 @@ fn report(ours: &Contender, peer: &Contender, at_once: usize) {
             sample::print(&format!("{}: ADD, {how}", contender.plugin.name), &times.add);
             sample::print(&format!("{}: DEL, {how}", contender.plugin.name), &times.del);
         }
+    }
+    for contender in [ours, peer] {
+        let Times { add, del, add_cpu, del_cpu } = &contender.alone;
+        let each = |total: &Duration, sample: &Sample| total.as_secs_f64() * 1e3 / sample.len() as f64;
+        let (name, add, del) = (contender.plugin.name, each(add_cpu, add), each(del_cpu, del));
+        println!(
+            "  {name}: one at a time, processor time of all processes: {add:.2} ms an ADD, {del:.2} ms a DEL"
+        );
     }
     for contender in [ours, peer] {
         let [adds, dels, gone] = [0, 1, 2].map(|index| contender.rate(index));

@@ -127,6 +127,11 @@ impl Host {
         Ok(())
     }
 
+    /// The node's process id, when it runs.
+    pub(crate) fn node_id(&self) -> Option<u32> {
+        self.node.as_ref().map(|node| node.0.id())
+    }
+
     /// A figure of the node's `/proc/PID/FILE`, in KiB.
     pub(crate) fn memory_kib(&self, file: &str, field: &str) -> Result<u64> {
         let node = self.node.as_ref().context("no node runs")?;

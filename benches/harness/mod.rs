@@ -1,6 +1,7 @@
 //! What the subjects share: a host with a node, rows to load it with, the kernel's events, and statistics.
 
 pub(crate) mod cluster;
+pub(crate) mod cpu;
 pub(crate) mod host;
 pub(crate) mod machine;
 pub(crate) mod nft_events;

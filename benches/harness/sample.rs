@@ -28,6 +28,11 @@ impl Sample {
         sorted.get(rank - 1).copied().unwrap_or_default()
     }
 
+    /// How many times were measured.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     pub(crate) fn median(&self) -> Duration {
         self.percentile(50)
     }
