@@ -37,7 +37,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         println!("{rules} rules");
         let pods = rules / RULES_OF_A_POD;
         let load = load(pods, options.loads)?;
-        let [member, pod] = TestNamespace::new().run(|| changes(pods, options.changes))?;
+        let [member, pod] = changes(pods, options.changes)?;
         if *rules != GOAL_RULES {
             continue;
         }
@@ -116,36 +116,39 @@ fn load(pods: u32, loads: u32) -> Result<Times> {
     Ok(times)
 }
 
-/// One set member and one pod, many times, with every ruleset there at once in a namespace of the caller's.
+/// One set member and one pod, many times. Each ruleset in a namespace of its own, for a commit goes through all chains of
+/// its namespace.
 fn changes(pods: u32, changes: u32) -> Result<[Times; 2]> {
-    let mut table = shape::open("bench_ours")?;
+    let [mine, nft, iptables_nft, legacy] = std::array::from_fn(|_| TestNamespace::new());
+    // The socket stays in the namespace, whichever thread uses it.
+    let mut table = mine.run(|| shape::open("bench"))?;
     shape::fill(&mut table, pods)?;
     table.apply()?;
-    peers::feed("nft -f -", &peers::nft(pods))?;
-    peers::feed("ipset restore", &peers::ipset())?;
-    let iptables = peers::iptables(pods);
-    peers::feed("iptables-nft-restore", &iptables)?;
-    peers::feed("iptables-legacy-restore", &iptables)?;
+    let (sets, iptables) = (peers::ipset(), peers::iptables(pods));
+    nft.run(|| peers::feed("nft -f -", &peers::nft(pods)))?;
+    for (namespace, restore) in
+        [(&iptables_nft, "iptables-nft-restore"), (&legacy, "iptables-legacy-restore")]
+    {
+        namespace
+            .run(|| peers::feed("ipset restore", &sets).and_then(|()| peers::feed(restore, &iptables)))?;
+    }
 
     let (mut member, mut pod, mut idle) = (Times::default(), Times::default(), Sample::default());
     for n in 0..changes {
         let address = Ipv4Addr::from(0xac10_0000 + n);
-        // What the peers did to their tables before is not this change's cost.
-        table.apply()?;
         member.ours.time(|| add_member(&mut table, address))?;
-        let element = format!("{{ {address} }}");
-        member.nft.time(|| peers::feed(&format!("nft add element ip bench s1 {element}"), ""))?;
-        member.ipset.time(|| peers::feed(&peers::ipset_add(1, address), ""))?;
+        let add = format!("nft add element ip bench s1 {{ {address} }}");
+        nft.run(|| member.nft.time(|| peers::feed(&add, "")))?;
+        legacy.run(|| member.ipset.time(|| peers::feed(&peers::ipset_add(1, address), "")))?;
     }
     for number in pods..pods + changes {
-        table.apply()?;
         pod.ours.time(|| add_pod(&mut table, number))?;
-        let (nft, iptables) = (peers::nft_pod(number), peers::iptables_pod(number));
-        pod.nft.time(|| peers::feed("nft -f -", &nft))?;
-        pod.iptables_nft.time(|| peers::feed("iptables-nft-restore --noflush", &iptables))?;
-        pod.legacy.time(|| peers::feed("iptables-legacy-restore --noflush", &iptables))?;
-        table.apply()?;
         idle.time(|| table.apply())?;
+        let (script, restore) = (peers::nft_pod(number), peers::iptables_pod(number));
+        nft.run(|| pod.nft.time(|| peers::feed("nft -f -", &script)))?;
+        iptables_nft
+            .run(|| pod.iptables_nft.time(|| peers::feed("iptables-nft-restore --noflush", &restore)))?;
+        legacy.run(|| pod.legacy.time(|| peers::feed("iptables-legacy-restore --noflush", &restore)))?;
     }
     member.print("one set member");
     pod.print("one pod");
