@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::error::{self, Step, not_a_database, unavailable};
@@ -65,6 +66,8 @@ fn connect_with(path: &Path, more: OpenFlags) -> Result<Connection, StoreError> 
     let connect = || {
         let mut connection = Connection::open_with_flags(path, flags)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
+        // Otherwise a statement that is kept is planned anew whenever a parameter of its LIMIT or range is bound.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         connection.busy_handler(Some(busy_handler()))?;
         // Losing the last commits in a power failure is accepted: see the module's page.
         connection.execute_batch("PRAGMA synchronous = NORMAL")?;
