@@ -2,18 +2,20 @@
 //!
 //! Proxy ARP answers for every address that the host can reach by another device, so while a workload's own route is not
 //! there (yet, or any more) the host would answer for the workload's own address too, and the workload would take that for
-//! a duplicate (datapath.md 2.2). Each workload with IPv4 has a chain that drops such answers; a verdict map finds it by the
-//! interface that the answer leaves by.
+//! a duplicate (datapath.md 2.2). Answers that leave by a workload's interface with its own address are dropped. Calico has
+//! a chain for each interface; here it is an element of one set, which the kernel takes without checking the whole table.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use kernel::nft::{
-    BaseChain, ChainType, Field, Hook, Match, Member, Policy, Rule, Statement, Verdict, priority,
+    BaseChain, ChainType, DataType, Field, Hook, Match, Member, Part, Policy, Rule, SetKind, Verdict,
+    priority,
 };
 
 use crate::model::Model;
-use crate::nft::{arp_chain_name, map};
+use crate::nft::map;
 use crate::table::DesiredTable;
 
 const OUTPUT: &str = "filter-OUTPUT";
@@ -25,6 +27,8 @@ const REPLY: u16 = 2;
 #[derive(Debug, Default)]
 pub(crate) struct ArpRules {
     dirty: BTreeSet<Arc<str>>,
+    /// What each interface has in the set.
+    members: BTreeMap<Arc<str>, Vec<Member>>,
     /// What does not depend on any endpoint is there.
     laid_out: bool,
 }
@@ -37,23 +41,29 @@ impl ArpRules {
     /// Brings the desired table up to date with the model.
     pub(crate) fn render(&mut self, model: &Model, table: &mut impl DesiredTable) {
         if !std::mem::replace(&mut self.laid_out, true) {
-            table.set_map(map::ARP, BTreeMap::new());
-            table.set_chain(OUTPUT, Some(output()), vec![dispatch()]);
+            table.set_set(map::ARP, SetKind::hash([DataType::IfName, DataType::Ipv4Addr]), Vec::new());
+            table.set_chain(OUTPUT, Some(output()), vec![own()]);
         }
+        let (mut removed, mut added) = (Vec::new(), Vec::new());
         for interface in std::mem::take(&mut self.dirty) {
-            let (name, key) = (arp_chain_name(&interface), Member::from(interface.clone()));
             let endpoint = model.on_interface(&interface).map(|(_, endpoint)| endpoint);
             let addresses = endpoint.into_iter().flat_map(|endpoint| &endpoint.ipv4_nets);
-            let rules: Vec<Rule> = addresses.map(|net| own(net.addr())).collect();
-            if rules.is_empty() {
-                table.remove_map_entry(map::ARP, &key);
-                table.remove_chain(&name);
-            } else {
-                table.set_chain(&name, None, rules);
-                table.set_map_entry(map::ARP, key, Verdict::goto(name));
-            }
+            let members: Vec<Member> = addresses.map(|net| member(&interface, net.addr())).collect();
+            added.extend(members.iter().cloned());
+            let before = match members.is_empty() {
+                true => self.members.remove(&interface),
+                false => self.members.insert(interface, members),
+            };
+            removed.extend(before.unwrap_or_default());
+        }
+        if !(removed.is_empty() && added.is_empty()) {
+            table.change_set(map::ARP, removed, added);
         }
     }
+}
+
+fn member(interface: &Arc<str>, address: IpAddr) -> Member {
+    [Part::from(interface.clone()), Part::from(address)].into()
 }
 
 fn output() -> BaseChain {
@@ -65,15 +75,11 @@ fn output() -> BaseChain {
     }
 }
 
-fn dispatch() -> Rule {
-    Rule::new().then(Statement::VerdictMap { fields: vec![Field::Oifname], map: map::ARP.into() })
-}
-
-fn own(address: std::net::IpAddr) -> Rule {
+fn own() -> Rule {
     Rule::new()
         .when(Match::is(Field::ArpOperation, REPLY))
-        .when(Match::is(Field::ArpSaddrIp, address))
+        .when(Match::fields_in_set([Field::Oifname, Field::ArpSaddrIp], map::ARP))
         .counter()
         .verdict(Verdict::Drop)
-        .comment("the workload's own address")
+        .comment("a workload's own address")
 }

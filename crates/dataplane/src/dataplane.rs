@@ -62,10 +62,11 @@ impl Kernel<NftSocket, Rtnetlink, HostInterfaces, Conntrack> {
     /// # Errors
     /// When a socket cannot be opened.
     pub fn open() -> Result<Self, OpenError> {
+        let nft = NftSocket::open()?;
         Ok(Self {
-            nft_v4: NftSocket::open()?,
-            nft_v6: NftSocket::open()?,
-            nft_arp: NftSocket::open()?,
+            nft_v4: nft.clone(),
+            nft_v6: nft.clone(),
+            nft_arp: nft,
             routes: Rtnetlink::open()?,
             interfaces: HostInterfaces::open()?,
             connections: Conntrack::open()?,
@@ -369,15 +370,22 @@ impl<N: Transport, R: RouteKernel, I: InterfaceKernel, C: ConntrackKernel> Datap
         self.interfaces.queue_resync();
     }
 
-    /// The next apply looks at the next of `parts` parts of the settings again, which others can change without an event.
-    /// Memory only.
+    /// The next apply looks whether others have changed rules, and at the next of `parts` parts of the settings, of which
+    /// there is no event. Memory only.
     pub fn look_again(&mut self, parts: usize) {
+        self.families.iter_mut().for_each(|family| family.table.look_again());
+        self.arp.1.look_again();
         self.interfaces.queue_part(parts);
     }
 
     /// The endpoint as the kernel has it, if it has all of it: rules, routes and settings.
     pub fn programmed(&self, id: &WorkloadEndpointId) -> Option<&Arc<WorkloadEndpoint>> {
         self.programmed.get(id)
+    }
+
+    /// The number of the link of this name, as the routes know it.
+    pub fn link(&self, name: &str) -> Option<u32> {
+        self.routes.device_index(&InterfaceName::new(name).ok()?)
     }
 
     /// Whether nobody wants the endpoint and the kernel has nothing of it: no rules, no routes, no tracked connections.

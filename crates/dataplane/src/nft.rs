@@ -37,6 +37,6 @@ mod set;
 
 pub use base::{BaseRules, Features, base_chains};
 pub use chain::{Context, translate};
-pub use names::{arp_chain_name, chain_name, comment, host_map, map};
+pub use names::{chain_name, comment, host_map, map};
 pub use nat::{Masquerading, nat_outgoing};
 pub use set::{members as set_members, spec as set_spec};

@@ -43,6 +43,8 @@ pub(crate) struct Table<T> {
     refused: Vec<Refusal>,
     retry_refused: Option<Instant>,
     resync: bool,
+    /// Whether someone else has changed the table is asked at the next apply, though nothing is to be written.
+    look: bool,
 }
 
 impl<T: Transport> Table<T> {
@@ -53,7 +55,13 @@ impl<T: Transport> Table<T> {
             refused: Vec::new(),
             retry_refused: None,
             resync: false,
+            look: true,
         }
+    }
+
+    /// The next apply asks the kernel whether someone else has changed the table, and repairs it.
+    pub(crate) fn look_again(&mut self) {
+        self.look = true;
     }
 
     /// The next apply reads the table back, whatever the kernel says of changes.
@@ -61,7 +69,7 @@ impl<T: Transport> Table<T> {
         self.resync = true;
     }
 
-    /// Commits what differs. Single objects that the kernel refuses are faults, not an error.
+    /// Commits what differs; without news it makes no system call. Single objects that the kernel refuses are faults, not an error.
     pub(crate) fn apply(&mut self, now: Instant) -> Result<(), NftError> {
         if std::mem::take(&mut self.resync) {
             self.nft.resync().inspect_err(|_| self.resync = true)?;
@@ -70,7 +78,10 @@ impl<T: Transport> Table<T> {
             self.nft.retry_refused();
             self.retry_refused = None;
         }
-        self.refused = self.nft.apply()?.refused;
+        if !std::mem::take(&mut self.look) && self.nft.is_settled() {
+            return Ok(());
+        }
+        self.refused = self.nft.apply().inspect_err(|_| self.look = true)?.refused;
         if self.refused.is_empty() {
             self.retry_refused = None;
         } else {

@@ -30,14 +30,21 @@ fn nothing_is_touched_before_the_datastore_is_in_sync() {
 }
 
 #[test]
-fn without_news_an_apply_only_asks_for_the_generation() {
+fn without_news_an_apply_makes_no_call_and_a_look_only_asks_for_the_generation() {
     let mut bench = Bench::new();
     bench.play(scene());
     bench.settle();
-    let (nft, kernel) = (bench.nft.calls(), bench.kernel.calls());
+    let (nft, commits, kernel) = (bench.nft.calls(), bench.nft.commits(), bench.kernel.calls());
+    bench.apply();
+    assert_eq!((bench.nft.calls(), bench.kernel.calls()), (nft, kernel));
+    // Both families have an IP set told again.
     let report = bench.play(scene().into_iter().take(6));
     assert!(report.errors.is_empty() && report.programmed.is_empty(), "{report:?}");
-    assert_eq!((bench.nft.calls(), bench.kernel.calls()), (nft + 3, kernel));
+    assert_eq!((bench.nft.calls(), bench.kernel.calls()), (nft + 2, kernel));
+    bench.dataplane.look_again(usize::MAX);
+    bench.apply();
+    assert!(bench.nft.calls() >= nft + 5);
+    assert_eq!(bench.nft.commits(), commits);
 }
 
 #[test]
@@ -86,12 +93,10 @@ fn the_table_of_arp_holds_nobody_up() {
     assert_eq!((report.programmed.len(), report.ruleset_failures), (2, 0));
     bench.settle();
     let table = bench.nft.state(&TableId::new(arp, "calico")).unwrap();
-    let chains: Vec<_> = table.chains.keys().map(|name| &**name).collect();
-    assert_eq!(chains, ["cali-arp-cali1", "cali-arp-cali2", "filter-OUTPUT"]);
+    assert_eq!(table.sets["cali-arp-own"].elements.len(), 2);
     bench.play([Change::WorkloadEndpointRemove { id: endpoint_id("one") }]);
     let table = bench.nft.state(&TableId::new(arp, "calico")).unwrap();
-    assert!(!table.chains.contains_key("cali-arp-cali1"));
-    assert_eq!(table.sets["cali-arp-dispatch"].elements.len(), 1);
+    assert_eq!(table.sets["cali-arp-own"].elements.len(), 1);
 }
 
 #[test]

@@ -212,6 +212,19 @@ fn a_foreign_route_is_reported_by_name_and_left_alone() {
 }
 
 #[test]
+fn the_end_of_a_foreign_route_that_is_in_nobodys_way_needs_no_look_at_the_table() {
+    let mut bench = Bench::new();
+    let own_prefix = |index| kernel_route("fe80::/64", index, 2, 256);
+    bench.kernel.insert_route(own_prefix(bench.eth0));
+    bench.apply();
+    // Every device has one, under the same key.
+    for device in [bench.cali1, bench.eth0] {
+        bench.table.on_route(&own_prefix(device), false);
+        assert!(!bench.apply().resynced);
+    }
+}
+
+#[test]
 fn a_foreign_route_that_came_without_an_event_is_found_by_the_refusal() {
     let mut bench = Bench::new();
     bench.apply();

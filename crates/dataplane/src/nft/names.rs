@@ -14,8 +14,8 @@ pub mod map {
     pub const FROM_WORKLOAD: &str = "cali-from-wl-dispatch";
     /// Interface of a workload to what it may receive.
     pub const TO_WORKLOAD: &str = "cali-to-wl-dispatch";
-    /// Interface of a workload to the ARP answers that it does not get.
-    pub const ARP: &str = "cali-arp-dispatch";
+    /// Interfaces of workloads, each with an address of its workload.
+    pub const ARP: &str = "cali-arp-own";
 }
 
 /// The verdict map from interfaces to the chains of host endpoints at a hook.
@@ -72,11 +72,6 @@ pub fn chain_name(id: &ChainId) -> Arc<str> {
     let name: String =
         name.chars().map(|c| if c.is_ascii_alphanumeric() || "-_./".contains(c) { c } else { '_' }).collect();
     shorten(&format!("{prefix}{name}"), LONGEST_NAME).into()
-}
-
-/// The name of the chain for the ARP answers that leave by a workload's interface: `cali-arp-…`.
-pub fn arp_chain_name(interface: &str) -> Arc<str> {
-    shorten(&format!("cali-arp-{interface}"), LONGEST_NAME).into()
 }
 
 /// The kinds are told apart, since their names can be the same.

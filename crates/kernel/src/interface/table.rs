@@ -21,6 +21,13 @@ pub struct InterfaceSettings {
     pub settings: Vec<Setting>,
 }
 
+impl InterfaceSettings {
+    /// Whether the link itself is as it should be.
+    fn are_of(&self, link: &Link) -> bool {
+        (link.up || !self.up) && self.mtu.is_none_or(|mtu| mtu == link.mtu)
+    }
+}
+
 /// Why something could not be set.
 #[derive(Debug, thiserror::Error)]
 pub enum InterfaceError {
@@ -126,10 +133,12 @@ impl<K: InterfaceKernel> InterfaceTable<K> {
     /// A link is there (again), or has changed. Memory only.
     pub fn on_link(&mut self, link: &Link) {
         let before = self.links.insert(link.name.clone(), link.clone());
-        let same = before
-            .is_some_and(|before| (before.index, before.up, before.mtu) == (link.index, link.up, link.mtu));
-        if !same {
-            self.touch(Some(link.name.clone()));
+        let subject = Some(link.name.clone());
+        let wanted = self.desired.get(&subject);
+        // Settings stay with the link, whatever else becomes of it.
+        let wrong = wanted.is_some_and(|wanted| !wanted.are_of(link));
+        if wrong || before.is_none_or(|before| before.index != link.index) {
+            self.touch(subject);
         }
     }
 
@@ -262,11 +271,11 @@ fn change_link(
     link: &mut Link,
     wanted: &InterfaceSettings,
 ) -> Result<bool, netlink::Error> {
-    let up = (wanted.up && !link.up).then_some(true);
-    let mtu = wanted.mtu.filter(|mtu| *mtu != link.mtu);
-    if up.is_none() && mtu.is_none() {
+    if wanted.are_of(link) {
         return Ok(false);
     }
+    let up = (wanted.up && !link.up).then_some(true);
+    let mtu = wanted.mtu.filter(|mtu| *mtu != link.mtu);
     kernel.change_link(link.index, &LinkChange { up, mtu, ..LinkChange::default() })?;
     link.up |= wanted.up;
     link.mtu = mtu.unwrap_or(link.mtu);

@@ -5,6 +5,9 @@
 //! busy. The kernel multicasts every change with the table's name and the port of the socket that made it, and ends
 //! each transaction with its generation; so we know which generations touched a table of ours.
 //!
+//! Of our own transactions only that end is of interest; the kernel is told to keep the rest to itself, for one of a few
+//! rules makes as many events.
+//!
 //! The kernel makes the generation visible just before it multicasts, so the events of a generation that was read may
 //! still be on their way: they are waited for. Lost events (`ENOBUFS`) count as a touch.
 
@@ -15,11 +18,12 @@ use std::time::{Duration, Instant};
 use netlink_sys::Socket as RawSocket;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::RecvFlags;
+use socket2::{SockFilter, SockRef};
 
 use super::error::NftError;
 use super::family::TableId;
 use super::raw::{failed, io_error, open_socket, receive, set_receive_buffer};
-use super::wire::{Message, be32, kind, messages, text};
+use super::wire::{Message, SUBSYSTEM, be32, kind, messages, text};
 
 /// `NFNLGRP_NFTABLES`.
 const GROUP: u32 = 7;
@@ -45,8 +49,6 @@ struct Watched {
 pub(crate) struct Monitor {
     raw: RawSocket,
     buffer: Vec<u8>,
-    /// Events that this port caused are our own.
-    own_port: u32,
     watched: Vec<Watched>,
     /// The last generation whose events were read.
     seen: Option<u32>,
@@ -66,14 +68,17 @@ impl AsFd for Monitor {
 }
 
 impl Monitor {
+    /// Listens to what others than the socket of this port commit.
     pub(crate) fn open(own_port: u32) -> Result<Self, NftError> {
         let (raw, _) = open_socket()?;
         set_receive_buffer(&raw, RECEIVE_BUFFER_BYTES)?;
+        SockRef::from(&raw)
+            .attach_filter(&all_but_changes_by(own_port))
+            .map_err(failed("filter changes of the ruleset"))?;
         raw.add_membership(GROUP).map_err(failed("subscribe to changes of the ruleset"))?;
         Ok(Self {
             raw,
             buffer: vec![0; DATAGRAM_BYTES],
-            own_port,
             watched: Vec::new(),
             seen: None,
             structure_changed_in: None,
@@ -193,9 +198,6 @@ impl Monitor {
             }
             return;
         }
-        if message.port == self.own_port {
-            return;
-        }
         let structural = [kind::NEWTABLE, kind::DELTABLE, kind::NEWCHAIN, kind::DELCHAIN];
         self.structure_pending |= message.nft_kind().is_some_and(|kind| structural.contains(&kind));
         let name = first.filter(|attribute| attribute.kind == NAME);
@@ -218,6 +220,26 @@ impl Monitor {
             watched.touched_in = Some(generation);
         }
     }
+}
+
+/// A socket filter that takes the end of every transaction, and whatever another port than this one has caused. What the
+/// kernel sends in one piece is of one transaction, so its first header tells (`struct nlmsghdr`: the kind of message at
+/// octet 4, the port at octet 12).
+fn all_but_changes_by(port: u32) -> [SockFilter; 6] {
+    const LOAD_HALF: u32 = libc::BPF_LD | libc::BPF_H | libc::BPF_ABS;
+    const LOAD_WORD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
+    const IF_EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+    let step = |code: u32, k, when, else_| SockFilter::new(code as u16, when, else_, k);
+    // The filter reads big-endian numbers, the header is in the machine's order.
+    let end = u16::from_be_bytes((SUBSYSTEM << 8 | kind::NEWGEN).to_ne_bytes());
+    [
+        step(LOAD_HALF, 4, 0, 0),
+        step(IF_EQUAL, end.into(), 2, 0),
+        step(LOAD_WORD, 12, 0, 0),
+        step(IF_EQUAL, u32::from_be_bytes(port.to_ne_bytes()), 1, 0),
+        step(libc::BPF_RET | libc::BPF_K, u32::MAX, 0, 0),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, 0),
+    ]
 }
 
 /// Whether generation `a` comes after `b`; they wrap around.

@@ -65,6 +65,12 @@ pub(crate) struct Dirty {
     pub(crate) sets: BTreeSet<Name>,
 }
 
+impl Dirty {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.chains.is_empty() && self.sets.is_empty()
+    }
+}
+
 /// The rules of a chain after a transaction: the handle of each, none for a new one.
 pub(crate) type Slots = Vec<(Option<u64>, Content)>;
 

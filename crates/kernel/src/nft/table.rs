@@ -334,6 +334,12 @@ impl<T: Transport> NftTable<T> {
         Err(NftError::Raced)
     }
 
+    /// Whether the kernel had all that is wanted when it was last looked at: [`apply`](Self::apply) would only ask whether
+    /// someone else has changed the table since.
+    pub fn is_settled(&self) -> bool {
+        self.actual.is_some() && self.dirty.is_empty()
+    }
+
     /// Reads the table back, whatever the generation says.
     ///
     /// # Errors

@@ -166,8 +166,6 @@ pub(crate) struct Message<'a> {
     pub(crate) kind: u16,
     pub(crate) flags: u16,
     pub(crate) sequence: u32,
-    /// The port of the socket whose request caused it.
-    pub(crate) port: u32,
     /// All after the `nlmsghdr`.
     pub(crate) payload: &'a [u8],
 }
@@ -204,7 +202,7 @@ pub(crate) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Message<'_>> {
         let length = usize::try_from(u32_at(0)).ok()?;
         let payload = bytes.get(HEADER..length)?;
         bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some(Message { kind: u16_at(4), flags: u16_at(6), sequence: u32_at(8), port: u32_at(12), payload })
+        Some(Message { kind: u16_at(4), flags: u16_at(6), sequence: u32_at(8), payload })
     })
 }
 

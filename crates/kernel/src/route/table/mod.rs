@@ -291,8 +291,12 @@ impl<K: RouteKernel> RouteTable<K> {
             (true, true) => !known.is_some_and(|known| wants::same(known, route)),
             (false, true) => known.is_some_and(|known| wants::same(known, route)),
             (true, false) => foreign != Some(route) && self.concerns_us(route.destination),
-            (false, false) => foreign.is_some(),
+            // There may be others in its place, of other devices: every device has its fe80::/64.
+            (false, false) => foreign.is_some() && self.concerns_us(route.destination),
         };
+        if !present && foreign == Some(route) {
+            self.foreign.remove(&route.key());
+        }
         if !present && news {
             // Gone, not replaced: whoever takes the place now has it.
             self.routes.remove_actual(&route.key());
@@ -379,6 +383,11 @@ impl<K: RouteKernel> RouteTable<K> {
     /// The name of a device that occurs in a [`KernelRoute`].
     pub fn device_name(&self, index: u32) -> Option<&InterfaceName> {
         self.devices.name(index)
+    }
+
+    /// The number of a device, for as long as it is there.
+    pub fn device_index(&self, name: &InterfaceName) -> Option<u32> {
+        self.devices.get(name).map(|device| device.index)
     }
 
     /// What the routes are written to.
