@@ -18,6 +18,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(90);
 /// Pause between attempts to connect.
 const RETRY: Duration = Duration::from_millis(20);
 
+/// Room for an answer as they usually are, so that it is read in one go.
+const USUAL_BYTES: usize = 4 * 1024;
+
 /// How long to wait for a socket to appear: a node restarts within a second, and a runtime retries ADD by itself.
 pub(crate) fn patience(command: CniCommand) -> Duration {
     match command {
@@ -64,7 +67,7 @@ fn exchange(mut stream: UnixStream, request: &Request) -> io::Result<Answer> {
     stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
     stream.write_all(&serde_json::to_vec(request)?)?;
     stream.shutdown(Shutdown::Write)?;
-    let mut answer = Vec::new();
+    let mut answer = Vec::with_capacity(USUAL_BYTES);
     stream.take(MAX_MESSAGE_BYTES as u64).read_to_end(&mut answer)?;
     if answer.is_empty() {
         return Err(io::Error::new(

@@ -24,7 +24,8 @@ impl Bench {
         let namespace = TestNamespace::new();
         let netns = Netns::open(namespace.path()).unwrap();
         let all = Subscriptions { neighbours: true, ..Subscriptions::default() };
-        let (monitor, events) = Monitor::start(Some(&netns), all).unwrap();
+        let (sender, events) = std::sync::mpsc::sync_channel(16);
+        let monitor = Monitor::start(Some(&netns), all, move |batch| sender.try_send(batch)).unwrap();
         Self { namespace, netns, monitor, events }
     }
 

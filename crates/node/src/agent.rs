@@ -12,7 +12,7 @@ pub(crate) mod waiters;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::ops::ControlFlow;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError, channel, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -30,7 +30,7 @@ use crate::telemetry;
 use crate::unbuilt::Unbuilt;
 use gateway::DefaultRoute;
 use totals::Totals;
-use waiters::{Condition, Waiters};
+use waiters::{Condition, Programmed, Waiters};
 
 /// How often the kernel is looked at when nothing happens, so that what others change without an event comes back.
 const TICK: Duration = Duration::from_secs(1);
@@ -75,18 +75,17 @@ impl AgentHandle {
         let _ = self.0.send(event);
     }
 
-    /// Waits until the kernel has an endpoint's policy, routes and settings, with these addresses.
+    /// Waits until the kernel has an endpoint's policy, routes and settings.
     ///
     /// # Errors
     /// It does not have them in time, or the agent has ended.
     pub(crate) fn wait_programmed(
         &self,
         id: &WorkloadEndpointId,
-        addresses: &[IpAddr],
+        wanted: Programmed,
         limit: Duration,
     ) -> Result<(), String> {
-        let condition = Condition::Programmed(addresses.iter().copied().collect());
-        self.wait(id, condition, limit).map_err(|()| {
+        self.wait(id, Condition::Programmed(wanted), limit).map_err(|()| {
             format!(
                 "the kernel did not have its policy and routes within {} s; see the node's log",
                 limit.as_secs()
@@ -350,17 +349,14 @@ impl Worker {
     }
 }
 
-/// What the kernel's monitor says, as events for the agent.
-pub(crate) fn forward_kernel_events(
+/// Hands on what the kernel's monitor says.
+pub(crate) fn kernel_events(
     handle: AgentHandle,
-    news: Receiver<Vec<monitor::Event>>,
-) -> std::io::Result<()> {
-    let forward = move || {
-        for events in news {
-            handle.send(Event::Kernel(events));
-        }
-    };
-    std::thread::Builder::new().name("kernel-events".to_owned()).spawn(forward).map(drop)
+) -> impl FnMut(Vec<monitor::Event>) -> Result<(), TrySendError<Vec<monitor::Event>>> + Send + 'static {
+    move |events| {
+        handle.send(Event::Kernel(events));
+        Ok(())
+    }
 }
 
 /// Plans go nowhere when BGP is off.

@@ -126,11 +126,10 @@ impl Node {
         let bgp = config.bgp.then(|| Bgp::start(agent.clone(), &health)).transpose()?;
         let dataplane = open_dataplane(&config, sources.local())?;
         let interface_prefixes = dataplane.parameters().interface_prefix.join(",");
-        let (monitor, news) = Monitor::start(None, Subscriptions::default())?;
+        let monitor = Monitor::start(None, Subscriptions::default(), agent::kernel_events(agent.clone()))?;
         // The monitor tells changes; the addresses that there are count too, for host endpoints are found by them.
         let held = rtnetlink.addresses()?.into_iter().map(monitor::Event::Address).collect();
         agent.send(agent::Event::Kernel(held));
-        agent::forward_kernel_events(agent.clone(), news)?;
         let agent_thread = Agent {
             planner: BgpPlanner::new(&config.node_name, router_id_source(config.router_id)),
             on_plan: bgp.as_ref().map_or_else(agent::no_bgp, Bgp::plan_receiver),

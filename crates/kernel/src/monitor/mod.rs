@@ -9,7 +9,7 @@ mod pending;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
+use std::sync::mpsc::TrySendError;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -89,10 +89,7 @@ pub struct Monitor {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Batches that the receiver has not taken yet. While it is full, events are merged.
-const QUEUE: usize = 16;
-
-/// How often a full queue is tried again.
+/// How often a receiver that has no room is tried again.
 const RETRY: Timespec = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
 
 const RECEIVE_BUFFER_BYTES: usize = 16 * 1024 * 1024;
@@ -101,14 +98,16 @@ const RECEIVE_BUFFER_BYTES: usize = 16 * 1024 * 1024;
 const BURST: usize = 256;
 
 impl Monitor {
-    /// Starts to listen in a namespace, or in that of the calling thread.
+    /// Starts to listen in a namespace, or in that of the calling thread. Events go to `deliver` in batches, on the monitor's
+    /// thread; while it has no room for them ([`TrySendError::Full`]) they are merged, and when it is gone, so is the monitor.
     ///
     /// # Errors
     /// When the namespace cannot be entered, or a socket or thread cannot be had.
     pub fn start(
         namespace: Option<&Netns>,
         subscriptions: Subscriptions,
-    ) -> Result<(Self, Receiver<Vec<Event>>), netns::Error> {
+        deliver: impl FnMut(Vec<Event>) -> Result<(), TrySendError<Vec<Event>>> + Send + 'static,
+    ) -> Result<Self, netns::Error> {
         let socket = match namespace {
             Some(namespace) => Socket::open_in(namespace, Protocol::Route)?,
             None => Socket::open(Protocol::Route)?,
@@ -117,15 +116,14 @@ impl Monitor {
         for group in groups(subscriptions) {
             socket.subscribe(group)?;
         }
-        let (sender, receiver) = mpsc::sync_channel(QUEUE);
         let failed = |source| netlink::Error::Socket { action: "start a monitor", source };
         let stop = eventfd(0, EventfdFlags::CLOEXEC).map_err(failed)?;
         let stopped = stop.try_clone().map_err(|error| failed(errno(&error)))?;
         let thread = std::thread::Builder::new()
             .name("monitor".to_owned())
-            .spawn(move || Listener { socket, stopped, sender, pending: Pending::new() }.run())
+            .spawn(move || Listener { socket, stopped, deliver, pending: Pending::new() }.run())
             .map_err(|error| failed(errno(&error)))?;
-        Ok((Self { stop, thread: Some(thread) }, receiver))
+        Ok(Self { stop, thread: Some(thread) })
     }
 }
 
@@ -158,14 +156,14 @@ fn groups(subscriptions: Subscriptions) -> Vec<u32> {
     groups
 }
 
-struct Listener {
+struct Listener<D> {
     socket: Socket,
     stopped: OwnedFd,
-    sender: SyncSender<Vec<Event>>,
+    deliver: D,
     pending: Pending,
 }
 
-impl Listener {
+impl<D: FnMut(Vec<Event>) -> Result<(), TrySendError<Vec<Event>>>> Listener<D> {
     fn run(mut self) {
         while self.hand_on() {
             match self.wait() {
@@ -181,7 +179,7 @@ impl Listener {
         if self.pending.is_empty() {
             return true;
         }
-        match self.sender.try_send(self.pending.take()) {
+        match (self.deliver)(self.pending.take()) {
             Ok(()) => true,
             Err(TrySendError::Full(events)) => {
                 events.into_iter().for_each(|event| self.pending.push(event));
@@ -284,9 +282,14 @@ mod tests {
         for mtu in 1300..1330 {
             namespace.command(&format!("ip link set cali1 mtu {mtu}"));
         }
-        let (sender, receiver) = mpsc::sync_channel(1);
+        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
         let stopped = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
-        let mut listener = Listener { socket, stopped, sender, pending: Pending::new() };
+        let mut listener = Listener {
+            socket,
+            stopped,
+            deliver: move |events| sender.try_send(events),
+            pending: Pending::new(),
+        };
         listener.pending.take();
         // The kernel tells of the loss before or after what it could deliver.
         listener.read();

@@ -79,9 +79,10 @@ impl PodSpec<'_> {
         NewVeth { near, far, mtu: self.mtu, queues: self.queues }
     }
 
+    /// The host's end first: whoever waits for it to be up to route there need not wait for the other.
     fn complete(&self, host: &mut Rtnetlink, existed: bool) -> Result<PodInterfaces, Error> {
-        let mut socket = self.namespace.run(|| self.complete_inside(existed))??;
         let host = self.complete_host(host, existed)?;
+        let mut socket = self.namespace.run(|| self.complete_inside(existed))??;
         let inside = self.wait_until_running(&mut socket)?;
         Ok(PodInterfaces { host, inside, existed })
     }
@@ -158,7 +159,7 @@ impl PodSpec<'_> {
     }
 
     fn complete_host(&self, host: &mut Rtnetlink, existed: bool) -> Result<Link, Error> {
-        for setting in self.settings_on_host() {
+        for setting in self.settings_before_up() {
             setting.enforce(&mut ProcSys)?;
         }
         let link = self.present(find(host, &self.host_interface), &self.host_interface, Error::Host)?;
@@ -173,6 +174,15 @@ impl PodSpec<'_> {
         host.all(steps).map_err(Error::Host)?;
         self.add_host_routes(host, link.index)?;
         Ok(Link { up: true, ..link })
+    }
+
+    /// What the host's end must have before it takes packets; the rest only matters once there are routes.
+    fn settings_before_up(&self) -> Vec<Setting> {
+        let needed = |setting: &Setting| {
+            let path = setting.sysctl.path();
+            self.host_routes.is_some() || path.ends_with("/accept_ra") || path.ends_with("/accept_dad")
+        };
+        self.settings_on_host().into_iter().filter(needed).collect()
     }
 
     pub(super) fn settings_on_host(&self) -> Vec<Setting> {

@@ -61,7 +61,8 @@ pub struct PodSpec<'a> {
     pub queues: Option<u32>,
     /// Whether the workload may forward (`container_settings.allow_ip_forwarding`).
     pub allow_ip_forwarding: bool,
-    /// Whether to add the host's routes to the workload here; none if the [`crate::route::RouteTable`] does.
+    /// Whether to add the host's routes to the workload here, and make all settings of the host's end. None: whoever has
+    /// the [`crate::route::RouteTable`] and the [`crate::interface::InterfaceTable`] does, before it adds the routes.
     pub host_routes: Option<HostRoutes>,
 }
 

@@ -12,21 +12,32 @@ use dataplane::RealDataplane;
 /// What is waited for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Condition {
-    /// The kernel has the endpoint with exactly these addresses.
-    Programmed(BTreeSet<IpAddr>),
+    /// The kernel has the endpoint like this.
+    Programmed(Programmed),
     /// The kernel has the endpoint.
     AnyProgrammed,
     /// Nobody wants it, and the kernel has nothing of it: no rules, no routes, no tracked connections.
     Withdrawn,
 }
 
+/// An endpoint with exactly these addresses behind exactly this link: one of the same name may have been there before, and
+/// its end may not have been heard of yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Programmed {
+    /// Addresses.
+    pub(crate) addresses: BTreeSet<IpAddr>,
+    /// Number of the host's end.
+    pub(crate) link: u32,
+}
+
 impl Condition {
-    /// Given the endpoint as the kernel has it, and whether that has nothing of it.
-    fn holds(&self, programmed: Option<&Arc<WorkloadEndpoint>>, withdrawn: bool) -> bool {
+    /// Given the endpoint as the kernel has it, with the number of its link, and whether the kernel has nothing of it.
+    fn holds(&self, programmed: Option<(&Arc<WorkloadEndpoint>, Option<u32>)>, withdrawn: bool) -> bool {
         match (self, programmed) {
-            (Self::Programmed(addresses), Some(endpoint)) => {
+            (Self::Programmed(wanted), Some((endpoint, link))) => {
                 let nets = endpoint.ipv4_nets.iter().chain(&endpoint.ipv6_nets);
-                nets.map(|net| net.addr()).collect::<BTreeSet<_>>() == *addresses
+                let addresses: BTreeSet<_> = nets.map(|net| net.addr()).collect();
+                addresses == wanted.addresses && link == Some(wanted.link)
             }
             (Self::AnyProgrammed, programmed) => programmed.is_some(),
             (Self::Withdrawn, _) => withdrawn,
@@ -60,9 +71,9 @@ impl Waiters {
     /// Tells those whose condition holds, and forgets those that gave up.
     pub(crate) fn tell(&mut self, dataplane: &RealDataplane, now: Instant) {
         self.0.retain(|waiter| {
-            let (programmed, withdrawn) =
-                (dataplane.programmed(&waiter.id), dataplane.is_withdrawn(&waiter.id));
-            if waiter.condition.holds(programmed, withdrawn) {
+            let programmed = dataplane.programmed(&waiter.id);
+            let programmed = programmed.map(|endpoint| (endpoint, dataplane.link(&endpoint.interface)));
+            if waiter.condition.holds(programmed, dataplane.is_withdrawn(&waiter.id)) {
                 // One that has given up meanwhile does not listen any more.
                 let _ = waiter.told.try_send(());
                 return false;
@@ -95,11 +106,14 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_with_other_addresses_is_not_the_one_waited_for() {
-        let wanted = Condition::Programmed(["10.0.0.2".parse().unwrap()].into());
+    fn an_endpoint_with_other_addresses_or_another_link_is_not_the_one_waited_for() {
+        let wanted = Programmed { addresses: ["10.0.0.2".parse().unwrap()].into(), link: 7 };
+        let wanted = Condition::Programmed(wanted);
+        let [this, other] = ["10.0.0.2/32", "10.0.0.1/32"].map(|net| endpoint(&[net]));
         assert!(!wanted.holds(None, true));
-        assert!(!wanted.holds(Some(&endpoint(&["10.0.0.1/32"])), false));
-        assert!(wanted.holds(Some(&endpoint(&["10.0.0.2/32"])), false));
+        assert!(!wanted.holds(Some((&other, Some(7))), false));
+        assert!(!wanted.holds(Some((&this, Some(6))), false));
+        assert!(wanted.holds(Some((&this, Some(7))), false));
     }
 
     #[test]

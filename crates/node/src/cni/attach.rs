@@ -17,6 +17,7 @@ use super::admission::admit;
 use super::profile::Profiles;
 use super::sandbox::Sandbox;
 use super::{Cni, UNDO_LIMIT, delegation, detach, endpoint, failed, later, mtu, refuse};
+use crate::agent::waiters::Programmed;
 
 /// Attaches a sandbox; the result in the newest version.
 pub(super) fn add(cni: &Cni, request: &CniRequest) -> Result<Value, WireError> {
@@ -81,11 +82,11 @@ fn repeat(
     if let Some(interface) = attached {
         sandbox.interface = interface.to_string();
     }
-    let interfaces = make_link(cni, sandbox, &endpoint, namespace, routes)?;
+    let interfaces = make_link(cni, sandbox, &pod_spec(cni, sandbox, &endpoint, namespace, routes)?)?;
     if endpoint::set_mac(&mut endpoint, interfaces.inside.mac) {
         endpoint::write(cni.store.as_ref(), &endpoint, Some(&revision)).map_err(failed)?;
     }
-    wait_programmed(cni, sandbox, &endpoint)?;
+    wait_programmed(cni, sandbox, &endpoint, &interfaces)?;
     Ok((endpoint, interfaces))
 }
 
@@ -129,14 +130,18 @@ impl Attempt<'_> {
     ) -> Result<(WorkloadEndpoint, PodInterfaces), WireError> {
         let Self { cni, sandbox, .. } = self;
         let mut endpoint = endpoint::build(cni, sandbox, &self.assigned.addresses)?;
-        let interfaces = make_link(cni, sandbox, &endpoint, self.namespace, routes)?;
-        made.link = Some(interfaces.host.name.clone());
-        endpoint::set_mac(&mut endpoint, interfaces.inside.mac);
+        let mut link = pod_spec(cni, sandbox, &endpoint, self.namespace, routes)?;
+        // Were it the kernel's choice, it would be known only when the link is there.
+        let mac = *link.mac.get_or_insert_with(|| sandbox.mac());
+        endpoint::set_mac(&mut endpoint, Some(mac));
         profiles.ensure(cni.store.as_ref(), sandbox).map_err(failed)?;
         // A write whose answer is lost may have been done.
         made.endpoint = true;
         endpoint::write(cni.store.as_ref(), &endpoint, self.replaces.as_ref()).map_err(failed)?;
-        wait_programmed(cni, sandbox, &endpoint)?;
+        // While the agent works out and programs the endpoint's policy; the routes wait for the link.
+        let interfaces = make_link(cni, sandbox, &link)?;
+        made.link = Some(interfaces.host.name.clone());
+        wait_programmed(cni, sandbox, &endpoint, &interfaces)?;
         Ok((endpoint, interfaces))
     }
 
@@ -163,23 +168,22 @@ impl Attempt<'_> {
     }
 }
 
-fn wait_programmed(cni: &Cni, sandbox: &Sandbox, endpoint: &WorkloadEndpoint) -> Result<(), WireError> {
-    let addresses: Vec<_> = endpoint.spec.ip_networks.iter().map(|net| net.addr()).collect();
-    cni.agent
-        .wait_programmed(&endpoint::identity(endpoint), &addresses, cni.programming_limit)
-        .map_err(|reason| later(format!("{}: {reason}", sandbox.display())))
-}
-
-fn make_link(
+fn wait_programmed(
     cni: &Cni,
     sandbox: &Sandbox,
     endpoint: &WorkloadEndpoint,
-    namespace: &Netns,
-    routes: &[IpNet],
-) -> Result<PodInterfaces, WireError> {
-    let spec = pod_spec(cni, sandbox, endpoint, namespace, routes)?;
+    interfaces: &PodInterfaces,
+) -> Result<(), WireError> {
+    let addresses = endpoint.spec.ip_networks.iter().map(|net| net.addr()).collect();
+    let wanted = Programmed { addresses, link: interfaces.host.index };
+    cni.agent
+        .wait_programmed(&endpoint::identity(endpoint), wanted, cni.programming_limit)
+        .map_err(|reason| later(format!("{}: {reason}", sandbox.display())))
+}
+
+fn make_link(cni: &Cni, sandbox: &Sandbox, link: &PodSpec<'_>) -> Result<PodInterfaces, WireError> {
     cni.sockets
-        .with(|socket| spec.add(socket).map_err(|error| failed(format!("{}: {error}", sandbox.display()))))
+        .with(|socket| link.add(socket).map_err(|error| failed(format!("{}: {error}", sandbox.display()))))
 }
 
 fn host_interface(sandbox: &Sandbox, endpoint: &WorkloadEndpoint) -> Result<InterfaceName, WireError> {

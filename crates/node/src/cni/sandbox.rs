@@ -8,7 +8,9 @@ use api::cni::{CalicoConfig, code};
 use api::endpoint_name::{Workload, WorkloadEndpointName};
 use api::kubernetes::Pod;
 use api::wire::{CniRequest, WireError};
+use kernel::MacAddress;
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use super::{failed, refuse};
 
@@ -60,6 +62,15 @@ impl Sandbox {
     /// The handle of its addresses (control-plane.md 1.4).
     pub(super) fn handle(&self) -> String {
         format!("{}.{}", self.config.name(), self.container_id)
+    }
+
+    /// The Ethernet address of its interface, unless it asks for one: of its own, and the same when ADD is repeated. Of the
+    /// first octet, the two low bits say that it is one host's and that nobody administers it (IEEE 802, 8.2).
+    pub(super) fn mac(&self) -> MacAddress {
+        let digest = Sha256::digest(format!("{}.{}", self.container_id, self.interface));
+        let mut octets: [u8; 6] = std::array::from_fn(|index| digest[index]);
+        octets[0] = octets[0] & 0xfc | 0x02;
+        MacAddress(octets)
     }
 
     /// The namespace of its endpoint.

@@ -1,12 +1,12 @@
-//! The unix socket: one JSON request and one JSON answer per connection, a short thread for each.
+//! The unix socket: one JSON request and one JSON answer per connection.
 
 use std::fs;
 use std::io::{self, Read, Write};
+use std::ops::ControlFlow;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use api::cni::code;
@@ -17,8 +17,13 @@ use crate::telemetry;
 
 /// Requests at a time; more wait in the socket's queue.
 const MAX_REQUESTS: usize = 128;
+/// Threads that wait for the next burst; others end with their request.
+const KEPT: usize = 8;
 /// A client sends its request at once; one that does not is not waited for.
 const CLIENT_LIMIT: Duration = Duration::from_secs(10);
+
+/// Room for a request as they usually are, so that it is read in one go.
+const USUAL_BYTES: usize = 8 * 1024;
 
 /// Answers `calicoctl node status`.
 pub(crate) trait StatusSource: Send + Sync + 'static {
@@ -34,11 +39,12 @@ pub(crate) trait StatusSource: Send + Sync + 'static {
 pub(crate) fn serve(socket: &Path, cni: Arc<Cni>, status: Arc<dyn StatusSource>) -> io::Result<()> {
     let listener = bind(socket)?;
     let run_dir = socket.parent().unwrap_or(Path::new("/")).to_owned();
-    let accept = move || {
-        deferred::replay(&cni, &run_dir);
-        accept_all(&listener, &cni, &status);
-    };
-    std::thread::Builder::new().name("cni".to_owned()).spawn(accept)?;
+    let threads = Mutex::new(Threads { waiting: 1, all: 1 });
+    let pool = Arc::new(Pool { listener, cni, status, threads });
+    spawn(move || {
+        deferred::replay(&pool.cni, &run_dir);
+        pool.accept_all();
+    })?;
     Ok(())
 }
 
@@ -64,24 +70,89 @@ fn bind(socket: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-fn accept_all(listener: &UnixListener, cni: &Arc<Cni>, status: &Arc<dyn StatusSource>) {
-    let active = Arc::new(AtomicUsize::new(0));
-    for stream in listener.incoming() {
-        let Ok(stream) = stream else { continue };
-        while active.load(Ordering::Acquire) >= MAX_REQUESTS {
-            std::thread::sleep(Duration::from_millis(1));
+/// The threads that accept and serve. There is always one that waits for the next connection, unless all are busy; a few
+/// more stay for the next burst, because a thread that is warm answers sooner than a new one.
+struct Pool {
+    listener: UnixListener,
+    cni: Arc<Cni>,
+    status: Arc<dyn StatusSource>,
+    threads: Mutex<Threads>,
+}
+
+#[derive(Debug)]
+struct Threads {
+    waiting: usize,
+    all: usize,
+}
+
+impl Pool {
+    /// Adds a thread, if there may be one more.
+    fn grow(self: &Arc<Self>, threads: &mut Threads) -> io::Result<()> {
+        if threads.all < MAX_REQUESTS {
+            let pool = self.clone();
+            spawn(move || pool.accept_all())?;
+            threads.all += 1;
+            threads.waiting += 1;
         }
-        active.fetch_add(1, Ordering::AcqRel);
-        let (cni, status, counter) = (cni.clone(), status.clone(), active.clone());
-        let work = move || {
-            serve_one(stream, &cni, status.as_ref());
-            counter.fetch_sub(1, Ordering::AcqRel);
-        };
-        if let Err(error) = std::thread::Builder::new().name("cni-request".to_owned()).spawn(work) {
-            active.fetch_sub(1, Ordering::AcqRel);
-            tracing::error!(%error, "cannot start a thread for a CNI request; the runtime will try again");
+        Ok(())
+    }
+
+    fn accept_all(self: Arc<Self>) {
+        loop {
+            let accepted = self.listener.accept();
+            self.begin();
+            let busy = Busy(&self);
+            // What goes wrong with one connection is over with it.
+            if let Ok((stream, _)) = accepted {
+                serve_one(stream, &self.cni, self.status.as_ref());
+            }
+            if busy.end().is_break() {
+                return;
+            }
         }
     }
+
+    fn begin(self: &Arc<Self>) {
+        let mut threads = self.threads();
+        threads.waiting -= 1;
+        if threads.waiting == 0
+            && let Err(error) = self.grow(&mut threads)
+        {
+            tracing::error!(%error, "cannot start a thread for CNI requests; they wait for one that is busy");
+        }
+    }
+
+    fn threads(&self) -> MutexGuard<'_, Threads> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A thread that serves a request. A panic ends the thread, and no other.
+struct Busy<'a>(&'a Pool);
+
+impl Busy<'_> {
+    /// Whether the thread stays.
+    fn end(self) -> ControlFlow<()> {
+        let mut threads = self.0.threads();
+        if threads.waiting >= KEPT {
+            threads.all -= 1;
+            return ControlFlow::Break(());
+        }
+        threads.waiting += 1;
+        ControlFlow::Continue(())
+    }
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.threads().all -= 1;
+        }
+    }
+}
+
+fn spawn(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    std::thread::Builder::new().name("cni-request".to_owned()).spawn(work).map(drop)
 }
 
 fn serve_one(mut stream: UnixStream, cni: &Cni, status: &dyn StatusSource) {
@@ -115,7 +186,7 @@ fn measured(request: &CniRequest, handle: impl FnOnce() -> Answer) -> Answer {
 fn read_request(stream: &mut UnixStream) -> io::Result<Request> {
     stream.set_read_timeout(Some(CLIENT_LIMIT))?;
     stream.set_write_timeout(Some(CLIENT_LIMIT))?;
-    let mut text = Vec::new();
+    let mut text = Vec::with_capacity(USUAL_BYTES);
     stream.take(MAX_MESSAGE_BYTES as u64).read_to_end(&mut text)?;
     Ok(serde_json::from_slice(&text)?)
 }

@@ -250,9 +250,14 @@ fn check_finds_whatever_is_taken_away() {
     let address = world.addresses()[0];
     let link = result["interfaces"][0]["name"].as_str().unwrap();
     assert!(check().unwrap().contains(&format!("route {address}/32 dev {link} is missing")));
-    // The route on the host is the dataplane's, which is not real here.
+    // Routes and settings on the host are the dataplane's, which is not real here.
     let host_route = format!("{address} dev {link} scope link");
     world.host.command(&format!("ip route add {host_route}"));
+    assert!(check().unwrap().contains(&format!("sysctl net/ipv4/conf/{link}/proxy_arp is 0 instead of 1")));
+    for setting in ["route_localnet", "proxy_arp", "forwarding"] {
+        let path = format!("/proc/sys/net/ipv4/conf/{link}/{setting}");
+        world.host.run(|| std::fs::write(path, "1")).unwrap();
+    }
     assert_eq!(check(), None);
     assert!(check_with(Kernel::NeverPrograms).unwrap().contains("policy"));
 
