@@ -1,6 +1,9 @@
 //! What a speaker is told to be. A new [`SpeakerConfig`] is applied as a typed difference: sessions that need not
 //! be reset stay up.
 
+mod authentication;
+mod session;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -10,6 +13,9 @@ use ipnet::IpNet;
 use crate::packet::attribute::{Community, LargeCommunity, Origin};
 use crate::policy::Policy;
 use crate::types::{Asn, Family, PeerId, RouterId};
+
+pub use authentication::{AoAlgorithm, AoKey, Authentication, Secret, SecretError};
+pub use session::{LocalAs, LongLived, PrefixLimit, Role, RoleConfig};
 
 /// The port that BGP listens on (RFC 4271, section 2).
 pub const PORT: u16 = 179;
@@ -36,6 +42,8 @@ pub struct SpeakerConfig {
     pub selection_deferral: Duration,
     /// The peers.
     pub peers: BTreeMap<PeerId, PeerConfig>,
+    /// Addresses from which peers may come that are not named one by one.
+    pub ranges: BTreeMap<PeerId, PeerRange>,
     /// The routes that we originate. [`Input::Originate`](crate::Input::Originate) and
     /// [`Input::Withdraw`](crate::Input::Withdraw) change this set without the rest.
     pub originated: BTreeMap<IpNet, Origination>,
@@ -54,6 +62,7 @@ impl SpeakerConfig {
             always_compare_med: false,
             selection_deferral: Duration::from_secs(120),
             peers: BTreeMap::new(),
+            ranges: BTreeMap::new(),
             originated: BTreeMap::new(),
         }
     }
@@ -101,13 +110,28 @@ impl LocalAddresses {
     }
 }
 
+/// Peers that are known by the prefix that their address lies in: each that dials gets a session of its own, named
+/// after the range and its address. We do not dial them. A peer that is named by itself does not belong to a range.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerRange {
+    /// Where they come from. Of several ranges the longest prefix counts.
+    pub prefix: IpNet,
+    /// How many there may be at a time.
+    pub max_peers: usize,
+    /// What they have in common; the address in it is not looked at.
+    pub template: PeerConfig,
+}
+
 /// A neighbour.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeerConfig {
     /// What `calicoctl node status` shows as PEER TYPE: `node-to-node mesh`, `node specific`, `global`.
     pub label: String,
-    /// The peer's address.
+    /// The peer's address. `::` together with an interface: whichever router the link has at its other end.
     pub address: IpAddr,
+    /// The interface that the peer is reached by, for link-local addresses and unnumbered peers. Connections are bound
+    /// to it, and taken from it only.
+    pub interface: Option<String>,
     /// The port that the peer listens on.
     pub port: u16,
     /// The address that we dial from; the kernel's choice when absent.
@@ -130,6 +154,24 @@ pub struct PeerConfig {
     pub reflector_client: bool,
     /// How often our own AS number may be in a received AS_PATH.
     pub allow_local_as: u8,
+    /// How segments are signed. A change resets the session.
+    pub authentication: Option<Authentication>,
+    /// The generalised TTL security mechanism (RFC 5082): the peer is at most so many hops away (1: on the same link);
+    /// what comes from further away is dropped. Calico's `ttlSecurity`.
+    pub ttl_security: Option<u8>,
+    /// The TTL of what we send without TTL security; the system's (64) when absent. 1 keeps a session on the link.
+    pub ttl: Option<u8>,
+    /// Our role towards an external peer (RFC 9234).
+    pub role: Option<RoleConfig>,
+    /// Another AS number than our own towards this peer (RFC 7705).
+    pub local_as: Option<LocalAs>,
+    /// How many prefixes the peer may have in each family; `None`: any number.
+    pub prefix_limit: Option<PrefixLimit>,
+    /// Long-lived graceful restart (RFC 9494); `None`, or without `graceful_restart`, does not offer it.
+    pub long_lived: Option<LongLived>,
+    /// RFC 8212: an external peer whose policy in a direction has no rules, and lets everything through, exchanges
+    /// nothing in that direction. Off by default, as in Calico. A rule that matches everything is a policy.
+    pub require_policy: bool,
     /// Applied to received routes.
     pub import: Policy,
     /// Applied to routes before they are sent.
@@ -142,6 +184,7 @@ impl PeerConfig {
         Self {
             label: "global".to_owned(),
             address,
+            interface: None,
             port: PORT,
             source: None,
             remote_as,
@@ -153,9 +196,22 @@ impl PeerConfig {
             next_hop: NextHopMode::Auto,
             reflector_client: false,
             allow_local_as: 0,
+            authentication: None,
+            ttl_security: None,
+            ttl: None,
+            role: None,
+            local_as: None,
+            prefix_limit: None,
+            long_lived: None,
+            require_policy: false,
             import: Policy::accept_all(),
             export: Policy::accept_all(),
         }
+    }
+
+    /// The AS number that the peer knows us by.
+    pub fn effective_local_as(&self, ours: Asn) -> Asn {
+        self.local_as.map_or(ours, |local| local.asn)
     }
 }
 

@@ -47,7 +47,7 @@ mod types;
 
 pub use config::{PeerConfig, SpeakerConfig};
 pub use speaker::{
-    BestRoute, EstablishedStatus, Input, MessageCounts, Output, PeerDifference, PeerStatus, Shutdown,
-    Speaker, Start, TransportFailure, difference,
+    Arrival, BestRoute, EstablishedStatus, Input, MessageCounts, Output, PeerDifference, PeerStatus,
+    Shutdown, Speaker, Start, Transport, TransportFailure, difference,
 };
 pub use types::{Asn, ConnectionId, Endpoints, Family, FamilySet, PeerId, RouterId};

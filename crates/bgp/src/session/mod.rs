@@ -35,17 +35,17 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 pub use collision::{Direction, survivor};
-pub use negotiate::{Negotiated, PeerRestart};
+pub use negotiate::{Negotiated, PeerLongLived, PeerRestart};
 pub use open_check::check_peer;
 pub use reason::Reason;
 
-use crate::config::{AddPath, GracefulRestart, Timers};
-use crate::iana::{cease, error, fsm_error};
+use crate::config::{AddPath, GracefulRestart, LongLived, RoleConfig, Timers};
+use crate::iana::{cease, error, fsm_error, open_error};
 use crate::packet::notification::Notification;
 use crate::packet::open::Open;
 use crate::packet::route_refresh::RouteRefresh;
 use crate::packet::update::Received;
-use crate::packet::{Message, PeerKind};
+use crate::packet::{DecodeError, Message, PeerKind};
 use crate::speaker::TransportFailure;
 use crate::types::{Asn, ConnectionId, FamilySet, RouterId};
 use connection::{Connection, OPEN_WAIT, Stage};
@@ -55,6 +55,8 @@ use jitter::Jitter;
 const IDLE_HOLD_FIRST: Duration = Duration::from_secs(1);
 /// The first wait before dialling again; it doubles up to the configured time.
 const RETRY_FIRST: Duration = Duration::from_millis(500);
+/// So many short sessions in a row may end without fault before the peer counts as flapping.
+const FLAPS: u32 = 2;
 /// A session that has been up for so long has not failed in vain: waits start from the beginning.
 const STABLE: Duration = Duration::from_secs(30);
 /// How long after a session came up another connection is still a collision and not a restart of the peer.
@@ -95,7 +97,7 @@ impl fmt::Display for SessionState {
 /// What a session has to know; a change needs a new session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Our AS.
+    /// Our AS, as the peer knows it.
     pub local_as: Asn,
     /// Our identifier.
     pub router_id: RouterId,
@@ -111,12 +113,23 @@ pub struct Settings {
     pub graceful_restart: Option<GracefulRestart>,
     /// Add-path, as far as we offer it.
     pub add_path: AddPath,
+    /// Long-lived graceful restart, when we offer it; counts only together with graceful restart.
+    pub long_lived: Option<LongLived>,
+    /// Our role; counts only towards external peers.
+    pub role: Option<RoleConfig>,
+    /// The session runs over IPv6: IPv4 routes may need IPv6 next hops (RFC 8950).
+    pub over_ipv6: bool,
 }
 
 impl Settings {
     /// Whether the peer is in our AS.
     pub fn peer_kind(&self) -> PeerKind {
         if self.local_as == self.remote_as { PeerKind::Internal } else { PeerKind::External }
+    }
+
+    /// Our role, towards external peers.
+    pub(crate) fn external_role(&self) -> Option<RoleConfig> {
+        self.role.filter(|_| self.peer_kind() == PeerKind::External)
     }
 }
 
@@ -319,6 +332,42 @@ impl Session {
         self.report(now);
     }
 
+    /// Ends the session for a fault that lies in what the peer has, not in what it said (its prefix limit): routes go on
+    /// both sides, and it is tried again after `restart`, or not before [`Session::start_again`].
+    pub fn hold_down(
+        &mut self,
+        notification: Notification,
+        reason: Reason,
+        restart: Option<Duration>,
+        now: Instant,
+    ) {
+        self.stop(Some(notification), reason, now);
+        self.enabled = restart.is_some();
+        self.idle_until = restart.map(|time| now + time);
+    }
+
+    /// Starts trying at once when the session rests, for whatever reason.
+    pub fn start_again(&mut self, now: Instant) {
+        if !self.enabled || self.idle_until.take().is_some() {
+            self.enabled = true;
+            self.failures = 0;
+            self.begin(now);
+        }
+        self.report(now);
+    }
+
+    /// A connection of the peer was turned away before it began.
+    pub fn turn_away(&mut self, reason: Reason) {
+        if !self.has_connection() {
+            self.reason = Some(reason);
+        }
+    }
+
+    /// Whether nothing goes on: no connection, none under way.
+    pub fn is_without_connection(&self) -> bool {
+        !self.has_connection()
+    }
+
     fn farewell(&mut self, connection: &Connection, notification: Option<Notification>) {
         if let Some(notification) = notification {
             self.actions.push_back(Action::Send(connection.id, notification.encode()));
@@ -392,7 +441,7 @@ impl Session {
             };
             match message {
                 Ok(message) => self.message(id, message, now),
-                Err(error) => self.refuse(id, error.notification, now),
+                Err(error) => self.refuse_malformed(id, error, now),
             }
         }
     }
@@ -446,8 +495,12 @@ impl Session {
             return self.lost(connection, Reason::ConnectFailed(TransportFailure::TimedOut), now);
         }
         let hold_time = connection.hold_time();
+        let reason = match connection.stage {
+            Stage::OpenSent => Reason::NoOpen(hold_time),
+            _ => Reason::HoldTimerExpired(hold_time),
+        };
         self.farewell(&connection, Some(Notification::new(error::HOLD_TIMER, 0)));
-        self.failed(connection, Reason::HoldTimerExpired(hold_time), now);
+        self.failed(connection, reason, now);
     }
 
     fn begin(&mut self, now: Instant) {
@@ -511,7 +564,8 @@ impl Session {
                     Stage::OpenConfirm(_) => fsm_error::OPEN_CONFIRM,
                     Stage::Established { .. } => fsm_error::ESTABLISHED,
                 };
-                self.refuse(id, Notification::new(error::FSM, subcode), now);
+                let notification = Notification::new(error::FSM, subcode);
+                self.refuse(id, notification.clone(), Reason::Sent(notification), now);
             }
         }
     }
@@ -523,7 +577,10 @@ impl Session {
             .and_then(|()| negotiate::negotiate(settings, open));
         let negotiated = match agreed {
             Ok(negotiated) => negotiated,
-            Err(error) => return self.refuse(id, error.notification, now),
+            Err(error) => {
+                let (notification, reason) = (error.notification.clone(), self.refusal(open, error));
+                return self.refuse(id, notification, reason, now);
+            }
         };
         let held = match self.resolve_collision(id, open.router_id, now) {
             Resolution::Closed => return,
@@ -632,11 +689,29 @@ impl Session {
         if collision { self.lost(connection, reason, now) } else { self.failed(connection, reason, now) }
     }
 
+    /// Why an OPEN is refused, in words that say what is configured.
+    fn refusal(&self, open: &Open, error: DecodeError) -> Reason {
+        let settings = &self.settings;
+        match (error.notification.subcode, settings.role) {
+            (open_error::PEER_AS, _) => {
+                Reason::WrongAs { configured: settings.remote_as, offered: open.effective_as() }
+            }
+            (open_error::ROLE, Some(ours)) => {
+                Reason::RoleMismatch { ours: ours.role, theirs: negotiate::peer_role(open) }
+            }
+            _ => Reason::Malformed(Box::new(error)),
+        }
+    }
+
+    fn refuse_malformed(&mut self, id: ConnectionId, error: DecodeError, now: Instant) {
+        self.refuse(id, error.notification.clone(), Reason::Malformed(Box::new(error)), now);
+    }
+
     /// Closes a connection because of what came on it.
-    fn refuse(&mut self, id: ConnectionId, notification: Notification, now: Instant) {
+    fn refuse(&mut self, id: ConnectionId, notification: Notification, reason: Reason, now: Instant) {
         let Some(connection) = self.take(id) else { return };
-        self.farewell(&connection, Some(notification.clone()));
-        self.failed(connection, Reason::Sent(notification), now);
+        self.farewell(&connection, Some(notification));
+        self.failed(connection, reason, now);
     }
 
     /// A connection ended in an error: the peer rests for a while.
@@ -647,12 +722,22 @@ impl Session {
         if self.has_connection() || !self.enabled {
             return self.report(now);
         }
+        self.count_failure(&connection, now);
+        self.rest(now);
+        self.report(now);
+    }
+
+    fn count_failure(&mut self, connection: &Connection, now: Instant) {
         let stable = matches!(connection.stage, Stage::Established { since, .. } if now - since >= STABLE);
         self.failures = if stable { 1 } else { self.failures.saturating_add(1) };
-        let hold = doubled(IDLE_HOLD_FIRST, self.failures - 1, self.settings.timers.idle_hold_max);
+    }
+
+    /// Idle for a while: the longer, the more often it has failed (RFC 4271, section 8.1.1, DampPeerOscillations).
+    fn rest(&mut self, now: Instant) {
+        let times = self.failures.saturating_sub(1);
+        let hold = doubled(IDLE_HOLD_FIRST, times, self.settings.timers.idle_hold_max);
         self.idle_until = Some(now + self.jitter.scale(hold));
         self.retry_at = None;
-        self.report(now);
     }
 
     /// A connection ended, or never was, without anybody's fault: it is tried again.
@@ -661,6 +746,13 @@ impl Session {
         self.release_held(now);
         if matches!(connection.stage, Stage::Established { .. }) {
             self.attempts = 0;
+            self.count_failure(&connection, now);
+            // One short session may be a restart of the peer; a row of them is flapping.
+            if self.failures > FLAPS && self.enabled && !self.has_connection() {
+                self.reason = Some(reason);
+                self.rest(now);
+                return self.report(now);
+            }
         }
         if !self.has_connection() {
             self.reason = Some(reason);
@@ -742,8 +834,18 @@ fn loss(negotiated: &Negotiated, reason: &Reason) -> Loss {
         Reason::Received(notification) | Reason::Sent(notification) => {
             restart.notification && !notification.is_hard_reset()
         }
-        Reason::HoldTimerExpired(_) | Reason::SendHoldTimerExpired(_) => restart.notification,
-        Reason::ConnectFailed(_) | Reason::Reconfigured | Reason::Stopped => false,
+        Reason::Malformed(_) | Reason::HoldTimerExpired(_) | Reason::SendHoldTimerExpired(_) => {
+            restart.notification
+        }
+        // These end no established session, or one for good.
+        Reason::ConnectFailed(_)
+        | Reason::WrongAs { .. }
+        | Reason::RoleMismatch { .. }
+        | Reason::NoOpen(_)
+        | Reason::PrefixLimit { .. }
+        | Reason::TooFarAway { .. }
+        | Reason::Reconfigured
+        | Reason::Stopped => false,
     };
     if kept { Loss::Restart } else { Loss::ForGood }
 }

@@ -1,5 +1,6 @@
 //! What two OPENs agree on.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Settings;
@@ -26,6 +27,21 @@ pub struct Negotiated {
     pub route_refresh: bool,
     /// What the peer said about graceful restart, when we offer it, too.
     pub graceful_restart: Option<PeerRestart>,
+    /// What the peer said about long-lived graceful restart, when we offer it, too.
+    pub long_lived: Option<PeerLongLived>,
+    /// The role that the peer has said it has: the value of its capability (RFC 9234).
+    pub peer_role: Option<u8>,
+    /// What the peer said it can do, for operators.
+    pub capabilities: Vec<Capability>,
+}
+
+/// The peer's long-lived graceful restart capability (RFC 9494), as far as it matters.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PeerLongLived {
+    /// How long the peer wants the routes of a family to be kept; families of the session only, none with zero.
+    pub stale_times: BTreeMap<Family, Duration>,
+    /// Families that the peer has kept forwarding over its last restart.
+    pub forwarding: FamilySet,
 }
 
 /// The peer's graceful restart capability, as far as it matters.
@@ -48,10 +64,11 @@ pub(super) fn our_open(settings: &Settings, restarting: bool, forwarding: bool) 
     let mut capabilities: Vec<Capability> =
         settings.families.iter().map(|family| Capability::Multiprotocol(family.into())).collect();
     capabilities.push(Capability::RouteRefresh);
-    if settings.families == FamilySet::ALL {
+    if offers_extended_next_hop(settings) {
         capabilities.push(Capability::ExtendedNextHop(vec![(Family::Ipv4Unicast.into(), 2)]));
     }
     capabilities.push(Capability::ExtendedMessage);
+    capabilities.extend(settings.external_role().map(|role| Capability::Role(role.role as u8)));
     if let Some(restart) = settings.graceful_restart {
         let secs = restart.restart_time.as_secs().min(4095);
         capabilities.push(Capability::GracefulRestart(GracefulRestartCapability {
@@ -59,6 +76,12 @@ pub(super) fn our_open(settings: &Settings, restarting: bool, forwarding: bool) 
             notification: true,
             restart_time_secs: u16::try_from(secs).expect("at most 4095"),
             families: settings.families.iter().map(|family| (family.into(), forwarding)).collect(),
+        }));
+        capabilities.extend(settings.long_lived.map(|long_lived| {
+            let secs = long_lived.stale_time.as_secs().min(LONGEST_STALE_TIME);
+            let secs = u32::try_from(secs).expect("24 bits");
+            let families = settings.families.iter().map(|family| (family.into(), forwarding, secs));
+            Capability::LongLivedGracefulRestart(families.collect())
         }));
     }
     capabilities.push(Capability::FourOctetAs(settings.local_as));
@@ -104,6 +127,15 @@ fn add_path_agreed(settings: &Settings, open: &Open, families: FamilySet) -> (Fa
     )
 }
 
+/// The stale time has 24 bits (RFC 9494, section 3.1).
+const LONGEST_STALE_TIME: u64 = (1 << 24) - 1;
+
+/// Whether IPv4 routes may come with IPv6 next hops: on sessions of both families, and where the transport is IPv6.
+fn offers_extended_next_hop(settings: &Settings) -> bool {
+    settings.families.contains(Family::Ipv4Unicast)
+        && (settings.over_ipv6 || settings.families == FamilySet::ALL)
+}
+
 /// What the peer's OPEN and our settings have in common.
 pub(super) fn negotiate(settings: &Settings, open: &Open) -> Result<Negotiated, DecodeError> {
     let families = peer_families(open).intersection(settings.families);
@@ -114,6 +146,7 @@ pub(super) fn negotiate(settings: &Settings, open: &Open) -> Result<Negotiated, 
         let notification = Notification::with_data(error::OPEN, open_error::CAPABILITY, data);
         return Err(DecodeError::new(10, "Capabilities", "no address family in common", notification));
     }
+    check_role(settings, open)?;
     let has = |wanted: &Capability| open.capabilities.contains(wanted);
     let as4 = open.capabilities.iter().any(|capability| matches!(capability, Capability::FourOctetAs(_)));
     let v4_over_v6 = open.capabilities.iter().any(|capability| {
@@ -126,7 +159,7 @@ pub(super) fn negotiate(settings: &Settings, open: &Open) -> Result<Negotiated, 
         families,
         add_path,
         add_path_send,
-        extended_next_hop: v4_over_v6 && settings.families == FamilySet::ALL,
+        extended_next_hop: v4_over_v6 && offers_extended_next_hop(settings),
         extended_message: has(&Capability::ExtendedMessage),
         enhanced_refresh,
         peer_as: Some(settings.remote_as),
@@ -144,7 +177,52 @@ pub(super) fn negotiate(settings: &Settings, open: &Open) -> Result<Negotiated, 
         keepalive,
         route_refresh: has(&Capability::RouteRefresh),
         graceful_restart: settings.graceful_restart.and_then(|_| peer_restart(open, families)),
+        // RFC 9494, section 4.1: without graceful restart the capability is ignored.
+        long_lived: settings
+            .long_lived
+            .filter(|_| settings.graceful_restart.is_some() && peer_restart(open, families).is_some())
+            .and_then(|_| peer_long_lived(open, families)),
+        peer_role: peer_role(open),
+        capabilities: open.capabilities.clone(),
     })
+}
+
+/// The role that an OPEN has.
+pub(super) fn peer_role(open: &Open) -> Option<u8> {
+    open.capabilities.iter().find_map(|capability| match capability {
+        Capability::Role(role) => Some(*role),
+        _ => None,
+    })
+}
+
+/// RFC 9234, section 4.2: the roles must be a pair; in strict mode the peer must say its.
+fn check_role(settings: &Settings, open: &Open) -> Result<(), DecodeError> {
+    let Some(ours) = settings.external_role() else { return Ok(()) };
+    let reason = match peer_role(open) {
+        None if !ours.strict => return Ok(()),
+        Some(theirs) if theirs == ours.role.counterpart() as u8 => return Ok(()),
+        None => "strict mode, and the peer says none".to_owned(),
+        Some(theirs) => format!("{theirs} does not fit ours, {}", ours.role),
+    };
+    Err(DecodeError::new(10, "BGP Role", reason, Notification::new(error::OPEN, open_error::ROLE)))
+}
+
+fn peer_long_lived(open: &Open, families: FamilySet) -> Option<PeerLongLived> {
+    let list = open.capabilities.iter().rev().find_map(|capability| match capability {
+        Capability::LongLivedGracefulRestart(list) => Some(list),
+        _ => None,
+    })?;
+    let mut found = PeerLongLived::default();
+    for (code, forwarding, secs) in list {
+        let Some(family) = code.known().filter(|family| families.contains(*family)) else { continue };
+        if *secs > 0 {
+            found.stale_times.insert(family, Duration::from_secs(u64::from(*secs)));
+        }
+        if *forwarding {
+            found.forwarding.insert(family);
+        }
+    }
+    Some(found)
 }
 
 /// The families of the peer; IPv4 unicast when it does not say (RFC 4760, section 8).
@@ -205,6 +283,9 @@ mod tests {
             timers: Timers::default(),
             graceful_restart: Some(GracefulRestart::default()),
             add_path,
+            long_lived: None,
+            role: None,
+            over_ipv6: false,
         }
     }
 

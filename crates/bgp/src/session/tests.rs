@@ -38,6 +38,9 @@ fn settings(passive: bool) -> Settings {
         timers: Timers::default(),
         graceful_restart: Some(GracefulRestart::default()),
         add_path: AddPath::default(),
+        long_lived: None,
+        role: None,
+        over_ipv6: false,
     }
 }
 
@@ -442,6 +445,6 @@ fn no_common_family_is_refused_with_what_we_have() {
     open.capabilities[0] = Capability::Multiprotocol(Family::Ipv6Unicast.into());
     bench.receive(id, &open.encode());
     assert_eq!(bench.did(), [Did::Notify(error::OPEN, 7), Did::Close]);
-    let Some(Reason::Sent(notification)) = bench.session.reason() else { panic!("it was refused") };
-    assert_eq!(notification.data, [1, 4, 0, 1, 0, 1]);
+    let Some(Reason::Malformed(error)) = bench.session.reason() else { panic!("it was refused") };
+    assert_eq!(error.notification.data, [1, 4, 0, 1, 0, 1]);
 }

@@ -24,6 +24,8 @@ pub fn difference(
         label: old.label.clone(),
         next_hop: old.next_hop,
         allow_local_as: old.allow_local_as,
+        prefix_limit: old.prefix_limit,
+        require_policy: old.require_policy,
         import: old.import.clone(),
         export: old.export.clone(),
         ..new.clone()
@@ -33,10 +35,14 @@ pub fn difference(
     PeerDifference {
         reset: speaker_reset || !same_session,
         import: old.import != new.import
+            || old.require_policy != new.require_policy
             || old.allow_local_as != new.allow_local_as
             || old_speaker.addresses != new_speaker.addresses
             || old_speaker.cluster_id != new_speaker.cluster_id,
-        export: speaker_export || old.export != new.export || old.next_hop != new.next_hop,
+        export: speaker_export
+            || old.export != new.export
+            || old.require_policy != new.require_policy
+            || old.next_hop != new.next_hop,
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::config::{Origination, SpeakerConfig};
+use crate::config::{Authentication, Origination, PeerConfig, SpeakerConfig};
 use crate::session::{Reason, SessionState};
 use crate::types::{Asn, ConnectionId, Endpoints, Family, PeerId};
 
@@ -93,12 +93,62 @@ pub enum TransportFailure {
     TimedOut,
     /// No route, or a router said so.
     Unreachable,
+    /// No answer in time, while the kernel dropped segments that were not signed as they should be (RFC 2385, RFC 5925),
+    /// or a password is configured, so that a peer with another one drops ours unanswered.
+    Unsigned,
+    /// No answer in time, while the kernel dropped segments whose TTL was below what is asked for (RFC 5082).
+    TooFarAway,
     /// The peer closed it in order.
     ClosedByPeer,
     /// The peer reset it.
     Reset,
+    /// The kernel cannot do what the peer's configuration asks for.
+    Unsupported(String),
     /// Anything else, in the system's words.
     Other(String),
+}
+
+/// What the socket of a peer has to do, before it dials or as soon as it is accepted.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Transport {
+    /// Bound to this interface. With the remote address `::`: the router at the other end of it.
+    pub interface: Option<String>,
+    /// How segments are signed.
+    pub authentication: Option<Authentication>,
+    /// TTL security (RFC 5082): send with 255, take nothing below 256 minus this number of hops.
+    pub ttl_security: Option<u8>,
+    /// The TTL to send with otherwise.
+    pub ttl: Option<u8>,
+}
+
+impl Transport {
+    /// The least TTL or hop limit that segments of the peer must have.
+    pub fn least_hop_limit(&self) -> Option<u8> {
+        self.ttl_security.map(|hops| 255 - hops.saturating_sub(1))
+    }
+}
+
+impl PeerConfig {
+    /// What the peer's sockets have to do.
+    pub fn transport(&self) -> Transport {
+        Transport {
+            interface: self.interface.clone(),
+            authentication: self.authentication.clone(),
+            ttl_security: self.ttl_security,
+            ttl: self.ttl,
+        }
+    }
+}
+
+/// A connection from somewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Arrival {
+    /// Its two ends.
+    pub endpoints: Endpoints,
+    /// The interface that it came in by, where the shell knows: for peers that are named by one.
+    pub interface: Option<String>,
+    /// The TTL or hop limit of its first segment, where the shell knows.
+    pub hop_limit: Option<u8>,
 }
 
 /// Something to be done. The order matters.
@@ -114,6 +164,8 @@ pub enum Output {
         remote: SocketAddr,
         /// The address to dial from, or the kernel's choice.
         source: Option<IpAddr>,
+        /// What the socket has to do.
+        transport: Transport,
     },
     /// Send bytes. Equal bytes for several peers are one allocation.
     Send {
@@ -139,6 +191,17 @@ pub enum Output {
     RibComplete {
         /// The family.
         family: Family,
+    },
+    /// A peer comes near to its prefix limit: once whenever it crosses the share that is configured.
+    PrefixWarning {
+        /// Whose.
+        peer: PeerId,
+        /// The family.
+        family: Family,
+        /// How many prefixes it has.
+        prefixes: usize,
+        /// How many it may have.
+        max: u32,
     },
     /// A session changed its state.
     Session {

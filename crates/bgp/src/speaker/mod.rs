@@ -23,7 +23,7 @@ use crate::types::{ConnectionId, Endpoints, Family, PeerId, RouterId};
 
 pub use difference::{PeerDifference, difference};
 use family::{FamilyRib, Shared};
-pub use io::{BestRoute, Input, Output, Shutdown, TransportFailure};
+pub use io::{Arrival, BestRoute, Input, Output, Shutdown, Transport, TransportFailure};
 use peer::Peer;
 pub use status::{EstablishedStatus, MessageCounts, PeerStatus};
 
@@ -227,7 +227,9 @@ impl Speaker {
                 Action::Connect(connection) => {
                     let remote = (peer.config.address, peer.config.port).into();
                     let (id, source) = (peer.id.clone(), peer.config.source);
-                    self.outputs.push_back(Output::Connect { connection, peer: id, remote, source });
+                    let transport = peer.config.transport();
+                    let dial = Output::Connect { connection, peer: id, remote, source, transport };
+                    self.outputs.push_back(dial);
                 }
                 Action::Send(connection, bytes) => {
                     peer.counts.sent += 1;

@@ -116,7 +116,7 @@ impl Peer {
 /// What the session of a peer has to know.
 pub(super) fn settings(config: &PeerConfig, speaker: &SpeakerConfig) -> Settings {
     Settings {
-        local_as: speaker.local_as,
+        local_as: config.effective_local_as(speaker.local_as),
         router_id: speaker.router_id,
         remote_as: config.remote_as,
         passive: config.connect == crate::config::ConnectMode::Passive,
@@ -124,5 +124,8 @@ pub(super) fn settings(config: &PeerConfig, speaker: &SpeakerConfig) -> Settings
         timers: config.timers,
         graceful_restart: config.graceful_restart,
         add_path: config.add_path,
+        long_lived: config.long_lived,
+        role: config.role,
+        over_ipv6: config.address.is_ipv6(),
     }
 }

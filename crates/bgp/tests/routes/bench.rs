@@ -300,7 +300,7 @@ impl Bench {
                     assert!(self.kernel.remove(&prefix).is_some(), "{prefix} was not in the kernel");
                 }
                 Output::RibComplete { family } => self.complete.push(family),
-                Output::Connect { .. } | Output::Session { .. } => {}
+                Output::Connect { .. } | Output::Session { .. } | Output::PrefixWarning { .. } => {}
             }
         }
     }

@@ -224,6 +224,9 @@ impl Worker {
                 tracing::info!(%family, "BGP routes are complete");
                 (self.routes)(RouteEvent::Complete(family));
             }
+            Output::PrefixWarning { peer, family, prefixes, max } => {
+                tracing::warn!(%peer, %family, prefixes, max, "BGP peer comes near to its prefix limit");
+            }
             Output::Session { peer, state, reason } => {
                 metrics::counter!(telemetry::BGP_SESSION_CHANGES, "state" => state.to_string()).increment(1);
                 let reason = reason.map(|reason| reason.to_string()).unwrap_or_default();
