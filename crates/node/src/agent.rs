@@ -28,6 +28,7 @@ use crate::felix;
 use crate::health::Reporter;
 use crate::telemetry;
 use crate::unbuilt::Unbuilt;
+pub(crate) use bgp_routes::route as bgp_route;
 use gateway::DefaultRoute;
 use totals::Totals;
 use waiters::{Condition, Programmed, Waiters};

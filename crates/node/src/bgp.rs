@@ -40,8 +40,17 @@ impl Bgp {
             true => Start::Restarting,
             false => Start::Fresh,
         };
+        Self::start_as(start, routes_to(agent), health)
+    }
+
+    /// As [`Bgp::start`], for whoever knows how it starts, and has another place for routes.
+    pub(crate) fn start_as(
+        start: Start,
+        routes: impl FnMut(RouteEvent) + Send + 'static,
+        health: &Health,
+    ) -> Result<Self> {
         tracing::info!(?start, "BGP starts");
-        let speaker = SpeakerHandle::spawn(start, routes_to(agent)).context("cannot start the BGP thread")?;
+        let speaker = SpeakerHandle::spawn(start, routes).context("cannot start the BGP thread")?;
         let health = health.register("bgp", None);
         health.not_ready("no plan yet: waiting for the datastore to be in sync");
         Ok(Self { speaker, health, started: Instant::now(), planned: Arc::default() })
@@ -80,9 +89,9 @@ impl Bgp {
         }
     }
 
-    /// Stops so that peers keep our routes, and waits until the connections are closed.
-    pub(crate) fn stop(self) {
-        self.speaker.stop(Shutdown::Restarting);
+    /// Stops, and waits until the connections are closed.
+    pub(crate) fn stop(self, shutdown: Shutdown) {
+        self.speaker.stop(shutdown);
     }
 }
 
@@ -128,7 +137,7 @@ fn not_ready(peers: &[PeerStatus], up: usize, age: Duration) -> Option<String> {
 }
 
 /// Whether the kernel has routes that BGP put there.
-fn left_behind() -> Result<bool, kernel::netlink::Error> {
+pub(crate) fn left_behind() -> Result<bool, kernel::netlink::Error> {
     let routes = Rtnetlink::open()?.main_routes()?;
     Ok(routes.iter().any(|route| route.protocol == ROUTE_BIRD))
 }

@@ -15,11 +15,14 @@ mod http;
 mod instance;
 mod logging;
 mod recovery;
+mod reflector;
 mod run;
+mod signals;
 pub mod speaker;
 pub mod startup;
 mod status;
 mod telemetry;
 mod unbuilt;
 
+pub use reflector::{ReflectorArgs, run as run_reflector};
 pub use run::{EXIT_CANNOT_START, EXIT_RULESET_REFUSED, run};

@@ -26,6 +26,7 @@ use crate::felix::{self, Live, Parameters, Sources};
 use crate::health::{Health, Reporter};
 use crate::instance::NameLock;
 use crate::logging::{self, LogLevel};
+use crate::signals::{OnHangup, work_until_stopped};
 use crate::startup::{self, Addresses};
 use crate::status::Status;
 use crate::unbuilt::Unbuilt;
@@ -160,7 +161,7 @@ impl Node {
             remover: Remover::start(Rtnetlink::open()?)?,
             programming_limit: cni::PROGRAMMING_LIMIT,
         });
-        cni::serve(&socket, Arc::new(cni), Arc::new(status))?;
+        cni::serve(&socket, Some(Arc::new(cni)), Arc::new(status))?;
         let sync_health = (syncer.monitor(), sync_reporter);
         Ok(Self { agent, agent_thread, syncer, sync_health, bgp, socket, _monitor: monitor, _name: name })
     }
@@ -168,7 +169,7 @@ impl Node {
     /// Watches over the parts until a signal says to stop, then stops: BGP so that peers keep our routes, and everything
     /// in the kernel stays as it is.
     fn serve(self) {
-        wait_for_signal(|| {
+        work_until_stopped(HEALTH_PERIOD, OnHangup::End, |_| {
             self.report_datastore();
             if let Some(bgp) = &self.bgp {
                 bgp.report();
@@ -183,7 +184,7 @@ impl Node {
         let _ = fs::remove_file(&self.socket);
         self.syncer.stop();
         if let Some(bgp) = self.bgp {
-            bgp.stop();
+            bgp.stop(bgp::Shutdown::Restarting);
         }
         self.agent.send(agent::Event::Stop);
         if self.agent_thread.join().is_err() {
@@ -202,7 +203,7 @@ impl Node {
     }
 }
 
-fn open_datastore(config: &DatastoreConfig, wait: bool) -> Result<Arc<dyn Store>> {
+pub(crate) fn open_datastore(config: &DatastoreConfig, wait: bool) -> Result<Arc<dyn Store>> {
     loop {
         match config.open() {
             Ok(store) => return Ok(store),
@@ -276,27 +277,4 @@ fn node_mtu(rtnetlink: &mut Rtnetlink, addresses: Addresses) -> Result<Option<u3
     let holder = held.iter().find(|held| ours.contains(&Some(held.address.addr())));
     let links = rtnetlink.links()?;
     Ok(holder.and_then(|holder| links.iter().find(|link| link.index == holder.index)).map(|link| link.mtu))
-}
-
-/// Calls `tick` every now and then until SIGTERM or SIGINT comes.
-fn wait_for_signal(mut tick: impl FnMut()) {
-    let waited = (|| -> io::Result<()> {
-        use tokio::signal::unix::{SignalKind, signal};
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(async {
-            let mut terminate = signal(SignalKind::terminate())?;
-            let mut interrupt = signal(SignalKind::interrupt())?;
-            let mut period = tokio::time::interval(HEALTH_PERIOD);
-            loop {
-                tokio::select! {
-                    _ = terminate.recv() => return Ok(()),
-                    _ = interrupt.recv() => return Ok(()),
-                    _ = period.tick() => tick(),
-                }
-            }
-        })
-    })();
-    if let Err(error) = waited {
-        tracing::error!(%error, "cannot wait for signals");
-    }
 }

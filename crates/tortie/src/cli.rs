@@ -34,6 +34,8 @@ enum Command {
     /// Run the per-node daemon: routes, policy, BGP and CNI for this host
     #[command(after_help = NODE_HELP)]
     Node,
+    /// Run a BGP speaker alone, such as a route reflector: no workloads, no policy
+    Reflector(node::ReflectorArgs),
     /// Hosts on one machine, each in a network namespace: learn, try, test
     Lab(lab::LabArgs),
     /// Manage resources, addresses and nodes (calicoctl)
@@ -60,6 +62,7 @@ SIGTERM stops it; routes and policy stay in the kernel. Exit codes: 1 cannot sta
 pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     match Cli::parse_from(arguments).command {
         Command::Node => node::run(),
+        Command::Reflector(args) => node::run_reflector(&args),
         Command::Lab(args) => lab::run(args).unwrap_or_else(|error| {
             eprintln!("tortie lab: {error:#}");
             ExitCode::FAILURE

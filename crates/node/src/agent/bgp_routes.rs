@@ -7,7 +7,7 @@ use kernel::ownership::ROUTE_BIRD;
 use kernel::route::{Gateway, Route, Target};
 
 /// The route, by one next hop or several at once; `None` without next hops.
-pub(super) fn route(destination: IpNet, next_hops: &[IpAddr]) -> Option<Route> {
+pub(crate) fn route(destination: IpNet, next_hops: &[IpAddr]) -> Option<Route> {
     let first = next_hops.first()?;
     let mut route = Route::via(destination, Gateway::new(*first), ROUTE_BIRD);
     if next_hops.len() > 1 {

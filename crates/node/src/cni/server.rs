@@ -32,17 +32,20 @@ pub(crate) trait StatusSource: Send + Sync + 'static {
 }
 
 /// Binds the socket, replays deferred requests and serves on a thread of its own until the process ends. A socket that an
-/// earlier process left behind is replaced; one that a running process answers on is not.
+/// earlier process left behind is replaced; one that a running process answers on is not. Without a `cni` (a reflector has
+/// no workloads), its calls are refused.
 ///
 /// # Errors
 /// Another node runs with this folder, or the socket cannot be made.
-pub(crate) fn serve(socket: &Path, cni: Arc<Cni>, status: Arc<dyn StatusSource>) -> io::Result<()> {
+pub(crate) fn serve(socket: &Path, cni: Option<Arc<Cni>>, status: Arc<dyn StatusSource>) -> io::Result<()> {
     let listener = bind(socket)?;
     let run_dir = socket.parent().unwrap_or(Path::new("/")).to_owned();
     let threads = Mutex::new(Threads { waiting: 1, all: 1 });
     let pool = Arc::new(Pool { listener, cni, status, threads });
     spawn(move || {
-        deferred::replay(&pool.cni, &run_dir);
+        if let Some(cni) = &pool.cni {
+            deferred::replay(cni, &run_dir);
+        }
         pool.accept_all();
     })?;
     Ok(())
@@ -74,7 +77,7 @@ fn bind(socket: &Path) -> io::Result<UnixListener> {
 /// more stay for the next burst, because a thread that is warm answers sooner than a new one.
 struct Pool {
     listener: UnixListener,
-    cni: Arc<Cni>,
+    cni: Option<Arc<Cni>>,
     status: Arc<dyn StatusSource>,
     threads: Mutex<Threads>,
 }
@@ -104,7 +107,7 @@ impl Pool {
             let busy = Busy(&self);
             // What goes wrong with one connection is over with it.
             if let Ok((stream, _)) = accepted {
-                serve_one(stream, &self.cni, self.status.as_ref());
+                serve_one(stream, self.cni.as_deref(), self.status.as_ref());
             }
             if busy.end().is_break() {
                 return;
@@ -155,17 +158,24 @@ fn spawn(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
     std::thread::Builder::new().name("cni-request".to_owned()).spawn(work).map(drop)
 }
 
-fn serve_one(mut stream: UnixStream, cni: &Cni, status: &dyn StatusSource) {
+fn serve_one(mut stream: UnixStream, cni: Option<&Cni>, status: &dyn StatusSource) {
+    let by_cni = |handle: &dyn Fn(&Cni) -> Answer| cni.map_or_else(no_workloads, handle);
     let answer = match read_request(&mut stream) {
-        Ok(Request::Cni(request)) => measured(&request, || cni.handle(&request)),
-        Ok(Request::Ipam(request)) => measured(&request, || cni.handle_ipam(&request)),
-        Ok(Request::Delegate(request)) => cni.prepare_delegation(&request),
+        Ok(Request::Cni(request)) => by_cni(&|cni| measured(&request, || cni.handle(&request))),
+        Ok(Request::Ipam(request)) => by_cni(&|cni| measured(&request, || cni.handle_ipam(&request))),
+        Ok(Request::Delegate(request)) => by_cni(&|cni| cni.prepare_delegation(&request)),
         Ok(Request::NodeStatus) => Answer::NodeStatus(status.node_status()),
         Err(error) => Answer::Error(refuse(code::DECODING_FAILURE, format!("not a request: {error}"))),
     };
     let text = serde_json::to_vec(&answer).unwrap_or_default();
     // A client that has gone away cannot be told; DEL or GC will follow an ADD whose answer was lost.
     let _ = stream.write_all(&text);
+}
+
+fn no_workloads() -> Answer {
+    let text =
+        "a reflector answers here, which has no workloads; let the plugin ask the socket of `tortie node`";
+    Answer::Error(refuse(code::TRY_AGAIN_LATER, text.to_owned()))
 }
 
 /// Counts a call and its time.

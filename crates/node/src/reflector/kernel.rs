@@ -1,0 +1,174 @@
+//! `--kernel`: a reflector that forwards, too. The route reconciler on a thread of its own.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TrySendError, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use bgp::Family;
+use ipnet::IpNet;
+use kernel::monitor::{Event as KernelEvent, Monitor, Subscriptions};
+use kernel::ownership::ROUTE_BIRD;
+use kernel::route::{Route, RouteClass, RouteTable, RouteTableConfig};
+use kernel::{Rtnetlink, netlink};
+
+use crate::agent::bgp_route;
+use crate::health::Reporter;
+use crate::speaker::RouteEvent;
+use crate::telemetry;
+
+/// The table is read back so often, in case an event was lost (datapath.md 7, RouteRefreshInterval).
+const RESYNC: Duration = Duration::from_secs(90);
+/// Pause after the kernel could not be asked.
+const RETRY: Duration = Duration::from_secs(1);
+/// Events that are taken in before the kernel is written to.
+const BATCH: usize = 4096;
+/// As whom the reconciler knows us.
+const OWNER: &str = "bgp";
+
+/// Something that the thread has to know.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// What BGP says.
+    Bgp(RouteEvent),
+    /// The blocks that we announce: what is not given out in them leads nowhere.
+    Blocks(BTreeSet<IpNet>),
+    /// What the kernel says.
+    Kernel(Vec<KernelEvent>),
+    /// The end; routes stay.
+    Stop,
+}
+
+/// The running thread.
+pub(crate) struct KernelRoutes {
+    events: Sender<Event>,
+    thread: Option<JoinHandle<()>>,
+    _monitor: Monitor,
+}
+
+impl KernelRoutes {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// The kernel's sockets or the thread cannot be had.
+    pub(crate) fn start(health: Reporter) -> anyhow::Result<Self> {
+        let (sender, receiver) = channel();
+        let events: Sender<Event> = sender.clone();
+        let monitor = Monitor::start(None, Subscriptions::default(), move |news| {
+            events.send(Event::Kernel(news)).map_err(|_| TrySendError::Disconnected(Vec::new()))
+        })?;
+        let table = RouteTable::new(Rtnetlink::open()?, RouteTableConfig::default());
+        let worker = Worker { table, health, incomplete: Family::ALL.into(), errors: BTreeSet::new() };
+        let thread =
+            std::thread::Builder::new().name("routes".to_owned()).spawn(move || worker.run(&receiver))?;
+        Ok(Self { events: sender, thread: Some(thread), _monitor: monitor })
+    }
+
+    /// Where events go.
+    pub(crate) fn sender(&self) -> Sender<Event> {
+        self.events.clone()
+    }
+
+    /// Ends the thread. The kernel's routes stay.
+    pub(crate) fn stop(mut self) {
+        let _ = self.events.send(Event::Stop);
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the thread that writes routes ended by a panic");
+        }
+    }
+}
+
+struct Worker {
+    table: RouteTable<Rtnetlink>,
+    health: Reporter,
+    /// Families whose routes are not complete yet.
+    incomplete: BTreeSet<Family>,
+    /// What has been logged, and lasts.
+    errors: BTreeSet<String>,
+}
+
+impl Worker {
+    fn run(mut self, events: &Receiver<Event>) {
+        let (mut next_apply, mut next_resync) = (None, Instant::now() + RESYNC);
+        loop {
+            let now = Instant::now();
+            let until = next_apply.map_or(next_resync, |next| next_resync.min(next));
+            match events.recv_timeout(until.saturating_duration_since(now)) {
+                Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                Ok(event) => {
+                    self.take_in(event);
+                    let mut others = events.try_iter().take(BATCH);
+                    if others.any(|event| self.take_in_or_stop(event)) {
+                        return;
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            let now = Instant::now();
+            if now >= next_resync {
+                self.table.queue_resync();
+                next_resync = now + RESYNC;
+            }
+            next_apply = self.apply(now);
+        }
+    }
+
+    /// Whether it was the end.
+    fn take_in_or_stop(&mut self, event: Event) -> bool {
+        let is_end = matches!(event, Event::Stop);
+        self.take_in(event);
+        is_end
+    }
+
+    fn take_in(&mut self, event: Event) {
+        match event {
+            Event::Bgp(RouteEvent::Changed { prefix, route }) => {
+                let next_hops: Vec<IpAddr> = route.map(|route| route.next_hops).unwrap_or_default();
+                match bgp_route(prefix, &next_hops) {
+                    Some(route) => self.table.set_route(RouteClass::Bgp, OWNER, route),
+                    None => self.table.remove_route(RouteClass::Bgp, OWNER, prefix),
+                }
+            }
+            Event::Bgp(RouteEvent::Complete(family)) => {
+                self.incomplete.remove(&family);
+                if self.incomplete.is_empty() {
+                    self.table.allow_sweep(ROUTE_BIRD);
+                }
+            }
+            Event::Blocks(blocks) => {
+                let routes = blocks.into_iter().map(|block| Route::blackhole(block, ROUTE_BIRD));
+                self.table.set_routes(RouteClass::NoEncapsulationBlackhole, OWNER, routes);
+            }
+            Event::Kernel(news) => news.iter().for_each(|event| self.table.on_event(event)),
+            Event::Stop => {}
+        }
+    }
+
+    /// Gives when it wants to be called again.
+    fn apply(&mut self, now: Instant) -> Option<Instant> {
+        let outcome = self.table.apply(now);
+        telemetry::applied(now.elapsed(), outcome.is_err());
+        let next = match &outcome {
+            Ok(report) => report.next_apply,
+            Err(_) => Some(now + RETRY),
+        };
+        self.report(outcome.err());
+        next
+    }
+
+    fn report(&mut self, failed: Option<netlink::Error>) {
+        let refused = self.table.failures().map(ToString::to_string);
+        let blocked = self.table.conflicts().filter(|conflict| conflict.blocks()).map(ToString::to_string);
+        let errors: BTreeSet<String> =
+            failed.iter().map(ToString::to_string).chain(refused).chain(blocked).collect();
+        for error in errors.difference(&self.errors) {
+            tracing::error!(error, "the kernel did not take this; it is tried again");
+        }
+        match errors.first() {
+            Some(first) => self.health.not_ready(format!("{first} ({} errors)", errors.len())),
+            None => self.health.ready(),
+        }
+        self.errors = errors;
+    }
+}
