@@ -21,6 +21,10 @@ pub const DEFAULT_LOCAL_PREF: u32 = 100;
 /// How learned routes rank beside our own, unless an import policy says otherwise.
 pub(crate) const DEFAULT_PREFERENCE: u32 = 100;
 
+/// The longest attributes that are kept: what a message may have (RFC 8654), less some room for what is added when they
+/// are passed on.
+const MOST_OCTETS: usize = 60_000;
+
 /// How sets are encoded: four-octet AS numbers.
 pub(crate) fn canonical() -> Context {
     Context { as4: true, families: FamilySet::EMPTY, ..Context::initial(PeerKind::Internal) }
@@ -53,6 +57,10 @@ pub struct AttributeSet {
     pub no_advertise: bool,
     /// NO_EXPORT or NO_EXPORT_SUBCONFED: not for external peers.
     pub no_export: bool,
+    /// LLGR_STALE: the least preferred, and only for peers that know of it (RFC 9494).
+    pub long_lived_stale: bool,
+    /// OTC, Only to Customer (RFC 9234).
+    pub otc: Option<Asn>,
     /// All attributes but NEXT_HOP and the MP ones, four-octet AS numbers, in ascending order of the code.
     octets: Box<[u8]>,
 }
@@ -80,6 +88,8 @@ impl AttributeSet {
             cluster_length: 0,
             no_advertise: false,
             no_export: false,
+            long_lived_stale: false,
+            otc: None,
             octets: Box::default(),
         };
         let mut octets = Vec::with_capacity(64);
@@ -88,7 +98,29 @@ impl AttributeSet {
             attribute.encode(&canonical(), &mut octets);
         }
         set.octets = octets.into_boxed_slice();
-        set
+        set.ranked(DEFAULT_PREFERENCE)
+    }
+
+    /// With a preference; that of a long-lived stale route is always the least (RFC 9494, section 4.3).
+    #[must_use]
+    fn ranked(self, preference: u32) -> Self {
+        Self { preference: if self.long_lived_stale { 0 } else { preference }, ..self }
+    }
+
+    /// With other attributes.
+    #[must_use]
+    pub(crate) fn edited(&self, edit: impl FnOnce(&mut Vec<Attribute>)) -> Self {
+        let mut attributes = self.decode();
+        edit(&mut attributes);
+        Self::new(attributes, self.next_hop, self.link_local).ranked(self.preference)
+    }
+
+    /// With one more community.
+    #[must_use]
+    pub(crate) fn with_community(&self, community: Community) -> Self {
+        let mut list = policy::Attributes::communities(self);
+        list.push(community);
+        self.edited(|attributes| put(attributes, AttributeValue::Communities(list)))
     }
 
     fn note(&mut self, value: &AttributeValue) {
@@ -106,9 +138,11 @@ impl AttributeSet {
             }
             AttributeValue::Communities(list) => {
                 self.no_advertise = list.contains(&Community::NO_ADVERTISE);
+                self.long_lived_stale = list.contains(&Community::LLGR_STALE);
                 self.no_export =
                     list.iter().any(|c| matches!(*c, Community::NO_EXPORT | Community::NO_EXPORT_SUBCONFED));
             }
+            AttributeValue::Otc(asn) => self.otc = Some(*asn),
             _ => {}
         }
     }
@@ -135,7 +169,7 @@ impl AttributeSet {
     }
 
     /// The attributes of received routes as they are kept: AS4_PATH merged, unknown ones only if they may be passed
-    /// on. `None` without a next hop.
+    /// on. `None` without a next hop, or with so many attributes that ours would no longer fit into a message.
     pub fn received(update: &Update, mp: bool) -> Option<Self> {
         let (next_hop, link_local) = next_hop(update, mp)?;
         let (path, aggregator) = update.effective();
@@ -148,7 +182,8 @@ impl AttributeSet {
                 _ => {}
             }
         }
-        Some(Self::new(attributes, next_hop, link_local))
+        let set = Self::new(attributes, next_hop, link_local);
+        (set.octets.len() <= MOST_OCTETS).then_some(set)
     }
 
     /// The attributes in full.
@@ -178,7 +213,7 @@ impl AttributeSet {
         let mut attributes = self.decode();
         change(&mut attributes, actions);
         let set = Self::new(attributes, self.next_hop, self.link_local);
-        Self { preference: actions.preference.unwrap_or(self.preference), ..set }
+        set.ranked(actions.preference.unwrap_or(self.preference))
     }
 
     /// The value of one of its attributes, as far as it can be made something of.

@@ -10,9 +10,9 @@ use super::attributes::{self, AttributeId, AttributeSet, Interner};
 use super::best_path::SourceKind;
 use super::net::Net;
 use super::table::{Best, PeerNumber};
-use crate::config::NextHopMode;
-use crate::packet::PeerKind;
+use crate::config::{NextHopMode, Role};
 use crate::packet::attribute::AttributeValue;
+use crate::packet::{MAX_EXTENDED_LEN, MAX_LEN, PeerKind};
 use crate::policy::{Applied, Policy, Route, SourceMatch};
 use crate::types::{Asn, Family};
 
@@ -21,8 +21,16 @@ use crate::types::{Asn, Family};
 pub struct GroupKey {
     /// What the members are to us.
     pub members: MemberKind,
-    /// Our AS.
+    /// Our AS, as the members know it.
     pub local_as: Asn,
+    /// Our real AS, when the members are to see it behind that one (RFC 7705).
+    pub real_as: Option<Asn>,
+    /// Our role towards them, if they are external (RFC 9234).
+    pub role: Option<Role>,
+    /// They know long-lived stale routes (RFC 9494).
+    pub long_lived: bool,
+    /// They take messages of 65,535 octets (RFC 8654).
+    pub extended_message: bool,
     /// Our cluster id.
     pub cluster_id: std::net::Ipv4Addr,
     /// Four-octet AS numbers.
@@ -46,6 +54,13 @@ pub enum MemberKind {
     Internal,
     /// Internal peers that we reflect for.
     Client,
+}
+
+impl GroupKey {
+    /// The longest message that the members take.
+    pub(crate) fn max_len(&self) -> usize {
+        if self.extended_message { MAX_EXTENDED_LEN } else { MAX_LEN }
+    }
 }
 
 impl MemberKind {
@@ -102,6 +117,14 @@ fn admits<N: Net>(prefix: N, best: &Best, group: &GroupKey, interner: &Interner)
     if set.no_advertise || set.no_export && group.members == MemberKind::External {
         return None;
     }
+    // RFC 9494, section 4.3.
+    if set.long_lived_stale && !group.long_lived {
+        return None;
+    }
+    // RFC 9234, section 5, egress 2: what may only go to customers does not go up or across.
+    if set.otc.is_some() && group.role.is_some_and(Role::looks_up) {
+        return None;
+    }
     let is_local = best.kind == SourceKind::Local;
     group.policy.evaluate(&Route {
         prefix: prefix.into(),
@@ -144,7 +167,12 @@ fn transform(
         MemberKind::External => {
             // RFC 4271, section 5.1.5.
             list.retain(|attribute| !matches!(attribute.value, AttributeValue::LocalPref(_)));
+            group.real_as.into_iter().for_each(|asn| attributes::prepend(&mut list, asn, 1));
             attributes::prepend(&mut list, group.local_as, 1);
+            // RFC 9234, section 5, egress 1.
+            if set.otc.is_none() && group.role.is_some_and(Role::looks_down) {
+                attributes::put(&mut list, AttributeValue::Otc(group.local_as));
+            }
         }
         MemberKind::Internal | MemberKind::Client if best.kind.is_internal() => {
             reflect(&mut list, best, group);

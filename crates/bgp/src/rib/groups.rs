@@ -445,7 +445,7 @@ fn announce<N: Net>(
     interner: &Interner,
     packed: &mut Packed,
 ) {
-    if !pack::announce(prefixes, interner.get(attributes), key.as4, packed) {
+    if !pack::announce(prefixes, interner.get(attributes), key.as4, key.max_len(), packed) {
         pack::withdraw(prefixes, packed);
     }
 }

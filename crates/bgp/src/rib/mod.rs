@@ -21,6 +21,7 @@ mod pack;
 mod table;
 
 pub use attributes::{AttributeId, AttributeSet, DEFAULT_LOCAL_PREF, Interner};
+pub(crate) use attributes::{prepend, put};
 pub use export::{GroupKey, MemberKind};
 pub(crate) use groups::{Emit, Groups};
 pub use net::Net;

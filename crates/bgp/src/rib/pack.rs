@@ -40,8 +40,14 @@ pub(crate) fn withdraw<N: Net>(prefixes: &[N], out: &mut Packed) {
 }
 
 /// Appends UPDATEs that announce prefixes with the same attributes. Returns false, and appends nothing, when the
-/// attributes leave no room for a prefix in a message of 4,096 octets.
-pub(crate) fn announce<N: Net>(prefixes: &[N], set: &AttributeSet, as4: bool, out: &mut Packed) -> bool {
+/// attributes leave no room for a prefix in a message of the longest length.
+pub(crate) fn announce<N: Net>(
+    prefixes: &[N],
+    set: &AttributeSet,
+    as4: bool,
+    max_len: usize,
+    out: &mut Packed,
+) -> bool {
     let adapted = if as4 { None } else { Some(for_two_octets(set)) };
     let (before, after) = match &adapted {
         Some(octets) => (&octets.0[..], &octets.1[..]),
@@ -52,7 +58,7 @@ pub(crate) fn announce<N: Net>(prefixes: &[N], set: &AttributeSet, as4: bool, ou
             let mut attributes = before.to_vec();
             encode_next_hop(next_hop, &mut attributes);
             attributes.extend_from_slice(after);
-            let Some(room) = (MAX_LEN - FIXED).checked_sub(attributes.len()).filter(|room| *room >= 5) else {
+            let Some(room) = (max_len - FIXED).checked_sub(attributes.len()).filter(|room| *room >= 5) else {
                 return false;
             };
             split(prefixes, room, |nlri| {
@@ -63,7 +69,7 @@ pub(crate) fn announce<N: Net>(prefixes: &[N], set: &AttributeSet, as4: bool, ou
         _ => {
             let head = mp_head::<N>(set);
             let used = before.len() + after.len() + 4 + head.len();
-            let Some(room) = (MAX_LEN - FIXED).checked_sub(used).filter(|room| *room >= 17) else {
+            let Some(room) = (max_len - FIXED).checked_sub(used).filter(|room| *room >= 17) else {
                 return false;
             };
             split(prefixes, room, |nlri| {

@@ -239,6 +239,18 @@ impl<N: Net> Rib<N> {
         }
     }
 
+    /// The stale routes of a peer.
+    pub fn stale_paths(&self, peer: PeerNumber) -> Vec<(N, Path)> {
+        if self.count(peer).stale == 0 {
+            return Vec::new();
+        }
+        let stale = |path: &&Path| path.peer == peer && path.stale;
+        let of = |(net, paths): (&N, &Paths)| {
+            paths.as_slice().iter().filter(stale).map(|path| (*net, *path)).collect::<Vec<_>>()
+        };
+        self.table.iter().flat_map(of).collect()
+    }
+
     /// Whether learned routes are still left out of selection.
     pub fn is_deferred(&self) -> bool {
         self.deferred

@@ -260,6 +260,14 @@ impl Negotiated {
         self.graceful_restart.as_ref().is_some_and(|restart| !restart.families.is_empty())
     }
 
+    /// Families in which the peer says to have forwarded on over its last restart: their routes may be kept on
+    /// (RFC 4724, section 4.2; RFC 9494, section 4.2).
+    pub fn kept_forwarding(&self) -> FamilySet {
+        let short = self.graceful_restart.as_ref().map(|restart| restart.forwarding).unwrap_or_default();
+        let long = self.long_lived.as_ref().map(|long_lived| long_lived.forwarding).unwrap_or_default();
+        short.iter().chain(long.iter()).collect()
+    }
+
     /// The peer's AS.
     pub fn peer_as(&self) -> Asn {
         self.context.peer_as.expect("set by negotiation")

@@ -1,8 +1,12 @@
 //! The speaker: sessions and RIBs joined.
 
+mod arrival;
 mod difference;
 mod family;
 mod io;
+mod limit;
+mod long_lived;
+mod outside;
 mod peer;
 mod reconfigure;
 mod routes;
@@ -19,7 +23,7 @@ use crate::packet::notification::Notification;
 use crate::rib::best_path::{Source, SourceKind};
 use crate::rib::{Interner, PeerNumber, Sources};
 use crate::session::{Action, Loss, Negotiated, Reason};
-use crate::types::{ConnectionId, Endpoints, Family, PeerId, RouterId};
+use crate::types::{ConnectionId, Family, PeerId, RouterId};
 
 pub use difference::{PeerDifference, difference};
 use family::{FamilyRib, Shared};
@@ -145,24 +149,6 @@ impl Speaker {
         }
     }
 
-    /// A connection from somewhere. `None`: nobody is expected from there now, it shall be closed unread.
-    pub fn accept(&mut self, endpoints: Endpoints, now: Instant) -> Option<ConnectionId> {
-        self.now = self.now.max(now);
-        let from = endpoints.remote.ip();
-        let numbers: Vec<PeerNumber> =
-            self.peers.iter().filter(|(_, peer)| peer.config.address == from).map(|(n, _)| *n).collect();
-        for number in numbers {
-            let peer = self.peers.get_mut(&number).expect("just listed");
-            let accepted = peer.session.handle_accepted(self.now);
-            if let Some(connection) = accepted {
-                peer.endpoints.insert(connection, endpoints);
-                self.act(number);
-                return Some(connection);
-            }
-        }
-        None
-    }
-
     /// Runs timers that are due.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.now = self.now.max(now);
@@ -173,11 +159,12 @@ impl Speaker {
             let Some(peer) = self.peers.get_mut(&number) else { continue };
             peer.scheduled = None;
             if peer.stale_until.is_some_and(|until| until <= self.now) {
-                peer.stale_until = None;
-                self.sweep(number, &Family::ALL);
+                self.stale_time_over(number);
             }
+            self.check_long_lived(number);
             self.peers.get_mut(&number).expect("still there").session.handle_timeout(self.now);
             self.act(number);
+            self.forget_idle_member(number);
         }
         if self.deferral.is_some_and(|until| until <= self.now) {
             self.deferral = None;
@@ -207,6 +194,7 @@ impl Speaker {
         if let Some(peer) = self.peers.get_mut(&number) {
             event(peer);
             self.act(number);
+            self.forget_idle_member(number);
         }
     }
 
@@ -215,6 +203,7 @@ impl Speaker {
         if let Some(peer) = self.peers.get_mut(&number) {
             peer.session.handle_received(connection, bytes, self.now);
             self.act(number);
+            self.forget_idle_member(number);
         }
     }
 
@@ -272,7 +261,7 @@ impl Speaker {
         let connection = peer.session.established_connection().expect("it is established");
         peer.local = peer.endpoints.get(&connection).map(|endpoints| endpoints.local.ip());
         self.sources.insert(number, peer.source(negotiated.router_id));
-        let kept = negotiated.graceful_restart.as_ref().map(|restart| restart.forwarding).unwrap_or_default();
+        let kept = negotiated.kept_forwarding();
         let families = negotiated.context.families;
         let stale_time = peer.config.graceful_restart.map(|restart| restart.stale_time);
         peer.agreed = Some(negotiated);
@@ -281,6 +270,7 @@ impl Speaker {
         }
         // RFC 4724, section 4.2: without the F bit for a family its routes go at once.
         let lost: Vec<Family> = Family::ALL.into_iter().filter(|family| !kept.contains(*family)).collect();
+        peer.long_lived_until.retain(|family, _| kept.contains(*family));
         self.sweep(number, &lost);
         for family in families.iter() {
             let key = self.peers[&number].group(family, &self.config);
@@ -290,26 +280,6 @@ impl Speaker {
             }
         }
         self.check_complete();
-    }
-
-    /// A session is down: its routes go, or are kept as stale.
-    fn down(&mut self, number: PeerNumber, loss: Loss) {
-        if self.stopped {
-            return;
-        }
-        let peer = self.peers.get_mut(&number).expect("its session has just acted");
-        let restart = peer
-            .agreed
-            .as_ref()
-            .and_then(|agreed| agreed.graceful_restart.clone())
-            .filter(|_| loss != Loss::ForGood);
-        let kept = restart.as_ref().map(|restart| restart.families).unwrap_or_default();
-        peer.stale_until = restart.map(|restart| self.now + restart.restart_time);
-        peer.local = None;
-        let shared = &mut Shared { sources: &self.sources, interner: &mut self.interner };
-        let loss_for = |family| if kept.contains(family) { loss } else { Loss::ForGood };
-        self.ipv4.end_session(number, loss_for(Family::Ipv4Unicast), shared);
-        self.ipv6.end_session(number, loss_for(Family::Ipv6Unicast), shared);
     }
 
     /// The stale routes of a peer go.

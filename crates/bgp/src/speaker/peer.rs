@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::LazyLock;
 use std::time::Instant;
 
+use super::io::Arrival;
 use super::status::MessageCounts;
 use crate::config::{PeerConfig, SpeakerConfig};
 use crate::packet::PeerKind;
+use crate::policy::{Policy, Verdict};
 use crate::rib::best_path::{Source, SourceKind};
 use crate::rib::{GroupKey, MemberKind, PeerNumber};
 use crate::session::{Negotiated, Session, Settings};
@@ -26,8 +29,14 @@ pub(super) struct Peer {
     pub(super) local: Option<IpAddr>,
     /// Families whose End-of-RIB has come in this session.
     pub(super) end_of_rib: FamilySet,
-    /// When stale routes go, restarted or not.
+    /// When stale routes go, restarted or not, or become long-lived.
     pub(super) stale_until: Option<Instant>,
+    /// When long-lived stale routes of a family go (RFC 9494).
+    pub(super) long_lived_until: BTreeMap<Family, Instant>,
+    /// Families about whose prefix limit there has been a warning in this session.
+    pub(super) warned: FamilySet,
+    /// The range that it came from, if it is not configured by itself.
+    pub(super) range: Option<PeerId>,
     pub(super) counts: MessageCounts,
     pub(super) established_count: u64,
     /// When the speaker will look at it next.
@@ -53,6 +62,9 @@ impl Peer {
             local: None,
             end_of_rib: FamilySet::EMPTY,
             stale_until: None,
+            long_lived_until: BTreeMap::new(),
+            warned: FamilySet::EMPTY,
+            range: None,
             counts: MessageCounts::default(),
             established_count: 0,
             scheduled: None,
@@ -61,6 +73,18 @@ impl Peer {
 
     pub(super) fn kind(&self) -> PeerKind {
         self.session.settings().peer_kind()
+    }
+
+    /// Whether a connection can be its.
+    pub(super) fn matches(&self, arrival: &Arrival) -> bool {
+        let from = arrival.endpoints.remote.ip();
+        let is_there = self.config.interface.is_none() || self.config.interface == arrival.interface;
+        is_there && (self.config.address == from || self.is_unnumbered() && is_link_local(from))
+    }
+
+    /// Whether it is whoever is at the other end of an interface.
+    pub(super) fn is_unnumbered(&self) -> bool {
+        self.config.interface.is_some() && self.config.address.is_unspecified()
     }
 
     /// How selection sees it.
@@ -80,20 +104,34 @@ impl Peer {
             family == Family::Ipv4Unicast && context.is_some_and(|context| context.extended_next_hop);
         let of_session = self.local.filter(|address| Family::of_address(*address) == family);
         let over_other = self.local.filter(|_| extended_next_hop);
+        let role = self.session.settings().external_role();
+        let real_as = self.config.local_as.filter(|local| !local.replace_as).map(|_| speaker.local_as);
         GroupKey {
             members: match self.kind() {
                 PeerKind::External => MemberKind::External,
                 PeerKind::Internal if self.config.reflector_client => MemberKind::Client,
                 PeerKind::Internal => MemberKind::Internal,
             },
-            local_as: speaker.local_as,
+            local_as: self.config.effective_local_as(speaker.local_as),
+            real_as,
+            role: role.map(|role| role.role),
+            long_lived: self.agreed.as_ref().is_some_and(|agreed| agreed.long_lived.is_some()),
+            extended_message: context.is_some_and(|context| context.extended_message),
             cluster_id: speaker.cluster_id.unwrap_or(speaker.router_id.0),
             as4: context.is_none_or(|context| context.as4),
             next_hop: self.config.next_hop,
             our_address: of_session.or(speaker.addresses.of(family)).or(over_other),
             extended_next_hop,
-            policy: self.config.export.clone(),
+            policy: self.in_force(&self.config.export).clone(),
         }
+    }
+
+    /// A policy as it counts: none at all lets nothing through where one is required (RFC 8212).
+    pub(super) fn in_force<'a>(&self, policy: &'a Policy) -> &'a Policy {
+        static NOTHING: LazyLock<Policy> = LazyLock::new(Policy::reject_all);
+        let missing = policy.rules.is_empty() && policy.otherwise == Verdict::Accept;
+        let required = self.config.require_policy && self.kind() == PeerKind::External;
+        if required && missing { &NOTHING } else { policy }
     }
 
     /// Whether nothing more is to be waited for before its routes of a family are complete.
@@ -109,8 +147,13 @@ impl Peer {
 
     /// The next moment at which something is due.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.session.poll_timeout().into_iter().chain(self.stale_until).min()
+        let long_lived = self.long_lived_until.values().copied();
+        self.session.poll_timeout().into_iter().chain(self.stale_until).chain(long_lived).min()
     }
+}
+
+fn is_link_local(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
 }
 
 /// What the session of a peer has to know.

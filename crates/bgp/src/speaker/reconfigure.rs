@@ -21,12 +21,16 @@ impl Speaker {
         self.config.originated = old.originated.clone();
         self.sources.get_mut(&PeerNumber::LOCAL).expect("it is always there").router_id = new.router_id;
         self.remove_peers(&old, &new);
+        self.reconfigure_members(&old, &new);
         for (id, peer) in &new.peers {
             match old.peers.get(id) {
                 None => self.add_peer(id.clone(), peer.clone()),
                 Some(before) => {
                     let difference = difference((&old, before), (&new, peer));
                     self.change_peer(id, peer, difference);
+                    if before.prefix_limit != peer.prefix_limit {
+                        self.change_prefix_limit(self.numbers[id]);
+                    }
                 }
             }
         }
@@ -40,7 +44,7 @@ impl Speaker {
         }
     }
 
-    fn add_peer(&mut self, id: PeerId, config: PeerConfig) {
+    pub(super) fn add_peer(&mut self, id: PeerId, config: PeerConfig) {
         self.last_number += 1;
         let number = PeerNumber(self.last_number);
         let seed = self.seed.wrapping_add(u64::from(number.0));
@@ -54,7 +58,7 @@ impl Speaker {
     }
 
     /// Stops a peer's session and forgets its routes.
-    fn remove_peer(&mut self, id: &PeerId, subcode: u8) {
+    pub(super) fn remove_peer(&mut self, id: &PeerId, subcode: u8) {
         let Some(number) = self.numbers.remove(id) else { return };
         let peer = self.peers.get_mut(&number).expect("a number belongs to a peer");
         let notification = Notification::new(error::CEASE, subcode);
@@ -71,7 +75,7 @@ impl Speaker {
         self.sources.remove(&number);
     }
 
-    fn change_peer(&mut self, id: &PeerId, config: &PeerConfig, difference: PeerDifference) {
+    pub(super) fn change_peer(&mut self, id: &PeerId, config: &PeerConfig, difference: PeerDifference) {
         if difference.reset {
             self.remove_peer(id, cease::CONFIGURATION);
             return self.add_peer(id.clone(), config.clone());

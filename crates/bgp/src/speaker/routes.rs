@@ -47,6 +47,10 @@ impl Speaker {
     pub(super) fn update(&mut self, number: PeerNumber, received: &Received) {
         let peer = self.peers.get_mut(&number).expect("its session has just acted");
         peer.counts.updates_received += 1;
+        // Messages that came together with the one that ended the session.
+        if peer.session.negotiated().is_none() {
+            return;
+        }
         if !received.faults.is_empty() {
             peer.counts.malformed_updates += 1;
         }
@@ -99,12 +103,14 @@ impl Speaker {
             return;
         }
         let ineligible = self.is_ineligible(number, &set, update);
-        let policy = (&peer.config.import, peer.kind());
+        let set = peer.taken(set);
+        let policy = (peer.in_force(&peer.config.import), peer.kind());
         let shared = &mut Shared { sources: &self.sources, interner: &mut self.interner };
         match family {
             Family::Ipv4Unicast => self.ipv4.learn(number, nlri, set, ineligible, policy, shared),
             Family::Ipv6Unicast => self.ipv6.learn(number, nlri, set, ineligible, policy, shared),
         }
+        self.check_prefix_limit(number, family);
     }
 
     /// Loops (RFC 4271, section 9.1.2; RFC 4456, section 8), and next hops that are ourselves (RFC 4271, section
@@ -119,11 +125,11 @@ impl Speaker {
         if set.originator == Some(self.config.router_id.0) {
             return true;
         }
+        if peer.is_leak(set) || peer.is_loop(update, self.config.local_as) {
+            return true;
+        }
         let cluster = self.config.cluster_id.unwrap_or(self.config.router_id.0);
         update.attributes.iter().any(|attribute| match &attribute.value {
-            AttributeValue::AsPath(path) => {
-                path.count(self.config.local_as) > usize::from(peer.config.allow_local_as)
-            }
             AttributeValue::ClusterList(list) => list.contains(&cluster),
             _ => false,
         })
@@ -138,6 +144,7 @@ impl Speaker {
         if all {
             peer.stale_until = None;
         }
+        peer.long_lived_until.remove(&family);
         self.sweep(number, &[family]);
         self.check_complete();
     }

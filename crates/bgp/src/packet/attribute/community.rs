@@ -14,6 +14,10 @@ impl Community {
     pub const NO_ADVERTISE: Self = Self(0xffff_ff02);
     /// Not to be passed on to external peers, those of a confederation included (RFC 1997).
     pub const NO_EXPORT_SUBCONFED: Self = Self(0xffff_ff03);
+    /// Kept beyond graceful restart: the least preferred of all (RFC 9494).
+    pub const LLGR_STALE: Self = Self(0xffff_0006);
+    /// Not to be kept beyond graceful restart (RFC 9494).
+    pub const NO_LLGR: Self = Self(0xffff_0007);
 }
 
 impl fmt::Display for Community {
