@@ -2,6 +2,7 @@
 //! be reset stay up.
 
 mod authentication;
+mod bfd;
 mod session;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +16,7 @@ use crate::policy::Policy;
 use crate::types::{Asn, Family, PeerId, RouterId};
 
 pub use authentication::{AoAlgorithm, AoKey, Authentication, Secret, SecretError};
+pub use bfd::Bfd;
 pub use session::{LocalAs, LongLived, PrefixLimit, Role, RoleConfig};
 
 /// The port that BGP listens on (RFC 4271, section 2).
@@ -172,6 +174,8 @@ pub struct PeerConfig {
     /// RFC 8212: an external peer whose policy in a direction has no rules, and lets everything through, exchanges
     /// nothing in that direction. Off by default, as in Calico. A rule that matches everything is a policy.
     pub require_policy: bool,
+    /// Whether the path to the peer is watched, and how. A change does not reset the session.
+    pub bfd: Option<Bfd>,
     /// Applied to received routes.
     pub import: Policy,
     /// Applied to routes before they are sent.
@@ -204,6 +208,7 @@ impl PeerConfig {
             prefix_limit: None,
             long_lived: None,
             require_policy: false,
+            bfd: None,
             import: Policy::accept_all(),
             export: Policy::accept_all(),
         }

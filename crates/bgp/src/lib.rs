@@ -8,6 +8,7 @@
 //! - [`rib`]: routes received, the best of them, and who is told of what.
 //! - [`policy`]: import and export rules as data.
 //! - [`config`]: what a speaker is told to be.
+//! - [`bfd`]: whether the paths to peers carry packets, beside the speaker.
 //!
 //! # Supported standards
 //!
@@ -21,6 +22,7 @@
 //! - RFC 4724: graceful restart, both roles.
 //! - RFC 4760: multiprotocol extensions, IPv4 and IPv6 unicast.
 //! - RFC 5492: capabilities.
+//! - RFC 5880, RFC 5881, RFC 5883: BFD, asynchronous, single and multihop (no authentication, demand mode or echo).
 //! - RFC 6286: AS-wide unique identifiers.
 //! - RFC 6608: subcodes for finite state machine errors.
 //! - RFC 6793: four-octet AS numbers.
@@ -36,6 +38,7 @@
 //! - RFC 9072: extended optional parameters.
 //! - RFC 9687: send hold timer.
 
+pub mod bfd;
 pub mod config;
 pub mod iana;
 pub mod packet;

@@ -49,7 +49,7 @@ use crate::packet::{DecodeError, Message, PeerKind};
 use crate::speaker::TransportFailure;
 use crate::types::{Asn, ConnectionId, FamilySet, RouterId};
 use connection::{Connection, OPEN_WAIT, Stage};
-use jitter::Jitter;
+pub(crate) use jitter::Jitter;
 
 /// The first wait after an error; it doubles with every further one.
 const IDLE_HOLD_FIRST: Duration = Duration::from_secs(1);

@@ -26,6 +26,7 @@ pub fn difference(
         allow_local_as: old.allow_local_as,
         prefix_limit: old.prefix_limit,
         require_policy: old.require_policy,
+        bfd: old.bfd,
         import: old.import.clone(),
         export: old.export.clone(),
         ..new.clone()
