@@ -11,7 +11,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("api", &[]),
     ("bgp", &[]),
     ("kernel", &[]),
-    ("calc", &["api"]),
+    // The plan for BGP is the speaker's configuration, and both are pure: so node, reflector and `calicoctl bgp plan` read
+    // a datastore the same way.
+    ("calc", &["api", "bgp"]),
     ("datastore", &["api"]),
     ("ipam", &["api", "datastore"]),
     ("dataplane", &["api", "calc", "kernel"]),

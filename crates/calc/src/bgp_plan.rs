@@ -8,16 +8,29 @@
 //! that speak BGP. A session that two sources ask for (same address and port) is made once, as the more special of them
 //! says. One address family per session, as Calico makes it.
 //!
-//! Originated prefixes follow from IPAM, not from the kernel's routes: the blocks that this node owns, and the addresses of
-//! its workloads and tunnels outside of those, as far as pools allow.
+//! Originated prefixes follow from IPAM, not from the kernel's routes: the blocks that this node owns, addresses of services,
+//! of its workloads and tunnels. All of them are offered; what is told to a peer is the business of its export policy, which
+//! has the `BGPFilter`s first and then Calico's own rules. The speaker's policies are made here, as data.
+//!
+//! What resources ask for and cannot be had is a [`Problem`] in the plan, never silence.
 
+mod filters;
 mod originate;
 mod peers;
 mod planner;
+mod policy;
+mod problems;
+mod services;
+mod speaker;
 mod types;
 
-pub use planner::{BgpPlanner, RouterIdSource};
-pub use types::{BgpPlan, Listen, NextHop, PasswordRef, Peer, PeerSource, StaticRoute};
+pub use planner::{BgpPlanner, RouterIdSource, Tunnels};
+pub use problems::Problem;
+pub use services::{Service, ServiceEndpoints};
+pub use speaker::Passwords;
+pub use types::{
+    BgpPlan, Listen, NextHop, Originated, OriginatedKind, PasswordRef, Peer, PeerSource, StaticRoute,
+};
 
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,8 @@
 
 mod bgp_routes;
 mod gateway;
+mod interfaces;
+mod static_routes;
 mod totals;
 pub(crate) mod waiters;
 
@@ -30,6 +32,8 @@ use crate::telemetry;
 use crate::unbuilt::Unbuilt;
 pub(crate) use bgp_routes::route as bgp_route;
 use gateway::DefaultRoute;
+use interfaces::Interfaces;
+use static_routes::{Change as StaticChange, StaticRoutes};
 use totals::Totals;
 use waiters::{Condition, Programmed, Waiters};
 
@@ -192,6 +196,8 @@ impl Agent {
             dataplane,
             health,
             default_route: DefaultRoute::new(rtnetlink),
+            interfaces: Interfaces::default(),
+            static_routes: StaticRoutes::default(),
             graph: Graph::new(GraphConfig::new(node_name)),
             in_sync: false,
             waiters: Waiters::default(),
@@ -213,6 +219,8 @@ struct Worker {
     dataplane: RealDataplane,
     health: Reporter,
     default_route: DefaultRoute,
+    interfaces: Interfaces,
+    static_routes: StaticRoutes,
     graph: Graph,
     /// The datastore's initial rows are all here.
     in_sync: bool,
@@ -261,12 +269,14 @@ impl Worker {
             }
             Event::Kernel(events) => events.iter().for_each(|event| {
                 self.default_route.on_event(event);
+                self.interfaces.on_event(event, &mut self.planner);
                 dataplane.on_event(event);
             }),
-            Event::Route { destination, next_hops } => match bgp_routes::route(destination, &next_hops) {
-                Some(route) => dataplane.set_bgp_route(route),
-                None => dataplane.remove_bgp_route(destination),
-            },
+            Event::Route { destination, next_hops } => {
+                let route = bgp_routes::route(destination, &next_hops);
+                let change = self.static_routes.on_bgp(destination, route);
+                change.into_iter().for_each(|change| program(dataplane, change));
+            }
             Event::RoutesComplete => dataplane.allow_bgp_sweep(),
             Event::Wait(waiter) => self.waiters.add(waiter),
             Event::Stop => return ControlFlow::Break(()),
@@ -309,6 +319,8 @@ impl Worker {
         // A plan of half the rows would look like the loss of peers and blocks.
         if let Some(plan) = self.in_sync.then(|| self.planner.flush()).flatten() {
             self.dataplane.set_blocks(plan.blocks.iter().copied());
+            let changes = self.static_routes.replace(&plan.static_routes);
+            changes.into_iter().for_each(|change| program(&mut self.dataplane, change));
             (self.on_plan)(&plan);
         }
         let report = self.dataplane.apply(start);
@@ -357,6 +369,13 @@ pub(crate) fn kernel_events(
     move |events| {
         handle.send(Event::Kernel(events));
         Ok(())
+    }
+}
+
+fn program(dataplane: &mut RealDataplane, change: StaticChange) {
+    match change {
+        StaticChange::Set(route) => dataplane.set_bgp_route(route),
+        StaticChange::Remove(destination) => dataplane.remove_bgp_route(destination),
     }
 }
 

@@ -1,10 +1,11 @@
 //! BGP of this node: the datastore's plan as the speaker's configuration ([`plan`]), its routes for the agent, and how its
 //! peers are for health and metrics. Sockets and time are the business of [`crate::speaker`].
 
+mod passwords;
 mod plan;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -16,8 +17,12 @@ use kernel::ownership::ROUTE_BIRD;
 
 use crate::agent::{self, AgentHandle};
 use crate::health::{Health, Reporter};
-use crate::speaker::{Configurator, RouteEvent, SpeakerHandle, StatusQuery};
+use crate::speaker::{RouteEvent, SpeakerHandle, StatusQuery};
 use crate::telemetry;
+use passwords::PasswordFiles;
+use plan::Planned;
+
+pub(crate) use passwords::FOLDER as PASSWORDS;
 
 /// So long after the start every peer has to be Established for the node to be ready, later one is enough
 /// (control-plane.md 4.5).
@@ -28,41 +33,41 @@ pub(crate) struct Bgp {
     speaker: SpeakerHandle,
     health: Reporter,
     started: Instant,
-    /// There has been a plan; before that, having no peers means nothing.
-    planned: Arc<AtomicBool>,
+    /// Before there has been a plan, having no peers means nothing.
+    planned: Arc<Mutex<Planned>>,
 }
 
 impl Bgp {
     /// Starts the speaker, which does nothing until it has a plan. Routes that an earlier process left in the kernel make
     /// this a restart: peers are told, and nothing of them is withdrawn before BGP has heard everyone.
-    pub(crate) fn start(agent: AgentHandle, health: &Health) -> Result<Self> {
+    pub(crate) fn start(agent: AgentHandle, passwords: PathBuf, health: &Health) -> Result<Self> {
         let start = match left_behind().context("cannot read the kernel's routes")? {
             true => Start::Restarting,
             false => Start::Fresh,
         };
-        Self::start_as(start, routes_to(agent), health)
+        Self::start_as(start, routes_to(agent), passwords, health)
     }
 
     /// As [`Bgp::start`], for whoever knows how it starts, and has another place for routes.
     pub(crate) fn start_as(
         start: Start,
         routes: impl FnMut(RouteEvent) + Send + 'static,
+        passwords: PathBuf,
         health: &Health,
     ) -> Result<Self> {
         tracing::info!(?start, "BGP starts");
         let speaker = SpeakerHandle::spawn(start, routes).context("cannot start the BGP thread")?;
+        let planned = Planned::new(speaker.configurator(), PasswordFiles(passwords), health.clone());
         let health = health.register("bgp", None);
         health.not_ready("no plan yet: waiting for the datastore to be in sync");
-        Ok(Self { speaker, health, started: Instant::now(), planned: Arc::default() })
+        let planned = Arc::new(Mutex::new(planned));
+        Ok(Self { speaker, health, started: Instant::now(), planned })
     }
 
     /// Where plans go.
     pub(crate) fn plan_receiver(&self) -> Box<dyn FnMut(&BgpPlan) + Send> {
-        let (configurator, planned) = (self.speaker.configurator(), self.planned.clone());
-        Box::new(move |plan| {
-            configure(&configurator, plan);
-            planned.store(true, Ordering::Release);
-        })
+        let planned = self.planned.clone();
+        Box::new(move |plan| planned.lock().unwrap_or_else(PoisonError::into_inner).on_plan(plan))
     }
 
     /// For whoever wants to ask.
@@ -76,9 +81,12 @@ impl Bgp {
             self.health.not_ready("its thread has ended");
             return;
         }
-        if !self.planned.load(Ordering::Acquire) {
+        let mut planned = self.planned.lock().unwrap_or_else(PoisonError::into_inner);
+        planned.look_again(Instant::now());
+        if !planned.is_planned() {
             return;
         }
+        drop(planned);
         let peers = self.speaker.status();
         let up = peers.iter().filter(|peer| peer.state == SessionState::Established).count();
         telemetry::gauge(telemetry::BGP_PEERS, peers.len());
@@ -92,18 +100,6 @@ impl Bgp {
     /// Stops, and waits until the connections are closed.
     pub(crate) fn stop(self, shutdown: Shutdown) {
         self.speaker.stop(shutdown);
-    }
-}
-
-/// A plan without identifier leaves things as they are: sessions that are up are better than none.
-fn configure(speaker: &Configurator, plan: &BgpPlan) {
-    match plan::speaker_config(plan) {
-        Some(config) => speaker.configure(config),
-        None => {
-            tracing::warn!(
-                "the node has no BGP identifier: give it an IPv4 address, or set CALICO_ROUTER_ID"
-            );
-        }
     }
 }
 

@@ -25,6 +25,10 @@ pub struct NodeConfig {
     pub as_number: Option<u32>,
     /// `CALICO_ROUTER_ID`.
     pub router_id: RouterId,
+    /// `TORTIE_SECRETS_DIR` (ours): folder of BGP passwords, one folder a Secret, one file a key.
+    pub secrets_dir: PathBuf,
+    /// `CALICO_ADVERTISE_CLUSTER_IPS`: ranges of cluster IPs to announce where BGPConfiguration has none.
+    pub advertised_cluster_ips: Vec<IpNet>,
     /// `CALICO_NETWORKING_BACKEND`: `bird` speaks BGP, `none` leaves routing between hosts to others.
     pub bgp: bool,
     /// Pools to make when there is none, IPv4 and IPv6.
@@ -132,6 +136,11 @@ impl NodeConfig {
             ipv6: reader.address_source("IP6", "IP6_AUTODETECTION_METHOD", false),
             as_number: reader.as_number(),
             router_id: reader.router_id(),
+            secrets_dir: reader
+                .text("TORTIE_SECRETS_DIR")
+                .unwrap_or_else(|| crate::bgp::PASSWORDS.to_owned())
+                .into(),
+            advertised_cluster_ips: reader.ranges("CALICO_ADVERTISE_CLUSTER_IPS"),
             bgp: reader.backend(),
             default_pools: reader.default_pools(),
             cluster_type: reader.words("CLUSTER_TYPE"),
@@ -272,6 +281,17 @@ impl Reader<'_> {
             return None;
         }
         number
+    }
+
+    /// Ranges with commas between them.
+    fn ranges(&mut self, variable: &str) -> Vec<IpNet> {
+        let text = self.text(variable).unwrap_or_default();
+        let words: Vec<&str> = text.split(',').map(str::trim).filter(|word| !word.is_empty()).collect();
+        let parsed: Result<Vec<IpNet>, _> = words.iter().map(|word| word.parse()).collect();
+        parsed.unwrap_or_else(|_| {
+            self.refuse(variable, text, "write ranges such as 10.96.0.0/12, with commas between them");
+            Vec::new()
+        })
     }
 
     fn router_id(&mut self) -> RouterId {

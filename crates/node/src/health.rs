@@ -15,7 +15,8 @@ pub struct Health(Arc<Mutex<State>>);
 #[derive(Debug, Default)]
 struct State {
     parts: BTreeMap<&'static str, Part>,
-    notices: Vec<String>,
+    /// By who says them.
+    notices: BTreeMap<&'static str, Vec<String>>,
 }
 
 #[derive(Debug, Clone)]
@@ -59,12 +60,12 @@ impl Health {
 
     /// What an operator should know although the node is ready, such as a setting that has no effect.
     pub fn notices(&self) -> Vec<String> {
-        self.lock().notices.clone()
+        self.lock().notices.values().flatten().cloned().collect()
     }
 
-    /// These, and no others, are the notices now.
-    pub(crate) fn set_notices(&self, notices: Vec<String>) {
-        self.lock().notices = notices;
+    /// These, and no others, are the notices of a source now.
+    pub(crate) fn set_notices(&self, source: &'static str, notices: Vec<String>) {
+        self.lock().notices.insert(source, notices);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {

@@ -105,7 +105,7 @@ mod tests {
             "{answer}"
         );
         part.ready();
-        health.set_notices(vec!["pool 10.0.0.0/8 asks for ipipMode".to_owned()]);
+        health.set_notices("test", vec!["pool 10.0.0.0/8 asks for ipipMode".to_owned()]);
         let answer = fetch(port, "/readiness");
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         assert!(answer.ends_with("\r\nready\nnotice: pool 10.0.0.0/8 asks for ipipMode\n"), "{answer}");

@@ -134,7 +134,7 @@ fn start_bgp(args: &ReflectorArgs, kernel: Option<&KernelRoutes>, health: &Healt
             let _ = routes.send(kernel::Event::Bgp(event));
         }
     };
-    Bgp::start_as(start, on_route, health)
+    Bgp::start_as(start, on_route, args.secrets.clone(), health)
 }
 
 /// Resources that can be read, and have not been told to anybody.

@@ -124,15 +124,18 @@ impl Node {
         let health = Health::default();
         serve_http(&parameters, &health, telemetry::install()?)?;
         let (agent, events) = agent::queue();
-        let bgp = config.bgp.then(|| Bgp::start(agent.clone(), &health)).transpose()?;
+        let bgp =
+            config.bgp.then(|| Bgp::start(agent.clone(), config.secrets_dir.clone(), &health)).transpose()?;
         let dataplane = open_dataplane(&config, sources.local())?;
         let interface_prefixes = dataplane.parameters().interface_prefix.join(",");
         let monitor = Monitor::start(None, Subscriptions::default(), agent::kernel_events(agent.clone()))?;
         // The monitor tells changes; the addresses that there are count too, for host endpoints are found by them.
-        let held = rtnetlink.addresses()?.into_iter().map(monitor::Event::Address).collect();
-        agent.send(agent::Event::Kernel(held));
+        let links = rtnetlink.links()?.into_iter().map(monitor::Event::Link);
+        let addresses_held = rtnetlink.addresses()?.into_iter().map(monitor::Event::Address);
+        agent.send(agent::Event::Kernel(links.chain(addresses_held).collect()));
         let agent_thread = Agent {
-            planner: BgpPlanner::new(&config.node_name, router_id_source(config.router_id)),
+            planner: BgpPlanner::new(&config.node_name, router_id_source(config.router_id))
+                .with_cluster_ips(config.advertised_cluster_ips.clone()),
             on_plan: bgp.as_ref().map_or_else(agent::no_bgp, Bgp::plan_receiver),
             dataplane,
             rtnetlink: Rtnetlink::open()?,

@@ -13,15 +13,27 @@ use ipnet::IpNet;
 use crate::felix;
 use crate::health::Health;
 
-/// Fields of BGPConfiguration that the BGP plan follows, or refuses by itself (the password).
-const BGP_FIELDS: [&str; 6] = [
+/// Fields of BGPConfiguration that the BGP plan follows.
+const BGP_FIELDS: [&str; 15] = [
     "nodeToNodeMeshEnabled",
     "asNumber",
     "listenPort",
     "bindMode",
     "nodeMeshPassword",
     "nodeMeshMaxRestartTime",
+    "serviceClusterIPs",
+    "serviceExternalIPs",
+    "serviceLoadBalancerIPs",
+    "serviceLoadBalancerAggregation",
+    "communities",
+    "prefixAdvertisements",
+    "ignoredInterfaces",
+    "ipv4NormalRoutePriority",
+    "ipv6NormalRoutePriority",
 ];
+
+/// As what notices are known.
+const SOURCE: &str = "settings";
 
 /// What there is of such settings now, and what has been said. The former is in the readiness answer and `node status`.
 #[derive(Debug)]
@@ -92,7 +104,7 @@ impl Unbuilt {
             false => self.notices.insert(subject, notices.clone()),
         };
         if before.unwrap_or_default() != notices {
-            self.health.set_notices(self.notices.values().flatten().cloned().collect());
+            self.health.set_notices(SOURCE, self.notices.values().flatten().cloned().collect());
         }
     }
 }
@@ -200,13 +212,13 @@ mod tests {
     #[test]
     fn fields_of_bgp_configuration_that_the_plan_does_not_read_are_named() {
         let spec = serde_json::json!({
-            "asNumber": 64513, "nodeToNodeMeshEnabled": true, "serviceClusterIPs": [{"cidr": "10.96.0.0/12"}]
+            "asNumber": 64513, "nodeToNodeMeshEnabled": true, "localWorkloadPeeringIPV4": "169.254.5.5"
         });
         let spec: BGPConfigurationSpec = serde_json::from_value(spec).unwrap();
         assert_eq!(
             of_bgp("default", &spec),
             [
-                "BGPConfiguration default: spec.serviceClusterIPs: this version does not follow it, it has no effect"
+                "BGPConfiguration default: spec.localWorkloadPeeringIPV4: this version does not follow it, it has no effect"
             ]
         );
     }

@@ -425,6 +425,82 @@ pub struct Endpoint {
     /// Its addresses, all of one family.
     #[serde(deserialize_with = "or_default")]
     pub addresses: Vec<String>,
+    /// The node that it is on, if on one.
+    #[serde(deserialize_with = "or_default", rename = "nodeName")]
+    pub node_name: String,
+    /// How it is.
+    #[serde(deserialize_with = "or_default")]
+    pub conditions: EndpointConditions,
+}
+
+/// How an endpoint of a service is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(default)]
+pub struct EndpointConditions {
+    /// Whether it takes traffic; unknown counts as yes.
+    pub ready: Option<bool>,
+}
+
+/// A `v1` `Service`, reduced to its addresses.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(default)]
+pub struct Service {
+    /// Its name and namespace.
+    pub metadata: Metadata,
+    /// What is wanted.
+    #[serde(deserialize_with = "or_default")]
+    pub spec: ServiceSpec,
+    /// What is.
+    #[serde(deserialize_with = "or_default")]
+    pub status: ServiceStatus,
+}
+
+/// `spec` of a [`Service`].
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ServiceSpec {
+    /// `ClusterIP` (also if empty), `NodePort`, `LoadBalancer` or `ExternalName`.
+    #[serde(rename = "type", deserialize_with = "or_default")]
+    pub kind: String,
+    /// Its first cluster IP; `None` (the word) or empty without.
+    #[serde(rename = "clusterIP", deserialize_with = "or_default")]
+    pub cluster_ip: String,
+    /// All cluster IPs.
+    #[serde(rename = "clusterIPs", deserialize_with = "or_default")]
+    pub cluster_ips: Vec<String>,
+    /// Further addresses.
+    #[serde(rename = "externalIPs", deserialize_with = "or_default")]
+    pub external_ips: Vec<String>,
+    /// `Local` or `Cluster` (also if empty).
+    #[serde(deserialize_with = "or_default")]
+    pub external_traffic_policy: String,
+}
+
+/// `status` of a [`Service`].
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ServiceStatus {
+    /// Its load balancer.
+    #[serde(deserialize_with = "or_default")]
+    pub load_balancer: LoadBalancerStatus,
+}
+
+/// The load balancer of a [`Service`].
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default)]
+pub struct LoadBalancerStatus {
+    /// Its addresses.
+    #[serde(deserialize_with = "or_default")]
+    pub ingress: Vec<LoadBalancerIngress>,
+}
+
+/// An address of a load balancer.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default)]
+pub struct LoadBalancerIngress {
+    /// The address; empty if it has a host name.
+    #[serde(deserialize_with = "or_default")]
+    pub ip: String,
 }
 
 /// A port of a service's endpoints.

@@ -7,9 +7,11 @@ use std::time::Duration;
 use api::scalars::GoDuration;
 use api::selector::Selector;
 use api::{BGPPassword, BGPPeerSpec, NextHopMode, ReversePeering, SourceAddress};
+use bgp::policy::Policy;
 use ipnet::IpNet;
 
 use super::planner::{BgpPlanner, NodeRow};
+use super::problems::Problem;
 use super::types::{NextHop, PasswordRef, Peer, PeerSource, StaticRoute};
 
 /// Who is at the other end.
@@ -26,12 +28,13 @@ type Sessions = BTreeMap<(IpAddr, u16), Peer>;
 
 impl BgpPlanner {
     /// Sessions by address and port, and the routes that they need.
-    pub(super) fn sessions(&self) -> (Vec<Peer>, BTreeSet<StaticRoute>) {
+    pub(super) fn sessions(&self, problems: &mut BTreeSet<Problem>) -> (Vec<Peer>, BTreeSet<StaticRoute>) {
         let Some(us) = self.nodes.get(&self.node_name) else { return (Vec::new(), BTreeSet::new()) };
         let mut sessions = Sessions::new();
         let mut static_routes = BTreeSet::new();
         self.add_mesh(us, &mut sessions);
         for (name, spec) in &self.peers {
+            problems.extend(self.problems_of(name, spec));
             if spec.local_workload_selector.is_empty() {
                 self.add_peers(us, name, spec, &mut sessions, &mut static_routes);
             } else {
@@ -39,6 +42,44 @@ impl BgpPlanner {
             }
         }
         (sessions.into_values().collect(), static_routes)
+    }
+
+    /// What a peer asks for and does not get.
+    fn problems_of(&self, name: &str, spec: &BGPPeerSpec) -> Vec<Problem> {
+        let problem = |field: &str, reason: String, remedy| {
+            Problem::new(format!("BGPPeer {name}"), format!("spec.{field}"), reason, remedy)
+        };
+        let mut problems = Vec::new();
+        for (text, field) in [
+            (&spec.node_selector, "nodeSelector"),
+            (&spec.peer_selector, "peerSelector"),
+            (&spec.local_workload_selector, "localWorkloadSelector"),
+        ] {
+            if let Err(error) = Selector::parse(text) {
+                let reason = format!("{error}; it selects nothing");
+                problems.push(problem(field, reason, "correct the selector"));
+            }
+        }
+        if let Err(error) = spec.peer_address() {
+            problems.push(problem("peerIP", format!("{error}; there is no session"), "correct the address"));
+        }
+        let (is_address, is_workloads) = (!spec.peer_ip.is_empty(), !spec.local_workload_selector.is_empty());
+        if (is_address || is_workloads) && spec.as_number.is_none() {
+            let reason = "is not set; there is no session".to_owned();
+            problems.push(problem("asNumber", reason, "write the AS number of the peer"));
+        }
+        for (index, filter) in spec.filters.iter().enumerate() {
+            if !self.filters.contains_key(filter) {
+                let reason =
+                    format!("BGPFilter {filter} does not exist; the peer goes without it, as in Calico");
+                problems.push(problem(
+                    &format!("filters[{index}]"),
+                    reason,
+                    "create the BGPFilter, or leave it out",
+                ));
+            }
+        }
+        problems
     }
 
     /// A route reflector keeps out of the mesh, and so do the others towards it.
@@ -201,6 +242,8 @@ impl BgpPlanner {
             keepalive_time: duration(spec.keepalive_time),
             allow_local_as: spec.num_allowed_local_as_numbers.and_then(|number| u32::try_from(number).ok()),
             filters: spec.filters.clone(),
+            import: Policy::accept_all(),
+            export: Policy::reject_all(),
         })
     }
 }
@@ -266,7 +309,8 @@ fn address_and_port(text: &str) -> Option<(IpAddr, Option<u16>)> {
 
 fn password(password: Option<&BGPPassword>) -> Option<PasswordRef> {
     let reference = password?.secret_key_ref.as_ref()?;
-    Some(PasswordRef { name: reference.name.clone(), key: reference.key.clone() })
+    let optional = reference.optional.unwrap_or(false);
+    Some(PasswordRef { name: reference.name.clone(), key: reference.key.clone(), optional })
 }
 
 fn duration(duration: Option<GoDuration>) -> Option<Duration> {

@@ -1,17 +1,21 @@
 //! The rows that matter, and the plan that they make.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use api::{
-    AffinityOwner, BGPConfigurationSpec, BGPPeerSpec, BindMode, BlockAffinityState, Key, Kind, Resource, Row,
+    AffinityOwner, BGPConfigurationSpec, BGPFilter, BGPPeerSpec, BindMode, BlockAffinityState,
+    DEFAULT_ROUTE_PRIORITY, Key, Kind, NodeStatus, Resource, Row,
 };
 use ipnet::IpNet;
 use sha2::{Digest, Sha256};
 
 use super::originate::PoolRow;
+use super::policy::Policies;
+use super::services::{EXCLUDED, Ranges, Service, ServiceEndpoints, Services};
 use super::types::{BgpPlan, Listen};
+use crate::contract::TunnelKind;
 
 /// The AS of a cluster that does not set one.
 const DEFAULT_AS: u32 = 64512;
@@ -30,6 +34,35 @@ pub enum RouterIdSource {
     Literal(Ipv4Addr),
 }
 
+/// Which tunnels the dataplane makes. The routes of those that it does not make are BGP's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tunnels {
+    /// IP in IP.
+    pub ipip: bool,
+    /// VXLAN.
+    pub vxlan: bool,
+    /// WireGuard.
+    pub wireguard: bool,
+}
+
+impl Tunnels {
+    /// All that Calico has.
+    pub const ALL: Self = Self { ipip: true, vxlan: true, wireguard: true };
+}
+
+/// Whether a node has WireGuard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Wireguard {
+    ipv4: bool,
+    ipv6: bool,
+}
+
+impl Wireguard {
+    pub(super) fn has(self, v6: bool) -> bool {
+        if v6 { self.ipv6 } else { self.ipv4 }
+    }
+}
+
 /// What counts of a Node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct NodeRow {
@@ -38,8 +71,11 @@ pub(super) struct NodeRow {
     pub(super) cluster_id: Option<Ipv4Addr>,
     /// BGP addresses, one of each family at most.
     pub(super) addresses: Vec<IpAddr>,
+    /// The same with the lengths of their networks.
+    pub(super) networks: Vec<IpNet>,
     /// Addresses of its tunnel devices.
-    pub(super) tunnels: Vec<IpAddr>,
+    pub(super) tunnels: BTreeSet<(TunnelKind, IpAddr)>,
+    pub(super) wireguard: Wireguard,
 }
 
 impl NodeRow {
@@ -54,6 +90,7 @@ impl NodeRow {
 pub(super) struct WorkloadRow {
     pub(super) labels: BTreeMap<String, String>,
     pub(super) addresses: Vec<IpAddr>,
+    pub(super) interface: Arc<str>,
 }
 
 /// Keeps the rows that the plan depends on. Not one of its methods blocks, reads a clock or does any I/O.
@@ -63,11 +100,17 @@ pub struct BgpPlanner {
     router_id: RouterIdSource,
     pub(super) nodes: BTreeMap<String, NodeRow>,
     pub(super) peers: BTreeMap<String, BGPPeerSpec>,
+    pub(super) filters: BTreeMap<String, BGPFilter>,
     configurations: BTreeMap<String, BGPConfigurationSpec>,
     pub(super) pools: BTreeMap<String, PoolRow>,
     /// Blocks of this node, and whether they are confirmed.
     pub(super) blocks: BTreeMap<IpNet, bool>,
     pub(super) workloads: BTreeMap<(String, String), WorkloadRow>,
+    pub(super) services: Services,
+    /// Addresses of the host's interfaces, with the lengths of their networks.
+    pub(super) interfaces: BTreeMap<Arc<str>, BTreeSet<IpNet>>,
+    pub(super) tunnels: Tunnels,
+    cluster_ips: Vec<IpNet>,
     is_stale: bool,
     last: Option<BgpPlan>,
 }
@@ -80,13 +123,48 @@ impl BgpPlanner {
             router_id,
             nodes: BTreeMap::new(),
             peers: BTreeMap::new(),
+            filters: BTreeMap::new(),
             configurations: BTreeMap::new(),
             pools: BTreeMap::new(),
             blocks: BTreeMap::new(),
             workloads: BTreeMap::new(),
+            services: Services::default(),
+            interfaces: BTreeMap::new(),
+            tunnels: Tunnels::default(),
+            cluster_ips: Vec::new(),
             is_stale: true,
             last: None,
         }
+    }
+
+    /// Which tunnels the dataplane makes; none unless said.
+    #[must_use]
+    pub fn with_tunnels(self, tunnels: Tunnels) -> Self {
+        Self { tunnels, ..self }
+    }
+
+    /// Ranges of cluster IPs to announce where BGPConfiguration has none (`CALICO_ADVERTISE_CLUSTER_IPS`).
+    #[must_use]
+    pub fn with_cluster_ips(self, cluster_ips: Vec<IpNet>) -> Self {
+        Self { cluster_ips, ..self }
+    }
+
+    /// A Kubernetes Service is now this; `None`: it does not exist, or has no addresses to announce.
+    pub fn on_service(&mut self, namespace: &str, name: &str, service: Option<Service>) {
+        let key = (namespace.to_owned(), name.to_owned());
+        self.is_stale |= replace(&mut self.services.services, key, service);
+    }
+
+    /// An EndpointSlice (or Endpoints) is now this; `None`: it does not exist.
+    pub fn on_endpoints(&mut self, namespace: &str, name: &str, endpoints: Option<ServiceEndpoints>) {
+        let key = (namespace.to_owned(), name.to_owned());
+        self.is_stale |= replace(&mut self.services.endpoints, key, endpoints);
+    }
+
+    /// An interface of the host has these addresses, with the lengths of their networks; none: it is gone.
+    pub fn on_interface(&mut self, name: &str, addresses: BTreeSet<IpNet>) {
+        let addresses = (!addresses.is_empty()).then_some(addresses);
+        self.is_stale |= replace(&mut self.interfaces, name.into(), addresses);
     }
 
     /// A row is now this; `None`: it does not exist. Rows that the plan does not depend on are ignored.
@@ -128,9 +206,15 @@ impl BgpPlanner {
     /// The plan that the rows make.
     pub fn plan(&self) -> BgpPlan {
         let us = self.nodes.get(&self.node_name);
-        let (peers, static_routes) = self.sessions();
-        let blocks = self.own_blocks();
-        let originate = blocks.iter().copied().chain(self.own_addresses()).collect();
+        let mut problems = BTreeSet::new();
+        let (mut peers, static_routes) = self.sessions(&mut problems);
+        let originate = self.originated();
+        let common = [false, true].map(|v6| (v6, self.common_export(v6, &originate, &mut problems))).into();
+        let mut made = Policies::new();
+        for peer in &mut peers {
+            let of = (peer.address.is_ipv6(), &peer.filters[..]);
+            (peer.import, peer.export) = self.policies(of, &common, &mut made, &mut problems);
+        }
         BgpPlan {
             local_as: self.local_as(),
             router_id: self.router_id(),
@@ -138,17 +222,23 @@ impl BgpPlanner {
             mesh: self.is_mesh_on(),
             cluster_id: us.and_then(|us| us.cluster_id),
             peers,
+            addresses: us.map(|us| us.addresses.clone()).unwrap_or_default(),
             originate,
-            blocks,
+            blocks: self.own_blocks(),
+            kernel: self.kernel_policy(),
+            excluded_interfaces: self.excluded_interfaces(),
+            interfaces: self.networks(),
             static_routes,
+            problems,
         }
     }
 
     /// How many rows it keeps.
     #[doc(hidden)]
     pub fn size(&self) -> usize {
-        let bgp = self.nodes.len() + self.peers.len() + self.configurations.len();
-        bgp + self.pools.len() + self.blocks.len() + self.workloads.len()
+        let bgp = self.nodes.len() + self.peers.len() + self.configurations.len() + self.filters.len();
+        let services = self.services.services.len() + self.services.endpoints.len() + self.interfaces.len();
+        bgp + services + self.pools.len() + self.blocks.len() + self.workloads.len()
     }
 
     /// The AS of a node.
@@ -179,14 +269,62 @@ impl BgpPlanner {
         self.configurations.get("default")
     }
 
+    /// The configurations that count for this node, its own first, with their names.
+    fn own_and_global(&self) -> impl Iterator<Item = (String, &BGPConfigurationSpec)> {
+        let names = [format!("node.{}", self.node_name), "default".to_owned()];
+        names.into_iter().filter_map(|name| Some((name.clone(), self.configurations.get(&name)?)))
+    }
+
+    /// A setting of this node: its own, else the global one.
+    pub(super) fn setting<T>(&self, of: impl Fn(&BGPConfigurationSpec) -> Option<T>) -> Option<T> {
+        self.own_and_global().find_map(|(_, spec)| of(spec))
+    }
+
+    /// The configuration that counts for this node in something: its own, if that says anything about it.
+    pub(super) fn deciding_configuration(
+        &self,
+        says: impl Fn(&BGPConfigurationSpec) -> bool,
+    ) -> Option<(String, &BGPConfigurationSpec)> {
+        self.own_and_global().find(|(_, spec)| says(spec))
+    }
+
+    /// The value of a community that a configuration means, by a name of its own or a global one.
+    pub(super) fn community_value<'a>(&'a self, spec: &'a BGPConfigurationSpec, text: &'a str) -> &'a str {
+        let value = spec.community_value(text);
+        match self.global() {
+            Some(global) if value == text => global.community_value(text),
+            _ => value,
+        }
+    }
+
+    /// The metric of routes for which nobody says another.
+    pub(super) fn normal_priority(&self, v6: bool) -> u32 {
+        let priority = self.setting(|spec| match v6 {
+            true => spec.ipv6_normal_route_priority,
+            false => spec.ipv4_normal_route_priority,
+        });
+        u32::try_from(priority.unwrap_or(DEFAULT_ROUTE_PRIORITY)).unwrap_or(u32::MAX)
+    }
+
+    pub(super) fn is_reflector(&self) -> bool {
+        self.nodes.get(&self.node_name).is_some_and(|us| us.cluster_id.is_some())
+    }
+
+    pub(super) fn is_excluded_from_services(&self) -> bool {
+        let us = self.nodes.get(&self.node_name);
+        us.is_some_and(|us| us.labels.get(EXCLUDED).is_some_and(|value| value == "true"))
+    }
+
+    pub(super) fn service_ranges(&self) -> Ranges {
+        Ranges::of(self.global(), &self.cluster_ips)
+    }
+
     fn cluster_as(&self) -> u32 {
         self.global().and_then(|spec| spec.as_number).map_or(DEFAULT_AS, |number| number.0)
     }
 
     fn listen(&self) -> Listen {
-        let own = self.configurations.get(&format!("node.{}", self.node_name));
-        let bind_mode = own.and_then(|spec| spec.bind_mode).or_else(|| self.global()?.bind_mode);
-        let addresses = match bind_mode.unwrap_or_default() {
+        let addresses = match self.setting(|spec| spec.bind_mode).unwrap_or_default() {
             BindMode::None => Vec::new(),
             BindMode::NodeIP => {
                 self.nodes.get(&self.node_name).map(|us| us.addresses.clone()).unwrap_or_default()
@@ -223,6 +361,13 @@ impl BgpPlanner {
                 });
                 replace(&mut self.configurations, name.to_owned(), spec)
             }
+            Kind::BGPFilter => {
+                let filter = resource.and_then(|resource| match resource {
+                    Resource::BGPFilter(filter) => Some((**filter).clone()),
+                    _ => None,
+                });
+                replace(&mut self.filters, name.to_owned(), filter)
+            }
             Kind::IPPool => replace(&mut self.pools, name.to_owned(), resource.and_then(PoolRow::of)),
             Kind::WorkloadEndpoint => {
                 let row = resource.and_then(|resource| self.workload_row(resource));
@@ -238,7 +383,8 @@ impl BgpPlanner {
             return None;
         }
         let addresses = endpoint.spec.ip_networks.iter().map(|net| net.addr()).collect();
-        Some(WorkloadRow { labels: endpoint.metadata.labels.clone(), addresses })
+        let interface = endpoint.spec.interface_name.as_str().into();
+        Some(WorkloadRow { labels: endpoint.metadata.labels.clone(), addresses, interface })
     }
 }
 
@@ -246,12 +392,19 @@ fn node_row(resource: &Resource) -> Option<NodeRow> {
     let Resource::Node(node) = resource else { return None };
     let fact = crate::convert::node(&node.spec);
     let bgp = node.spec.bgp.as_ref();
+    let has_key =
+        |key: fn(&NodeStatus) -> &String| node.status.as_ref().is_some_and(|status| !key(status).is_empty());
     Some(NodeRow {
         labels: node.metadata.labels.clone(),
         as_number: bgp.and_then(|bgp| bgp.as_number).map(|number| number.0),
         cluster_id: bgp.and_then(|bgp| bgp.route_reflector_cluster_id),
         addresses: fact.bgp.iter().map(IpNet::addr).collect(),
-        tunnels: fact.tunnels.into_iter().map(|(_, address)| address).collect(),
+        networks: fact.bgp,
+        tunnels: fact.tunnels,
+        wireguard: Wireguard {
+            ipv4: has_key(|status| &status.wireguard_public_key),
+            ipv6: has_key(|status| &status.wireguard_public_key_v6),
+        },
     })
 }
 

@@ -1,10 +1,14 @@
 //! The plan.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
+use bgp::policy::{InterfacePattern, Policy};
 use ipnet::IpNet;
+
+use super::problems::Problem;
 
 /// Everything that the speaker has to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,12 +25,46 @@ pub struct BgpPlan {
     pub cluster_id: Option<Ipv4Addr>,
     /// The sessions to have, by peer address and port.
     pub peers: Vec<Peer>,
-    /// The prefixes to announce, with this node as next hop.
-    pub originate: BTreeSet<IpNet>,
+    /// This node's own addresses, one of each family at most.
+    pub addresses: Vec<IpAddr>,
+    /// What could be announced, with this node as next hop; the peers' export policies say what is.
+    pub originate: BTreeMap<IpNet, Originated>,
     /// Those of `originate` that are blocks: what is not assigned in them has to be dropped here (a blackhole route).
     pub blocks: BTreeSet<IpNet>,
+    /// Which learned routes BGP puts into the kernel.
+    pub kernel: Policy,
+    /// Interfaces whose networks are not BGP's business.
+    pub excluded_interfaces: Vec<InterfacePattern>,
+    /// The networks of the host's interfaces, by which next hops are reached.
+    pub interfaces: BTreeMap<IpNet, Arc<str>>,
     /// Routes that sessions need to reach their peers (`reachableBy`).
     pub static_routes: BTreeSet<StaticRoute>,
+    /// What resources ask for and does not happen.
+    pub problems: BTreeSet<Problem>,
+}
+
+/// A prefix that this node could announce.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Originated {
+    /// What it is.
+    pub kind: OriginatedKind,
+    /// Its priority, a kernel metric; LOCAL_PREF is 2147483647 less it.
+    pub priority: u32,
+    /// The interface that its packets leave by, if they leave by one.
+    pub interface: Option<Arc<str>>,
+}
+
+/// What a prefix is that this node could announce.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum OriginatedKind {
+    /// A block that this node owns.
+    Block,
+    /// Addresses of services.
+    Service,
+    /// An address of a workload.
+    Workload,
+    /// A network or an address of the host.
+    Connected,
 }
 
 /// Where the speaker listens for sessions.
@@ -71,6 +109,10 @@ pub struct Peer {
     pub allow_local_as: Option<u32>,
     /// `BGPFilter`s, in order.
     pub filters: Vec<String>,
+    /// What is taken from it.
+    pub import: Policy,
+    /// What it is told.
+    pub export: Policy,
 }
 
 /// What asks for a session; the more special come later.
@@ -117,6 +159,8 @@ pub struct PasswordRef {
     pub name: String,
     /// The key in it.
     pub key: String,
+    /// Without it the session is spoken all the same, unprotected.
+    pub optional: bool,
 }
 
 /// A route to one peer by way of a gateway.

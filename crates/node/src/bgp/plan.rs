@@ -1,103 +1,89 @@
-//! The datastore's plan as the speaker's configuration.
+//! The plan on its way to the speaker: passwords are filled in, what cannot be done is said.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::time::Duration;
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
-use bgp::config::{ConnectMode, GracefulRestart, LocalAddresses, NextHopMode, Origination, Timers};
-use bgp::{Asn, PeerConfig, PeerId, RouterId, SpeakerConfig};
-use calc::bgp_plan::{BgpPlan, NextHop, Peer, PeerSource};
+use bgp::SpeakerConfig;
+use calc::bgp_plan::{BgpPlan, Problem};
 
-/// How long a restarted node waits for peers that do not come back before it uses what it has learned (RFC 4724, section
-/// 4.1). A mesh often has a node that is down; blocks of new nodes should not wait two minutes for it.
-const SELECTION_DEFERRAL: Duration = Duration::from_secs(30);
+use super::passwords::PasswordFiles;
+use crate::health::Health;
+use crate::speaker::Configurator;
 
-/// The configuration; `None` when the plan has no BGP identifier.
-///
-/// A peer that asks for what this version cannot do is left out, and said so: a session without the password or the hop
-/// limit that was asked for would be worse than none.
-pub(super) fn speaker_config(plan: &BgpPlan) -> Option<SpeakerConfig> {
-    let mut config = SpeakerConfig::new(Asn(plan.local_as), RouterId(plan.router_id?));
-    config.cluster_id = plan.cluster_id;
-    config.selection_deferral = SELECTION_DEFERRAL;
-    config.listen = listen(plan);
-    config.addresses = own_addresses(plan);
-    config.originated = plan.originate.iter().map(|prefix| (*prefix, Origination::default())).collect();
-    config.peers = plan.peers.iter().filter_map(|peer| configured(plan, peer)).collect::<BTreeMap<_, _>>();
-    Some(config)
+/// How often passwords are read again.
+const LOOK: Duration = Duration::from_secs(2);
+/// As what notices are known.
+const SOURCE: &str = "bgp";
+
+/// What the speaker has been told.
+pub(super) struct Planned {
+    speaker: Configurator,
+    passwords: PasswordFiles,
+    health: Health,
+    plan: Option<BgpPlan>,
+    config: Option<SpeakerConfig>,
+    problems: BTreeSet<Problem>,
+    next_look: Instant,
 }
 
-fn listen(plan: &BgpPlan) -> BTreeSet<SocketAddr> {
-    let port = plan.listen.port;
-    match plan.listen.addresses.is_empty() {
-        true => [(Ipv4Addr::UNSPECIFIED, port).into(), (Ipv6Addr::UNSPECIFIED, port).into()].into(),
-        false => plan.listen.addresses.iter().map(|address| (*address, port).into()).collect(),
-    }
-}
-
-/// Sessions are spoken from the node's addresses, so these are what others reach us by.
-fn own_addresses(plan: &BgpPlan) -> LocalAddresses {
-    let mut addresses = LocalAddresses::default();
-    for source in plan.peers.iter().filter_map(|peer| peer.source_address) {
-        match source {
-            IpAddr::V4(address) => addresses.ipv4 = Some(address),
-            IpAddr::V6(address) => addresses.ipv6 = Some(address),
+impl Planned {
+    pub(super) fn new(speaker: Configurator, passwords: PasswordFiles, health: Health) -> Self {
+        Self {
+            speaker,
+            passwords,
+            health,
+            plan: None,
+            config: None,
+            problems: BTreeSet::new(),
+            next_look: Instant::now(),
         }
     }
-    addresses
-}
 
-fn configured(plan: &BgpPlan, peer: &Peer) -> Option<(PeerId, PeerConfig)> {
-    if let Some(feature) = unsupported(plan, peer) {
-        tracing::error!(
-            peer = %peer.address,
-            source = ?peer.source,
-            feature,
-            "no session with this peer: this version cannot do what it asks for"
-        );
-        return None;
+    /// Whether there has been a plan.
+    pub(super) fn is_planned(&self) -> bool {
+        self.plan.is_some()
     }
-    let mut config = PeerConfig::new(peer.address, Asn(peer.remote_as));
-    config.label = label(&peer.source).to_owned();
-    config.port = peer.port;
-    config.source = peer.source_address;
-    config.connect = if peer.passive { ConnectMode::Passive } else { ConnectMode::Active };
-    config.reflector_client = peer.reflector_client;
-    config.next_hop = match peer.next_hop {
-        NextHop::Auto => NextHopMode::Auto,
-        NextHop::Own => NextHopMode::OurSelf,
-        NextHop::Keep => NextHopMode::Keep,
-    };
-    config.allow_local_as = peer.allow_local_as.and_then(|times| times.try_into().ok()).unwrap_or(0);
-    config.timers = Timers { keepalive: peer.keepalive_time, ..Timers::default() };
-    if let Some(restart_time) = peer.restart_time {
-        config.graceful_restart = Some(GracefulRestart { restart_time, ..GracefulRestart::default() });
-    }
-    Some((PeerId(format!("{}:{}", peer.address, peer.port)), config))
-}
 
-/// What the peer asks for that is not built yet.
-fn unsupported(plan: &BgpPlan, peer: &Peer) -> Option<&'static str> {
-    if peer.password.is_some() {
-        Some("password")
-    } else if peer.ttl_security.is_some() {
-        Some("ttlSecurity")
-    } else if !peer.filters.is_empty() {
-        Some("filters")
-    } else if peer.local_as != plan.local_as {
-        Some("localASNumber")
-    } else if plan.static_routes.iter().any(|route| route.destination.addr() == peer.address) {
-        Some("reachableBy")
-    } else {
-        None
+    /// A new plan.
+    pub(super) fn on_plan(&mut self, plan: &BgpPlan) {
+        self.plan = Some(plan.clone());
+        self.configure();
     }
-}
 
-/// PEER TYPE in `calicoctl node status`.
-fn label(source: &PeerSource) -> &'static str {
-    match source {
-        PeerSource::Mesh { .. } => "node-to-node mesh",
-        PeerSource::Global { .. } => "global",
-        PeerSource::Node { .. } | PeerSource::LocalWorkload { .. } => "node specific",
+    /// Passwords come, change and go without a word from the datastore.
+    pub(super) fn look_again(&mut self, now: Instant) {
+        let has_passwords = |plan: &BgpPlan| plan.peers.iter().any(|peer| peer.password.is_some());
+        if now >= self.next_look && self.plan.as_ref().is_some_and(has_passwords) {
+            self.next_look = now + LOOK;
+            self.configure();
+        }
+    }
+
+    /// A plan without identifier leaves things as they are: sessions that are up are better than none.
+    fn configure(&mut self) {
+        let Some(plan) = &self.plan else { return };
+        let (config, without_password) = plan.speaker_config(&self.passwords);
+        let mut problems = plan.problems.clone();
+        problems.extend(without_password);
+        if config.is_none() && self.config.is_none() {
+            tracing::warn!(
+                "the node has no BGP identifier: give it an IPv4 address, or set CALICO_ROUTER_ID"
+            );
+        }
+        self.say(problems);
+        if config.is_some() && config != self.config {
+            self.config.clone_from(&config);
+            config.into_iter().for_each(|config| self.speaker.configure(config));
+        }
+    }
+
+    /// Each problem is logged when it comes, and a notice while it lasts.
+    fn say(&mut self, problems: BTreeSet<Problem>) {
+        if problems == self.problems {
+            return;
+        }
+        problems.difference(&self.problems).for_each(|problem| tracing::error!("{problem}"));
+        self.health.set_notices(SOURCE, problems.iter().map(ToString::to_string).collect());
+        self.problems = problems;
     }
 }

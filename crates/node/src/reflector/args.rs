@@ -44,6 +44,9 @@ pub struct ReflectorArgs {
     /// Unix socket for questions [default: /var/run/calico/reflector-NODE.sock]
     #[arg(long, value_name = "PATH")]
     pub(crate) socket: Option<PathBuf>,
+    /// Folder of BGP passwords: FOLDER/SECRET/KEY
+    #[arg(long, value_name = "FOLDER", env = "TORTIE_SECRETS_DIR", default_value = crate::bgp::PASSWORDS)]
+    pub(crate) secrets: PathBuf,
     /// Put routes into the kernel, with protocol 12 (bird), as a node does
     #[arg(long)]
     pub(crate) kernel: bool,

@@ -1,25 +1,25 @@
-//! The vectors of `bgp-config.jsonl`, as far as the plan goes: sessions, identifier, listening, originated blocks and routes
-//! to peers. Export, import and kernel filters are the speaker's and come with it; so does the advertisement of services.
+//! The vectors of `bgp-config.jsonl`: sessions, identifier, listening, originated prefixes, routes to peers, and what the
+//! policies of peers and kernel make of sample routes.
+
+mod probes;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use api::kubernetes;
 use api::{AffinityOwner, Key, Kind, Row};
-use calc::bgp_plan::{BgpPlan, BgpPlanner, NextHop, PasswordRef, Peer, PeerSource, RouterIdSource};
+use calc::bgp_plan::{
+    BgpPlan, BgpPlanner, NextHop, OriginatedKind, PasswordRef, Peer, PeerSource, RouterIdSource, Service,
+    ServiceEndpoints, Tunnels,
+};
 use ipnet::IpNet;
 use serde_json::{Value, json};
 use testkit::vectors::{Case, Runner};
 
 #[test]
 fn plans_are_what_the_vectors_say() {
-    Runner::new("bgp-config.jsonl")
-        .known_differences(&[(
-            "calico/mesh/static-routes-no-ipv4-address",
-            "expects the prefixes of services, which are not advertised yet",
-        )])
-        .suite("bgp.config", check)
-        .run();
+    Runner::new("bgp-config.jsonl").suite("bgp.config", check).run();
 }
 
 fn check(case: &Case) -> Result<(), String> {
@@ -39,11 +39,12 @@ fn check(case: &Case) -> Result<(), String> {
     compare("listen", listen(&plan), case.then["listen"].clone())?;
     let routes =
         plan.static_routes.iter().map(|route| json!({"prefix": route.destination, "via": route.gateway}));
-    compare(
-        "routes to peers",
-        set(routes),
-        set(case.then["routes_to_peers"].as_array().unwrap().iter().cloned()),
-    )
+    let expected = set(case.then["routes_to_peers"].as_array().unwrap().iter().cloned());
+    compare("routes to peers", set(routes), expected)?;
+    let excluded: Vec<String> = plan.excluded_interfaces.iter().map(ToString::to_string).collect();
+    let expected = &case.then["direct_interfaces_excluded"];
+    compare("direct_interfaces_excluded", json!(excluded), expected.clone())?;
+    probes::check(case, &plan)
 }
 
 fn compare(what: &str, ours: Value, theirs: Value) -> Result<(), String> {
@@ -66,7 +67,10 @@ fn planner(case: &Case) -> BgpPlanner {
         Some("hash") => RouterIdSource::NameHash,
         Some(literal) => RouterIdSource::Literal(literal.parse().unwrap()),
     };
-    let mut planner = BgpPlanner::new(node, router_id);
+    let mut planner = BgpPlanner::new(node, router_id).with_tunnels(Tunnels::ALL);
+    for object in case.given["kubernetes"].as_array().into_iter().flatten() {
+        on_kubernetes(&mut planner, object);
+    }
     let mut rows = Vec::new();
     for affinity in case.given["block_affinities"].as_array().unwrap() {
         let key = Key::BlockAffinity {
@@ -90,6 +94,21 @@ fn planner(case: &Case) -> BgpPlanner {
     planner
 }
 
+fn on_kubernetes(planner: &mut BgpPlanner, object: &Value) {
+    let name = object["metadata"]["name"].as_str().unwrap();
+    match object["kind"].as_str().unwrap() {
+        "Service" => {
+            let service: kubernetes::Service = serde_json::from_value(object.clone()).unwrap();
+            planner.on_service("default", name, Service::from_kubernetes(&service));
+        }
+        "EndpointSlice" => {
+            let slice: kubernetes::EndpointSlice = serde_json::from_value(object.clone()).unwrap();
+            planner.on_endpoints("default", name, ServiceEndpoints::from_kubernetes(&slice));
+        }
+        other => panic!("nothing is known of {other}"),
+    }
+}
+
 /// The sources had unquoted words in their YAML, so some texts came out as booleans and numbers; and the peers of local
 /// workloads are known by the endpoint status, which names them: see [`workload`].
 fn readable(resource: &Value) -> Value {
@@ -100,7 +119,7 @@ fn readable(resource: &Value) -> Value {
         quote(value);
     }
     for advertisement in resource["spec"]["prefixAdvertisements"].as_array_mut().into_iter().flatten() {
-        advertisement["communities"].as_array_mut().into_iter().flatten().for_each(quote);
+        advertisement["communities"].as_array_mut().into_iter().flatten().for_each(community);
     }
     if resource["spec"].is_null() {
         resource["spec"] = json!({});
@@ -115,6 +134,13 @@ fn readable(resource: &Value) -> Value {
 fn quote(value: &mut Value) {
     if !value.is_string() {
         *value = json!(value.to_string());
+    }
+}
+
+/// Without quotes, `5663:12` is a number to base 60 in YAML 1.1.
+fn community(value: &mut Value) {
+    if let Some(number) = value.as_u64() {
+        *value = json!(format!("{}:{}", number / 60, number % 60));
     }
 }
 
@@ -180,7 +206,9 @@ fn sessions(case: &Case) -> Value {
 }
 
 fn prefixes(plan: &BgpPlan) -> Value {
-    set(plan.originate.iter().map(|prefix: &IpNet| json!(prefix)))
+    let is_static = |kind| matches!(kind, OriginatedKind::Block | OriginatedKind::Service);
+    let all = plan.originate.iter().filter(|(_, originated)| is_static(originated.kind));
+    set(all.map(|(prefix, _): (&IpNet, _)| json!(prefix)))
 }
 
 fn items(by_family: &Value) -> impl Iterator<Item = Value> {
