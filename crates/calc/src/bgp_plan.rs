@@ -14,6 +14,8 @@
 //!
 //! What resources ask for and cannot be had is a [`Problem`] in the plan, never silence.
 
+mod changes;
+mod filter_tests;
 mod filters;
 mod originate;
 mod peers;
@@ -24,6 +26,8 @@ mod services;
 mod speaker;
 mod types;
 
+pub use changes::{AnnouncementChange, AnnouncementEffect, PlanChanges, SessionChange, SessionEffect};
+pub use filter_tests::{ANNOTATION as FILTER_TESTS, FilterTestError, check_filter};
 pub use planner::{BgpPlanner, RouterIdSource, Tunnels};
 pub use problems::Problem;
 pub use services::{Service, ServiceEndpoints};

@@ -11,7 +11,8 @@ use tracing::level_filters::LevelFilter;
 
 use crate::console::Pipe;
 use crate::{
-    Console, apply, completion, create, delete, get, ipam, label, node, patch, replace, validate, version,
+    Console, apply, bgp, completion, create, delete, get, ipam, label, node, patch, replace, validate,
+    version,
 };
 
 /// Manage Calico resources, addresses and nodes.
@@ -106,6 +107,9 @@ enum Verb {
     /// This host's node
     #[command(subcommand)]
     Node(node::NodeVerb),
+    /// BGP: what a change would do
+    #[command(subcommand)]
+    Bgp(bgp::BgpVerb),
     /// Addresses, blocks and their settings
     #[command(subcommand)]
     Ipam(ipam::IpamVerb),
@@ -176,6 +180,7 @@ fn dispatch(args: CtlArgs, console: &mut Console<'_>) -> Result<()> {
         Verb::Label(verb) => label::run(&verb, global, console),
         Verb::Validate(verb) => validate::run(&verb, console),
         Verb::Node(verb) => node::run(&verb, console),
+        Verb::Bgp(verb) => bgp::run(&verb, global, console),
         Verb::Ipam(verb) => ipam::run(&verb, global, console),
         Verb::Version(verb) => version::run(&verb, global, console),
         Verb::Completion(verb) => completion::run(&verb, &mut Calicoctl::command(), console),

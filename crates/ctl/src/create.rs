@@ -6,6 +6,7 @@ use clap::Args;
 use crate::Console;
 use crate::cli::Global;
 use crate::files::FileArgs;
+use crate::filter_tests;
 use crate::session::{Access, Session};
 use crate::tally::{self, Done, Words};
 
@@ -31,6 +32,7 @@ pub(crate) fn run(args: &CreateArgs, global: &Global, console: &mut Console<'_>)
     let session = Session::open(global, console, Access::MayCreate)?;
     let words = Words { infinitive: "create", past: "created" };
     tally::each(&documents, tally::kind_of, words, console, |document| {
+        filter_tests::check(document.resource())?;
         match session.resources().create(document.resource().clone()) {
             Ok(_) => Ok(Done::Yes),
             Err(error) if error.is_already_exists() && args.skip_exists => {

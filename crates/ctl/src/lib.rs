@@ -8,6 +8,7 @@
 //! Results go to standard output, everything else to standard error. Exit codes: 0 done, 1 failed, 2 wrong usage.
 
 mod apply;
+mod bgp;
 mod cli;
 mod columns;
 mod completion;
@@ -15,6 +16,7 @@ mod console;
 mod create;
 mod delete;
 mod files;
+mod filter_tests;
 mod get;
 mod ipam;
 mod json_patch;

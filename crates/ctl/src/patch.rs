@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 use serde_json::Value;
 
 use crate::cli::Global;
+use crate::filter_tests;
 use crate::session::{Access, Session};
 use crate::{Console, json_patch, kinds, merge_patch};
 
@@ -70,6 +71,7 @@ fn patched(before: &Resource, patch: &Value, patch_type: PatchType) -> Result<Re
         anyhow!(violations.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
     })?;
     check_identity(before, &after)?;
+    filter_tests::check(&after)?;
     Ok(after)
 }
 

@@ -6,6 +6,7 @@ use clap::Args;
 use crate::Console;
 use crate::cli::Global;
 use crate::files::FileArgs;
+use crate::filter_tests;
 use crate::session::{Access, Session};
 use crate::tally::{self, Done, Words};
 
@@ -28,6 +29,7 @@ pub(crate) fn run(args: &ReplaceArgs, global: &Global, console: &mut Console<'_>
     let session = Session::open(global, console, Access::Existing)?;
     let words = Words { infinitive: "replace", past: "replaced" };
     tally::each(&documents, tally::kind_of, words, console, |document| {
+        filter_tests::check(document.resource())?;
         match session.resources().update(document.resource().clone()) {
             Ok(_) => Ok(Done::Yes),
             Err(error) if error.is_not_found() => bail!("{error}; make it with calicoctl create or apply"),

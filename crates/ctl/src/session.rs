@@ -56,6 +56,10 @@ impl Session {
         Ok(Self { store })
     }
 
+    pub(crate) fn store(&self) -> &dyn Store {
+        &*self.store
+    }
+
     pub(crate) fn resources(&self) -> Resources<'_> {
         Resources::new(&*self.store)
     }

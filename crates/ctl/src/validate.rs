@@ -5,6 +5,7 @@ use clap::Args;
 
 use crate::Console;
 use crate::files::FileArgs;
+use crate::filter_tests;
 use crate::tally::{self, Done, Words};
 
 /// Check a file without writing anything, and without a datastore.
@@ -23,5 +24,8 @@ pub(crate) struct ValidateArgs {
 pub(crate) fn run(args: &ValidateArgs, console: &mut Console<'_>) -> Result<()> {
     let documents = args.files.load(console)?;
     let words = Words { infinitive: "validate", past: "validated" };
-    tally::each(&documents, tally::kind_of, words, console, |_| Ok(Done::Yes))
+    tally::each(&documents, tally::kind_of, words, console, |document| {
+        filter_tests::check(document.resource())?;
+        Ok(Done::Yes)
+    })
 }

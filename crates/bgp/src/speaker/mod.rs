@@ -25,7 +25,7 @@ use crate::rib::{Interner, PeerNumber, Sources};
 use crate::session::{Action, Loss, Negotiated, Reason};
 use crate::types::{ConnectionId, Family, PeerId, RouterId};
 
-pub use difference::{PeerDifference, difference};
+pub use difference::{PeerDifference, difference, reset_causes};
 use family::{FamilyRib, Shared};
 pub use io::{Arrival, BestRoute, Input, Output, Shutdown, Transport, TransportFailure};
 use peer::Peer;
@@ -97,9 +97,9 @@ impl Speaker {
             last_number: 0,
             schedule: BTreeSet::new(),
             sources: Sources::from([(PeerNumber::LOCAL, local)]),
-            interner: Interner::new(seed),
-            ipv4: FamilyRib::new(deferred, seed),
-            ipv6: FamilyRib::new(deferred, seed),
+            interner: Interner::default(),
+            ipv4: FamilyRib::new(deferred),
+            ipv6: FamilyRib::new(deferred),
             restarting: deferred,
             stopped: false,
             started_as: start,
@@ -143,9 +143,6 @@ impl Speaker {
             }
             Input::Closed { connection, failure } => {
                 self.with_peer(connection, |peer| peer.session.handle_closed(connection, failure, now));
-            }
-            Input::NextHop { address, resolution } => {
-                self.interner.next_hops().resolve(address, resolution);
             }
             Input::Refresh { peer } => self.ask_for_routes(&peer),
             Input::Shutdown(shutdown) => self.shutdown(&shutdown),
@@ -263,9 +260,6 @@ impl Speaker {
         peer.end_of_rib = crate::types::FamilySet::EMPTY;
         let connection = peer.session.established_connection().expect("it is established");
         peer.local = peer.endpoints.get(&connection).map(|endpoints| endpoints.local.ip());
-        let shared = &mut Shared { sources: &self.sources, interner: &mut self.interner };
-        self.ipv4.finish_removals(number, shared);
-        self.ipv6.finish_removals(number, shared);
         self.sources.insert(number, peer.source(negotiated.router_id));
         let kept = negotiated.kept_forwarding();
         let families = negotiated.context.families;
@@ -292,8 +286,8 @@ impl Speaker {
     fn sweep(&mut self, number: PeerNumber, families: &[Family]) {
         for family in families {
             match family {
-                Family::Ipv4Unicast => self.ipv4.rib.begin_removal(number, true),
-                Family::Ipv6Unicast => self.ipv6.rib.begin_removal(number, true),
+                Family::Ipv4Unicast => self.ipv4.rib.sweep(number, &self.sources, &mut self.interner),
+                Family::Ipv6Unicast => self.ipv6.rib.sweep(number, &self.sources, &mut self.interner),
             }
         }
     }

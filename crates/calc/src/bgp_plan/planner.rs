@@ -11,8 +11,10 @@ use api::{
 use ipnet::IpNet;
 use sha2::{Digest, Sha256};
 
+use super::filter_tests::{ANNOTATION as FILTER_TESTS, FilterTestError, check_filter};
 use super::originate::PoolRow;
 use super::policy::Policies;
+use super::problems::Problem;
 use super::services::{EXCLUDED, Ranges, Service, ServiceEndpoints, Services};
 use super::types::{BgpPlan, Listen};
 use crate::contract::TunnelKind;
@@ -101,6 +103,8 @@ pub struct BgpPlanner {
     pub(super) nodes: BTreeMap<String, NodeRow>,
     pub(super) peers: BTreeMap<String, BGPPeerSpec>,
     pub(super) filters: BTreeMap<String, BGPFilter>,
+    /// What filters' own test cases say against them.
+    filter_problems: BTreeMap<String, Vec<Problem>>,
     configurations: BTreeMap<String, BGPConfigurationSpec>,
     pub(super) pools: BTreeMap<String, PoolRow>,
     /// Blocks of this node, and whether they are confirmed.
@@ -124,6 +128,7 @@ impl BgpPlanner {
             nodes: BTreeMap::new(),
             peers: BTreeMap::new(),
             filters: BTreeMap::new(),
+            filter_problems: BTreeMap::new(),
             configurations: BTreeMap::new(),
             pools: BTreeMap::new(),
             blocks: BTreeMap::new(),
@@ -206,7 +211,7 @@ impl BgpPlanner {
     /// The plan that the rows make.
     pub fn plan(&self) -> BgpPlan {
         let us = self.nodes.get(&self.node_name);
-        let mut problems = BTreeSet::new();
+        let mut problems = self.filter_problems.values().flatten().cloned().collect();
         let (mut peers, static_routes) = self.sessions(&mut problems);
         let originate = self.originated();
         let common = [false, true].map(|v6| (v6, self.common_export(v6, &originate, &mut problems))).into();
@@ -366,6 +371,8 @@ impl BgpPlanner {
                     Resource::BGPFilter(filter) => Some((**filter).clone()),
                     _ => None,
                 });
+                let failures = filter.as_ref().map(failures).filter(|failures| !failures.is_empty());
+                replace(&mut self.filter_problems, name.to_owned(), failures);
                 replace(&mut self.filters, name.to_owned(), filter)
             }
             Kind::IPPool => replace(&mut self.pools, name.to_owned(), resource.and_then(PoolRow::of)),
@@ -386,6 +393,22 @@ impl BgpPlanner {
         let interface = endpoint.spec.interface_name.as_str().into();
         Some(WorkloadRow { labels: endpoint.metadata.labels.clone(), addresses, interface })
     }
+}
+
+/// A filter whose test cases fail is used all the same: peers without it would be worse.
+fn failures(filter: &BGPFilter) -> Vec<Problem> {
+    let failures = check_filter(filter).err().unwrap_or_default();
+    let problem = |failure: FilterTestError| {
+        let object = format!("BGPFilter {}", filter.metadata.name);
+        let field = format!("metadata.annotations[{FILTER_TESTS}]");
+        Problem::new(
+            object,
+            field,
+            format!("{failure}; the filter is used all the same"),
+            "apply a corrected filter",
+        )
+    };
+    failures.into_iter().map(problem).collect()
 }
 
 fn node_row(resource: &Resource) -> Option<NodeRow> {

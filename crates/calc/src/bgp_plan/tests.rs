@@ -1,3 +1,7 @@
+mod changes;
+mod filters;
+mod services;
+
 use std::sync::Arc;
 
 use api::{AffinityOwner, Key, Kind, Row};

@@ -22,7 +22,6 @@ mod connection;
 mod worker;
 
 use std::io;
-use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -43,7 +42,7 @@ pub enum RouteEvent {
         /// The prefix.
         prefix: IpNet,
         /// Its route.
-        route: Option<Arc<BestRoute>>,
+        route: Option<BestRoute>,
     },
     /// All routes of a family that can be waited for have been named: what else the kernel has from BGP is stale.
     Complete(Family),
