@@ -40,6 +40,10 @@ pub struct SpeakerConfig {
     /// MEDs of different neighbouring ASes are compared, too. Off: only those of the same one (RFC 4271, section
     /// 9.1.2.2 c).
     pub always_compare_med: bool,
+    /// Routes are selected only while their next hop can be reached, and nearer ones are better (RFC 4271, sections 9.1.2
+    /// and 9.1.2.2 e): the shell is asked with [`Output::WatchNextHop`](crate::Output::WatchNextHop). Off: every next
+    /// hop counts as reachable and equally near, as suits a reflector that forwards nothing.
+    pub resolve_next_hops: bool,
     /// After a restart: how long route selection waits for the End-of-RIB of all peers (RFC 4724, section 4.1).
     pub selection_deferral: Duration,
     /// The peers.
@@ -62,6 +66,7 @@ impl SpeakerConfig {
             addresses: LocalAddresses::default(),
             multipath: Multipath::default(),
             always_compare_med: false,
+            resolve_next_hops: false,
             selection_deferral: Duration::from_secs(120),
             peers: BTreeMap::new(),
             ranges: BTreeMap::new(),

@@ -29,7 +29,7 @@
 //! - RFC 7313: enhanced route refresh.
 //! - RFC 7606: revised error handling.
 //! - RFC 7607: AS 0.
-//! - RFC 7911: add-path (the codec reads it; not negotiated).
+//! - RFC 7911: add-path, both directions; all routes or the best ones are sent.
 //! - RFC 8092: large communities.
 //! - RFC 8538: notifications with graceful restart.
 //! - RFC 8654: extended messages (taken; ours stay within 4,096 octets).
@@ -49,6 +49,7 @@ mod speaker;
 mod types;
 
 pub use config::{PeerConfig, SpeakerConfig};
+pub use rib::Resolution;
 pub use speaker::{
     Arrival, BestRoute, EstablishedStatus, Input, MessageCounts, Output, PeerDifference, PeerStatus,
     Shutdown, Speaker, Start, Transport, TransportFailure, difference, reset_causes,

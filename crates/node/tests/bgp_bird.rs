@@ -101,7 +101,7 @@ impl Pair {
                 let mut kernel = kernel.lock().expect("no test thread panics with it");
                 match event {
                     RouteEvent::Changed { prefix, route: Some(route) } => {
-                        kernel.routes.insert(prefix, route.next_hops);
+                        kernel.routes.insert(prefix, route.next_hops.clone());
                     }
                     RouteEvent::Changed { prefix, route: None } => {
                         kernel.routes.remove(&prefix);

@@ -148,8 +148,13 @@ pub(crate) fn encode_parts(withdrawn: &[u8], attributes: &[u8], nlri: &[u8]) -> 
     out
 }
 
+/// Appends a message whose body is written in place. It must fit.
+pub(crate) fn encode_into(out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) {
+    header::frame_into(out, message::UPDATE, body);
+}
+
 /// Appends a message from parts that are already encoded. They must fit.
-pub(crate) fn encode_parts_into(out: &mut Vec<u8>, withdrawn: &[u8], attributes: &[u8], nlri: &[u8]) {
+fn encode_parts_into(out: &mut Vec<u8>, withdrawn: &[u8], attributes: &[u8], nlri: &[u8]) {
     let length = |part: &[u8]| u16::try_from(part.len()).expect("a part fits into a message").to_be_bytes();
     header::frame_into(out, message::UPDATE, |out| {
         out.extend_from_slice(&length(withdrawn));

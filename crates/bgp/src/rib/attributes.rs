@@ -1,7 +1,7 @@
 //! What routes have in common, kept once.
 //!
 //! Many routes share their attributes (a full table has about five prefixes to a set, a cluster's node one set for
-//! all its blocks). A set is interned: routes hold its small [`AttributeId`] and a count of users decides when it
+//! all its blocks). A set is interned: routes hold its small [`AttributeId`](super::AttributeId) and a count of users decides when it
 //! goes. What route selection looks at is taken apart once; the rest stays as octets, ready to be sent.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -188,23 +188,12 @@ impl AttributeSet {
 
     /// The attributes in full.
     pub fn decode(&self) -> Vec<Attribute> {
-        let body = [&[0, 0], &u16_octets(self.octets.len())[..], &self.octets].concat();
-        let received = crate::packet::update::decode(&body, &canonical());
-        received.expect("they were encoded by us").update.attributes
+        decode_octets(&self.octets)
     }
 
-    /// The encoded attributes: those with codes below that of NEXT_HOP, and the others.
-    pub(crate) fn octets_around_next_hop(&self) -> (&[u8], &[u8]) {
-        let mut at = 0;
-        while let Some([flags, code, length, ..]) = self.octets.get(at..)
-            && *code < crate::iana::attribute::NEXT_HOP
-        {
-            at += match flags & crate::iana::flag::EXTENDED_LENGTH {
-                0 => 3 + usize::from(*length),
-                _ => 4 + usize::from(u16::from_be_bytes([*length, self.octets[at + 3]])),
-            };
-        }
-        self.octets.split_at(at)
+    /// The encoded attributes, without the next hop.
+    pub(crate) fn octets(&self) -> &[u8] {
+        &self.octets
     }
 
     /// With the changes of a policy.
@@ -219,16 +208,6 @@ impl AttributeSet {
     /// The value of one of its attributes, as far as it can be made something of.
     fn find<T>(&self, take: impl Fn(AttributeValue) -> Option<T>) -> Option<T> {
         self.decode().into_iter().find_map(|attribute| take(attribute.value))
-    }
-
-    fn hash(&self) -> u64 {
-        // FNV-1a: the same on every run, and good enough for octets that differ.
-        let step = |hash: u64, octet: &u8| (hash ^ u64::from(*octet)).wrapping_mul(0x0100_0000_01b3);
-        let hash = self.octets.iter().fold(0xcbf2_9ce4_8422_2325, step);
-        match self.next_hop {
-            IpAddr::V4(address) => address.octets().iter().fold(hash, step),
-            IpAddr::V6(address) => address.octets().iter().fold(hash, step),
-        }
     }
 }
 
@@ -260,6 +239,13 @@ impl policy::Attributes for AttributeSet {
         };
         self.find(take).unwrap_or_default()
     }
+}
+
+/// Attributes that we have encoded, as values.
+pub(crate) fn decode_octets(octets: &[u8]) -> Vec<Attribute> {
+    let body = [&[0, 0], &u16_octets(octets.len())[..], octets].concat();
+    let received = crate::packet::update::decode(&body, &canonical());
+    received.expect("they were encoded by us").update.attributes
 }
 
 fn u16_octets(length: usize) -> [u8; 2] {
@@ -337,142 +323,6 @@ pub(crate) fn encode_next_hop(address: Ipv4Addr, out: &mut Vec<u8>) {
     encode_raw(crate::iana::flag::TRANSITIVE, crate::iana::attribute::NEXT_HOP, &address.octets(), out);
 }
 
-/// An interned [`AttributeSet`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct AttributeId(u32);
-
-/// All sets that are in use.
-///
-/// Whoever keeps an [`AttributeId`] owns one use of it: [`Interner::intern`] and [`Interner::retain`] add one,
-/// [`Interner::release`] takes one away, and with the last the set goes.
-#[derive(Debug, Default)]
-pub struct Interner {
-    slots: Vec<Slot>,
-    free: Vec<u32>,
-    /// Open addressing with linear probing: slot number + 1, or 0 for empty. A power of two long.
-    index: Vec<u32>,
-    used: usize,
-}
-
-#[derive(Debug)]
-struct Slot {
-    set: Option<AttributeSet>,
-    hash: u64,
-    uses: u32,
-}
-
-impl Interner {
-    /// How many different sets are in use.
-    pub fn len(&self) -> usize {
-        self.used
-    }
-
-    /// Whether no set is in use.
-    pub fn is_empty(&self) -> bool {
-        self.used == 0
-    }
-
-    /// The set.
-    ///
-    /// # Panics
-    /// When the id is not in use: its owner has released it too early.
-    pub fn get(&self, id: AttributeId) -> &AttributeSet {
-        self.slots[id.0 as usize].set.as_ref().expect("an id in use has its set")
-    }
-
-    /// The id of a set, with one more use.
-    pub fn intern(&mut self, set: AttributeSet) -> AttributeId {
-        if (self.used + 1) * 2 > self.index.len() {
-            self.grow();
-        }
-        let hash = set.hash();
-        let mask = self.index.len() - 1;
-        let mut at = hash as usize & mask;
-        loop {
-            match self.index[at] {
-                0 => break,
-                number => {
-                    let slot = &mut self.slots[number as usize - 1];
-                    if slot.hash == hash && slot.set.as_ref() == Some(&set) {
-                        slot.uses += 1;
-                        return AttributeId(number - 1);
-                    }
-                }
-            }
-            at = (at + 1) & mask;
-        }
-        let slot = Slot { set: Some(set), hash, uses: 1 };
-        let number = match self.free.pop() {
-            Some(number) => {
-                self.slots[number as usize] = slot;
-                number
-            }
-            None => {
-                self.slots.push(slot);
-                u32::try_from(self.slots.len() - 1).expect("fewer than 2^32 sets fit into memory")
-            }
-        };
-        self.index[at] = number + 1;
-        self.used += 1;
-        AttributeId(number)
-    }
-
-    /// One more use.
-    pub fn retain(&mut self, id: AttributeId) {
-        self.slots[id.0 as usize].uses += 1;
-    }
-
-    /// One use less.
-    pub fn release(&mut self, id: AttributeId) {
-        let slot = &mut self.slots[id.0 as usize];
-        slot.uses -= 1;
-        if slot.uses == 0 {
-            slot.set = None;
-            let hash = slot.hash;
-            self.forget(hash, id.0);
-            self.free.push(id.0);
-            self.used -= 1;
-        }
-    }
-
-    /// Takes an entry out of the index and moves those behind it up, so that no probe is cut short.
-    fn forget(&mut self, hash: u64, number: u32) {
-        let mask = self.index.len() - 1;
-        let mut hole = hash as usize & mask;
-        while self.index[hole] != number + 1 {
-            hole = (hole + 1) & mask;
-        }
-        let mut at = hole;
-        loop {
-            at = (at + 1) & mask;
-            let entry = self.index[at];
-            if entry == 0 {
-                break;
-            }
-            let home = self.slots[entry as usize - 1].hash as usize & mask;
-            // The entry may move to the hole unless its home lies cyclically after the hole.
-            if (at.wrapping_sub(home) & mask) >= (at.wrapping_sub(hole) & mask) {
-                self.index[hole] = entry;
-                hole = at;
-            }
-        }
-        self.index[hole] = 0;
-    }
-
-    fn grow(&mut self) {
-        let length = (self.index.len() * 2).max(64);
-        let mut index = vec![0; length];
-        for (number, slot) in self.slots.iter().enumerate().filter(|(_, slot)| slot.set.is_some()) {
-            let mut at = slot.hash as usize & (length - 1);
-            while index[at] != 0 {
-                at = (at + 1) & (length - 1);
-            }
-            index[at] = u32::try_from(number + 1).expect("fewer than 2^32 sets");
-        }
-        self.index = index;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -482,48 +332,10 @@ mod tests {
     }
 
     #[test]
-    fn equal_sets_are_one_and_go_with_their_last_user() {
-        let mut interner = Interner::default();
-        let a = interner.intern(set(1));
-        assert_eq!(interner.intern(set(1)), a);
-        let b = interner.intern(set(2));
-        assert_ne!(a, b);
-        interner.release(a);
-        assert_eq!(interner.get(a).med, Some(1));
-        interner.release(a);
-        assert_eq!(interner.len(), 1);
-        assert_eq!(interner.get(b).med, Some(2));
-    }
-
-    #[test]
-    fn it_behaves_like_a_map_under_random_use() {
-        let mut rng = fastrand::Rng::with_seed(11);
-        let mut interner = Interner::default();
-        let mut held: Vec<(u32, AttributeId)> = Vec::new();
-        for _ in 0..20_000 {
-            if held.len() < 300 && rng.bool() || held.is_empty() {
-                let med = rng.u32(0..400);
-                held.push((med, interner.intern(set(med))));
-            } else {
-                let (_, id) = held.swap_remove(rng.usize(0..held.len()));
-                interner.release(id);
-            }
-        }
-        for (med, id) in &held {
-            assert_eq!(interner.get(*id).med, Some(*med));
-        }
-        let different: std::collections::BTreeSet<u32> = held.iter().map(|(med, _)| *med).collect();
-        assert_eq!(interner.len(), different.len());
-        held.into_iter().for_each(|(_, id)| interner.release(id));
-        assert!(interner.is_empty());
-    }
-
-    #[test]
-    fn a_set_gives_back_its_attributes_and_their_place_around_the_next_hop() {
+    fn a_set_gives_back_its_attributes() {
         let set = set(7);
-        let (before, after) = set.octets_around_next_hop();
-        assert_eq!(before, [0x40, 1, 1, 0, 0x40, 2, 0]);
-        assert_eq!(after, [0x80, 4, 4, 0, 0, 0, 7, 0x40, 5, 4, 0, 0, 0, 100]);
+        let expected = [0x40, 1, 1, 0, 0x40, 2, 0, 0x80, 4, 4, 0, 0, 0, 7, 0x40, 5, 4, 0, 0, 0, 100];
+        assert_eq!(set.octets(), expected);
         let again = AttributeSet::new(set.decode(), set.next_hop, None);
         assert_eq!(AttributeSet { preference: set.preference, ..again }, set);
     }

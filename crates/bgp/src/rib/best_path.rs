@@ -1,10 +1,10 @@
 //! Route selection (RFC 4271, section 9.1; RFC 4456, section 9).
 
 use std::cmp::Reverse;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::attributes::AttributeSet;
-use crate::types::RouterId;
+use crate::types::{Asn, RouterId};
 
 /// Where a route comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,10 +44,21 @@ pub struct Candidate<'a> {
     pub attributes: &'a AttributeSet,
     /// Its source.
     pub source: &'a Source,
+    /// The interior cost to its next hop.
+    pub cost: u32,
+    /// The path identifier that the peer gave it (RFC 7911); 0 without.
+    pub path_id: u32,
 }
 
-/// The steps of route selection, in order. What is missing: the interior cost to the next hop (RFC 4271, section
-/// 9.1.2.2 e), because the kernel's routing table is not consulted.
+/// What of route selection is configured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Rules {
+    /// MEDs of different neighbouring ASes are compared, too.
+    pub always_compare_med: bool,
+}
+
+/// The steps of route selection, in order. Routes that only the steps after [`Step::InteriorCost`] tell apart from the
+/// best one can be used together with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Step {
     /// Highest preference: what we originate is better than what we learn, unless an import policy says otherwise.
@@ -62,52 +73,127 @@ pub enum Step {
     Med,
     /// External before internal.
     External,
+    /// Lowest interior cost to the next hop.
+    InteriorCost,
     /// Lowest identifier: ORIGINATOR_ID, or that of the peer.
     RouterId,
     /// Shortest CLUSTER_LIST.
     ClusterLength,
     /// Lowest peer address.
     PeerAddress,
+    /// Lowest path identifier, among the routes of one peer.
+    PathId,
 }
 
 /// Every step, in order.
-pub const STEPS: [Step; 9] = [
+pub const STEPS: [Step; 11] = [
     Step::Preference,
     Step::LocalPref,
     Step::PathLength,
     Step::Origin,
     Step::Med,
     Step::External,
+    Step::InteriorCost,
     Step::RouterId,
     Step::ClusterLength,
     Step::PeerAddress,
+    Step::PathId,
 ];
 
-/// The best of some candidates: its index. `None` when there is none. Of routes that nothing tells apart, the first.
-pub fn select(candidates: &[Candidate<'_>]) -> Option<usize> {
-    let mut left: Vec<usize> = (0..candidates.len()).collect();
-    for step in STEPS {
-        if left.len() < 2 {
-            break;
+/// What the steps before the identifiers look at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Merit {
+    /// The smaller the better.
+    before_med: u128,
+    neighbour: Option<Asn>,
+    med: u32,
+    /// The smaller the better.
+    after_med: u64,
+}
+
+/// What tells apart routes of equal merit; the smaller the better.
+pub(crate) type TieBreak = (Ipv4Addr, u32, IpAddr, u32);
+
+impl Candidate<'_> {
+    pub(crate) fn merit(&self) -> Merit {
+        let attributes = self.attributes;
+        let ranked = [
+            u32::MAX - attributes.preference,
+            u32::MAX - attributes.local_pref,
+            attributes.path_length,
+            attributes.origin as u32,
+        ];
+        Merit {
+            before_med: ranked.iter().fold(0, |merit, part| merit << 32 | u128::from(*part)),
+            neighbour: attributes.neighbour,
+            med: attributes.med.unwrap_or(0),
+            after_med: u64::from(self.source.kind.is_internal()) << 32 | u64::from(self.cost),
         }
-        left = survivors(step, &left, candidates);
     }
-    left.first().copied()
+
+    pub(crate) fn tie_break(&self) -> TieBreak {
+        (identifier(self), self.attributes.cluster_length, self.source.address, self.path_id)
+    }
+}
+
+impl Merit {
+    /// How it compares before MEDs are looked at: these steps do not depend on third routes.
+    pub(crate) fn before_med(&self) -> u128 {
+        self.before_med
+    }
+}
+
+/// Leaves those that no step before the identifiers tells apart from the best.
+pub(crate) fn keep_equal<T: Copy>(routes: &mut Vec<(T, Merit)>, rules: Rules) {
+    let Some(least) = routes.iter().map(|(_, merit)| merit.before_med).min() else { return };
+    routes.retain(|(_, merit)| merit.before_med == least);
+    if routes.len() > 1 {
+        keep_lowest_med(routes, rules);
+    }
+    if let Some(least) = routes.iter().map(|(_, merit)| merit.after_med).min() {
+        routes.retain(|(_, merit)| merit.after_med == least);
+    }
+}
+
+/// RFC 4271, section 9.1.2.2 c: a route goes when another one of the same neighbouring AS has a lower MED. Which
+/// routes go depends on all that are left, so this is not an order of pairs.
+fn keep_lowest_med<T: Copy>(routes: &mut Vec<(T, Merit)>, rules: Rules) {
+    let Some((_, first)) = routes.first().copied() else { return };
+    if routes.iter().all(|(_, merit)| merit.med == first.med) {
+        return;
+    }
+    let comparable = |a: &Merit, b: &Merit| rules.always_compare_med || a.neighbour == b.neighbour;
+    let merits: Vec<Merit> = routes.iter().map(|(_, merit)| *merit).collect();
+    routes.retain(|(_, merit)| !merits.iter().any(|other| comparable(merit, other) && other.med < merit.med));
+}
+
+/// The best of some candidates: its index. `None` when there is none. Of routes that nothing tells apart, the first.
+pub fn select(candidates: &[Candidate<'_>], rules: Rules) -> Option<usize> {
+    equally_good(candidates, rules).first().copied()
+}
+
+/// The best of some candidates and those that can be used together with it, the best first.
+pub fn equally_good(candidates: &[Candidate<'_>], rules: Rules) -> Vec<usize> {
+    let mut routes: Vec<(usize, Merit)> = candidates.iter().map(Candidate::merit).enumerate().collect();
+    keep_equal(&mut routes, rules);
+    routes.sort_by_key(|(index, _)| candidates[*index].tie_break());
+    routes.into_iter().map(|(index, _)| index).collect()
 }
 
 /// The step at which each candidate lost; `None` for the best, and for what nothing tells apart from it.
-pub fn explain(candidates: &[Candidate<'_>]) -> Vec<Option<Step>> {
+pub fn explain(candidates: &[Candidate<'_>], rules: Rules) -> Vec<Option<Step>> {
     let mut left: Vec<usize> = (0..candidates.len()).collect();
     let mut lost = vec![None; candidates.len()];
     for step in STEPS {
-        let next = survivors(step, &left, candidates);
+        let next = survivors(step, &left, candidates, rules);
         left.iter().filter(|index| !next.contains(index)).for_each(|index| lost[*index] = Some(step));
         left = next;
     }
     lost
 }
 
-fn survivors(step: Step, left: &[usize], candidates: &[Candidate<'_>]) -> Vec<usize> {
+/// One step, by the letter: [`select`] does several at once, and must come to the same result.
+fn survivors(step: Step, left: &[usize], candidates: &[Candidate<'_>], rules: Rules) -> Vec<usize> {
     let lowest = |key: &dyn Fn(&Candidate<'_>) -> (u64, u128)| {
         let best = left.iter().map(|index| key(&candidates[*index])).min();
         left.iter().copied().filter(|index| Some(key(&candidates[*index])) == best).collect()
@@ -117,31 +203,24 @@ fn survivors(step: Step, left: &[usize], candidates: &[Candidate<'_>]) -> Vec<us
         Step::LocalPref => lowest(&|c| (u64::from(u32::MAX - c.attributes.local_pref), 0)),
         Step::PathLength => lowest(&|c| (u64::from(c.attributes.path_length), 0)),
         Step::Origin => lowest(&|c| (c.attributes.origin as u64, 0)),
-        Step::Med => lowest_med(left, candidates),
+        Step::Med => {
+            let mut routes = left.iter().map(|index| (*index, candidates[*index].merit())).collect();
+            keep_lowest_med(&mut routes, rules);
+            routes.into_iter().map(|(index, _)| index).collect()
+        }
         Step::External => lowest(&|c| (u64::from(c.source.kind.is_internal()), 0)),
+        Step::InteriorCost => lowest(&|c| (u64::from(c.cost), 0)),
         Step::RouterId => lowest(&|c| (u64::from(u32::from(identifier(c))), 0)),
         Step::ClusterLength => lowest(&|c| (u64::from(c.attributes.cluster_length), 0)),
         Step::PeerAddress => lowest(&|c| match c.source.address {
             IpAddr::V4(address) => (0, u128::from(u32::from(address))),
             IpAddr::V6(address) => (1, u128::from(address)),
         }),
+        Step::PathId => lowest(&|c| (u64::from(c.path_id), 0)),
     }
 }
 
-/// RFC 4271, section 9.1.2.2 c: a route goes when another one of the same neighbouring AS has a lower MED. Which
-/// routes go depends on all that are left, so this is not an order of pairs.
-fn lowest_med(left: &[usize], candidates: &[Candidate<'_>]) -> Vec<usize> {
-    let of = |index: usize| {
-        (candidates[index].attributes.neighbour, candidates[index].attributes.med.unwrap_or(0))
-    };
-    let beaten = |index: usize| {
-        let (neighbour, med) = of(index);
-        left.iter().any(|other| of(*other).0 == neighbour && of(*other).1 < med)
-    };
-    left.iter().copied().filter(|index| !beaten(*index)).collect()
-}
-
-fn identifier(candidate: &Candidate<'_>) -> std::net::Ipv4Addr {
+fn identifier(candidate: &Candidate<'_>) -> Ipv4Addr {
     candidate.attributes.originator.unwrap_or(candidate.source.router_id.0)
 }
 
@@ -170,6 +249,8 @@ mod tests {
         attributes: Vec<AttributeValue>,
         source: Source,
         preference: u32,
+        cost: u32,
+        path_id: u32,
     }
 
     fn route(last: u8, path: &[u32]) -> Route {
@@ -180,7 +261,7 @@ mod tests {
         };
         let path = AsPath::sequence(path.iter().copied());
         let attributes = vec![AttributeValue::Origin(Origin::Igp), AttributeValue::AsPath(path)];
-        Route { attributes, source, preference: DEFAULT_PREFERENCE }
+        Route { attributes, source, preference: DEFAULT_PREFERENCE, cost: 0, path_id: 0 }
     }
 
     impl Route {
@@ -197,6 +278,10 @@ mod tests {
     }
 
     fn decide(routes: &[Route]) -> (Option<usize>, Vec<Option<Step>>) {
+        decide_by(routes, Rules::default())
+    }
+
+    fn decide_by(routes: &[Route], rules: Rules) -> (Option<usize>, Vec<Option<Step>>) {
         let sets: Vec<AttributeSet> = routes
             .iter()
             .map(|route| {
@@ -209,9 +294,21 @@ mod tests {
         let candidates: Vec<Candidate<'_>> = sets
             .iter()
             .zip(routes)
-            .map(|(attributes, route)| Candidate { attributes, source: &route.source })
+            .map(|(attributes, route)| Candidate {
+                attributes,
+                source: &route.source,
+                cost: route.cost,
+                path_id: route.path_id,
+            })
             .collect();
-        (select(&candidates), explain(&candidates))
+        let lost = explain(&candidates, rules);
+        let equal: Vec<usize> = equally_good(&candidates, rules);
+        let mut expected: Vec<usize> = (0..routes.len())
+            .filter(|index| lost[*index].is_none_or(|step| step > Step::InteriorCost))
+            .collect();
+        expected.sort_by_key(|index| equal.iter().position(|other| other == index));
+        assert_eq!(equal, expected, "the steps one by one come to the same result");
+        (select(&candidates, rules), lost)
     }
 
     fn assert_lost(routes: &[Route], winner: usize, step: Step) {
@@ -231,7 +328,9 @@ mod tests {
         assert_lost(&[one().with(AttributeValue::Origin(Origin::Egp)), two()], 1, Step::Origin);
         assert_lost(&[one().with(AttributeValue::Med(1)), two()], 1, Step::Med);
         assert_lost(&[one().kind(SourceKind::Internal), two()], 1, Step::External);
+        assert_lost(&[Route { cost: 5, ..one() }, Route { cost: 4, ..two() }], 1, Step::InteriorCost);
         assert_lost(&[one(), two()], 0, Step::RouterId);
+        assert_lost(&[Route { path_id: 2, ..one() }, Route { path_id: 1, ..one() }], 1, Step::PathId);
         let reflected = |last: u8, clusters: usize| {
             route(last, &[1])
                 .kind(SourceKind::Internal)
@@ -264,15 +363,27 @@ mod tests {
     }
 
     #[test]
+    fn meds_of_all_neighbours_are_compared_on_request() {
+        let routes = [
+            route(2, &[7, 9]).with(AttributeValue::Med(50)),
+            route(1, &[8, 9]).with(AttributeValue::Med(90)),
+        ];
+        let (best, lost) = decide_by(&routes, Rules { always_compare_med: true });
+        assert_eq!((best, lost), (Some(0), vec![None, Some(Step::Med)]));
+    }
+
+    #[test]
     fn selection_does_not_depend_on_the_order_of_routes() {
         let mut rng = fastrand::Rng::with_seed(5);
         for _ in 0..200 {
             let mut routes: Vec<Route> = (0..6u8)
                 .map(|last| {
                     let path = [rng.u32(7..9), 9];
-                    route(last, &path[..rng.usize(1..3)])
+                    let route = route(last, &path[..rng.usize(1..3)])
                         .with(AttributeValue::Med(rng.u32(0..3)))
-                        .with(AttributeValue::LocalPref(rng.u32(100..102)))
+                        .with(AttributeValue::LocalPref(rng.u32(100..102)));
+                    let kinds = [SourceKind::External, SourceKind::Internal];
+                    Route { cost: rng.u32(0..2), ..route }.kind(kinds[rng.usize(0..2)])
                 })
                 .collect();
             let best = decide(&routes).0.map(|index| routes[index].source.address);

@@ -4,13 +4,19 @@
 //! is not stored: it follows from the route that was best before, which a change carries along.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::Range;
 
-use super::attributes::{self, AttributeId, AttributeSet, Interner};
+use super::attributes::{self, AttributeSet};
 use super::best_path::SourceKind;
+use super::interner::{AttributeId, Interner};
 use super::net::Net;
-use super::table::{Best, PeerNumber};
-use crate::config::{NextHopMode, Role};
+use super::pack::Format;
+use super::raw::RawAttributes;
+use super::selected::{Best, Selected, UNRANKED};
+use super::table::PeerNumber;
+use crate::config::{NextHopMode, Role, SendPaths};
+use crate::iana::attribute as code;
 use crate::packet::attribute::AttributeValue;
 use crate::packet::{MAX_EXTENDED_LEN, MAX_LEN, PeerKind};
 use crate::policy::{Applied, Policy, Route, SourceMatch};
@@ -32,13 +38,15 @@ pub struct GroupKey {
     /// They take messages of 65,535 octets (RFC 8654).
     pub extended_message: bool,
     /// Our cluster id.
-    pub cluster_id: std::net::Ipv4Addr,
+    pub cluster_id: Ipv4Addr,
     /// Four-octet AS numbers.
     pub as4: bool,
     /// How next hops are set.
     pub next_hop: NextHopMode,
     /// We, as next hop of this family. Without one, routes that need it are not sent.
     pub our_address: Option<IpAddr>,
+    /// Several routes for a prefix are sent, with path identifiers (RFC 7911).
+    pub paths: SendPaths,
     /// Next hops of the other family are understood (RFC 8950).
     pub extended_next_hop: bool,
     /// The export policy.
@@ -56,13 +64,6 @@ pub enum MemberKind {
     Client,
 }
 
-impl GroupKey {
-    /// The longest message that the members take.
-    pub(crate) fn max_len(&self) -> usize {
-        if self.extended_message { MAX_EXTENDED_LEN } else { MAX_LEN }
-    }
-}
-
 impl MemberKind {
     /// Whether they are in our AS.
     pub fn peer_kind(self) -> PeerKind {
@@ -73,36 +74,129 @@ impl MemberKind {
     }
 }
 
-/// What the exports of one round have in common: the same attributes are changed only once. Owns a use of every set
-/// that it hands out, until [`Exporter::finish`].
+impl GroupKey {
+    /// How the members want their UPDATEs.
+    pub(crate) fn format(&self) -> Format {
+        let max_len = if self.extended_message { MAX_EXTENDED_LEN } else { MAX_LEN };
+        Format { as4: self.as4, add_path: self.paths != SendPaths::None, max_len }
+    }
+
+    /// Which of the selected routes for a prefix may go to the group.
+    pub(crate) fn routes<'a>(&self, selected: &'a Selected) -> impl Iterator<Item = &'a Best> {
+        selected.up_to(match self.paths {
+            SendPaths::None => 1,
+            SendPaths::All => UNRANKED,
+            SendPaths::Best(count) => count.clamp(1, UNRANKED - 1),
+        })
+    }
+}
+
+/// What the exports of one round have in common: the same attributes are changed only once.
 #[derive(Debug, Default)]
 pub(crate) struct Exporter {
-    done: BTreeMap<(AttributeId, PeerNumber, Applied), Option<AttributeId>>,
+    done: BTreeMap<Cause, Option<ExportId>>,
+    /// The one that was asked for last: the routes of an UPDATE come one after another.
+    last: Option<(Cause, Option<ExportId>)>,
+    exports: Vec<Export>,
+    octets: Vec<u8>,
+}
+
+/// What an export follows from.
+type Cause = (AttributeId, PeerNumber, Applied);
+
+/// The number of an export of an [`Exporter`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ExportId(u32);
+
+#[derive(Debug)]
+struct Export {
+    /// The attributes with codes below that of NEXT_HOP.
+    before: Range<usize>,
+    /// The others.
+    after: Range<usize>,
+    next_hop: IpAddr,
+    link_local: Option<Ipv6Addr>,
+}
+
+/// Attributes as a group gets them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Exported<'a> {
+    /// Encoded, those with codes below that of NEXT_HOP; four-octet AS numbers.
+    pub(crate) before: &'a [u8],
+    /// Encoded, the others.
+    pub(crate) after: &'a [u8],
+    /// NEXT_HOP.
+    pub(crate) next_hop: IpAddr,
+    /// The link-local address beside an IPv6 next hop.
+    pub(crate) link_local: Option<Ipv6Addr>,
 }
 
 impl Exporter {
-    /// The attributes with which a best route goes to a group; `None` when it does not go there.
+    /// The attributes with which a route goes to a group; `None` when it does not go there.
     pub(crate) fn export<N: Net>(
         &mut self,
         prefix: N,
         best: &Best,
         group: &GroupKey,
-        interner: &mut Interner,
-    ) -> Option<AttributeId> {
-        let applied = admits(prefix, best, group, interner)?;
-        let key = (best.attributes, best.peer, applied);
-        if let Some(done) = self.done.get(&key) {
+        interner: &Interner,
+    ) -> Option<ExportId> {
+        let cause = (best.attributes, best.peer, admits(prefix, best, group, interner)?);
+        if let Some((_, done)) = self.last.as_ref().filter(|(last, _)| *last == cause) {
             return *done;
         }
-        let set = transform(N::FAMILY, best, interner.get(best.attributes), group, &key.2);
-        let id = set.map(|set| interner.intern(set));
-        self.done.insert(key, id);
+        let id = match self.done.get(&cause) {
+            Some(done) => *done,
+            None => {
+                let id = self.transform(N::FAMILY, best, interner.get(best.attributes), group, &cause.2);
+                self.done.insert(cause.clone(), id);
+                id
+            }
+        };
+        self.last = Some((cause, id));
         id
     }
 
-    /// Gives back the uses.
-    pub(crate) fn finish(self, interner: &mut Interner) {
-        self.done.into_values().flatten().for_each(|id| interner.release(id));
+    /// The attributes of an export.
+    pub(crate) fn get(&self, id: ExportId) -> Exported<'_> {
+        let export = &self.exports[id.0 as usize];
+        Exported {
+            before: &self.octets[export.before.clone()],
+            after: &self.octets[export.after.clone()],
+            next_hop: export.next_hop,
+            link_local: export.link_local,
+        }
+    }
+
+    /// Whether a group gets the same for both.
+    pub(crate) fn is_same(&self, a: Option<ExportId>, b: Option<ExportId>) -> bool {
+        match (a, b) {
+            (Some(a), Some(b)) => a == b || self.get(a) == self.get(b),
+            (a, b) => a.is_none() && b.is_none(),
+        }
+    }
+
+    /// The attributes as the group gets them.
+    fn transform(
+        &mut self,
+        family: Family,
+        best: &Best,
+        set: &AttributeSet,
+        group: &GroupKey,
+        applied: &Applied,
+    ) -> Option<ExportId> {
+        let next_hop = next_hop(family, best, set, group)?;
+        let list = changed(best, set, group, applied);
+        let start = self.octets.len();
+        list.encode_part(true, &mut self.octets);
+        let middle = self.octets.len();
+        list.encode_part(false, &mut self.octets);
+        self.exports.push(Export {
+            before: start..middle,
+            after: middle..self.octets.len(),
+            next_hop,
+            link_local: set.link_local.filter(|_| next_hop == set.next_hop),
+        });
+        Some(ExportId(u32::try_from(self.exports.len() - 1).expect("fewer exports than routes in a round")))
     }
 }
 
@@ -136,42 +230,30 @@ fn admits<N: Net>(prefix: N, best: &Best, group: &GroupKey, interner: &Interner)
     })
 }
 
-/// The attributes as the group gets them.
-fn transform(
-    family: Family,
-    best: &Best,
-    set: &AttributeSet,
-    group: &GroupKey,
-    applied: &Applied,
-) -> Option<AttributeSet> {
-    let next_hop = next_hop(family, best, set, group)?;
-    let link_local = set.link_local.filter(|_| next_hop == set.next_hop);
-    let mut list = set.decode();
+/// The attributes of a route as the group gets them.
+fn changed<'a>(best: &Best, set: &'a AttributeSet, group: &GroupKey, applied: &Applied) -> RawAttributes<'a> {
+    let mut list = RawAttributes::new(set.octets());
     if group.members == MemberKind::External {
         // MED and reflection belong to our AS (RFC 4271, section 5.1.4).
-        let from_outside = best.kind != SourceKind::Local;
-        list.retain(|attribute| match attribute.value {
-            AttributeValue::OriginatorId(_) | AttributeValue::ClusterList(_) | AttributeValue::Aigp(_) => {
-                false
-            }
-            AttributeValue::Med(_) => !from_outside,
-            _ => true,
-        });
-    } else {
-        attributes::put(&mut list, AttributeValue::LocalPref(set.local_pref));
+        list.remove(&[code::ORIGINATOR_ID, code::CLUSTER_LIST, code::AIGP]);
+        if best.kind != SourceKind::Local {
+            list.remove(&[code::MULTI_EXIT_DISC]);
+        }
+    } else if list.get(code::LOCAL_PREF).is_none() {
+        list.put(AttributeValue::LocalPref(set.local_pref));
     }
     if !applied.is_empty() {
-        attributes::change(&mut list, &group.policy.changes(applied));
+        list.edit(|list| attributes::change(list, &group.policy.changes(applied)));
     }
     match group.members {
         MemberKind::External => {
             // RFC 4271, section 5.1.5.
-            list.retain(|attribute| !matches!(attribute.value, AttributeValue::LocalPref(_)));
-            group.real_as.into_iter().for_each(|asn| attributes::prepend(&mut list, asn, 1));
-            attributes::prepend(&mut list, group.local_as, 1);
+            list.remove(&[code::LOCAL_PREF]);
+            group.real_as.into_iter().for_each(|asn| list.prepend(asn));
+            list.prepend(group.local_as);
             // RFC 9234, section 5, egress 1.
             if set.otc.is_none() && group.role.is_some_and(Role::looks_down) {
-                attributes::put(&mut list, AttributeValue::Otc(group.local_as));
+                list.put(AttributeValue::Otc(group.local_as));
             }
         }
         MemberKind::Internal | MemberKind::Client if best.kind.is_internal() => {
@@ -179,21 +261,17 @@ fn transform(
         }
         MemberKind::Internal | MemberKind::Client => {}
     }
-    Some(AttributeSet::new(list, next_hop, link_local))
+    list
 }
 
 /// RFC 4456, section 8.
-fn reflect(list: &mut Vec<crate::packet::attribute::Attribute>, best: &Best, group: &GroupKey) {
-    if !list.iter().any(|attribute| matches!(attribute.value, AttributeValue::OriginatorId(_))) {
-        attributes::put(list, AttributeValue::OriginatorId(best.router_id.0));
+fn reflect(list: &mut RawAttributes<'_>, best: &Best, group: &GroupKey) {
+    if list.get(code::ORIGINATOR_ID).is_none() {
+        list.put(AttributeValue::OriginatorId(best.router_id.0));
     }
-    let mut clusters = vec![group.cluster_id];
-    for attribute in list.iter() {
-        if let AttributeValue::ClusterList(old) = &attribute.value {
-            clusters.extend_from_slice(old);
-        }
-    }
-    attributes::put(list, AttributeValue::ClusterList(clusters));
+    let passed = list.get(code::CLUSTER_LIST).unwrap_or_default().as_chunks::<4>().0;
+    let clusters = std::iter::once(group.cluster_id).chain(passed.iter().map(|id| Ipv4Addr::from(*id)));
+    list.put(AttributeValue::ClusterList(clusters.collect()));
 }
 
 /// RFC 4271, section 5.1.3.

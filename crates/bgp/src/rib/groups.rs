@@ -4,18 +4,18 @@
 //! has just come up, wants a refresh, or does not read fast enough, is served by itself: it has a position in the
 //! table up to which it knows everything, and a list of changes behind that position that it has not been told of.
 //! So a slow peer costs at most one entry per prefix, and never holds up the others.
-//!
-//! A route does not go back to the peer that it came from. Octets are therefore encoded per (attributes, source), and
-//! go to all members but the source; what the source itself has to be told instead is worked out for it alone.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::attributes::{AttributeId, Interner};
 use super::export::{Exporter, GroupKey};
+use super::interner::Interner;
 use super::net::Net;
-use super::pack::{self, Packed};
-use super::table::{Best, PeerNumber, Rib, Sources};
+use super::pack::{self, Item, Packed};
+use super::selected::Selected;
+use super::table::{Change, PeerNumber, Rib, Slot, Sources};
+use super::tell::{Telling, emit};
+use crate::config::SendPaths;
 use crate::packet::route_refresh::{RouteRefresh, Subtype};
 use crate::packet::update::end_of_rib;
 
@@ -39,14 +39,14 @@ pub(crate) struct Groups<N> {
 
 #[derive(Debug)]
 struct Member<N> {
-    /// The first transfer of the table: everything up to here has been told. `None`: all of it.
-    initial: Option<Option<N>>,
+    /// The first transfer of the table: everything before this place has been told. `None`: all of it.
+    initial: Option<Slot>,
     /// A further transfer, on request.
-    refresh: Option<Option<N>>,
+    refresh: Option<Slot>,
     /// The refresh is marked by BoRR and EoRR.
     marked: bool,
     /// Changes that it has not been told of, with what it believes.
-    pending: BTreeMap<N, Option<Best>>,
+    pending: BTreeMap<N, Selected>,
     /// The End-of-RIB marker is still to be sent.
     end_of_rib_due: bool,
 }
@@ -56,26 +56,10 @@ impl<N: Net> Member<N> {
         self.initial.is_none() && self.refresh.is_none() && self.pending.is_empty()
     }
 
-    /// Whether it has been told anything about a prefix.
-    fn knows(&self, prefix: N) -> bool {
-        match self.initial {
-            None => true,
-            Some(position) => position.is_some_and(|position| prefix <= position),
-        }
+    /// Whether it has been told what is at a place.
+    fn knows(&self, slot: Slot) -> bool {
+        self.initial.is_none_or(|next| slot < next)
     }
-}
-
-/// What some members have to be told, sorted for packing.
-struct Buckets<N> {
-    announce: BTreeMap<(AttributeId, Option<PeerNumber>), Vec<N>>,
-    withdraw: BTreeMap<Option<PeerNumber>, Vec<N>>,
-    /// For one member only.
-    own: BTreeMap<PeerNumber, Own<N>>,
-}
-
-struct Own<N> {
-    announce: BTreeMap<AttributeId, Vec<N>>,
-    withdraw: Vec<N>,
 }
 
 impl<N: Net> Default for Groups<N> {
@@ -88,7 +72,7 @@ impl<N: Net> Groups<N> {
     /// A peer comes up: it gets the whole table.
     pub(crate) fn join(&mut self, peer: PeerNumber, key: GroupKey) {
         let member = Member {
-            initial: Some(None),
+            initial: Some(Slot::default()),
             refresh: None,
             marked: false,
             pending: BTreeMap::new(),
@@ -119,7 +103,7 @@ impl<N: Net> Groups<N> {
     pub(crate) fn refresh(&mut self, peer: PeerNumber, marked: bool) -> Option<Emit> {
         let key = self.of.get(&peer)?;
         let member = self.groups.get_mut(key)?.get_mut(&peer)?;
-        member.refresh = Some(None);
+        member.refresh = Some(Slot::default());
         member.marked = marked;
         marked.then(|| mark(peer, N::FAMILY, Subtype::Beginning))
     }
@@ -140,38 +124,33 @@ impl<N: Net> Groups<N> {
         let Some((old_key, mut member)) = self.take(peer) else { return Vec::new() };
         let mut gone = Vec::new();
         let (mut before, mut after) = (Exporter::default(), Exporter::default());
-        let mut compare = |prefix: N, believed: Option<Best>, now: Option<Best>, interner: &mut Interner| {
-            let has = believed.filter(|best| best.peer != peer);
-            let gets = now.filter(|best| best.peer != peer);
-            let has = has.is_some_and(|best| before.export(prefix, &best, &old_key, interner).is_some());
-            let gets = gets.is_some_and(|best| after.export(prefix, &best, &key, interner).is_some());
-            if has && !gets {
-                gone.push(prefix);
-            }
+        let mut compare = |prefix: N, believed: &Selected, now: &Selected| {
+            let has = told(prefix, believed, peer, &old_key, &mut before, interner);
+            let gets = told(prefix, now, peer, &key, &mut after, interner);
+            let lost = has.into_iter().filter(|path_id| !gets.contains(path_id));
+            gone.extend(lost.map(|path_id| Item { prefix, path_id }));
         };
-        for (prefix, best) in rib.best_after(None, sources).filter(|(prefix, _)| member.knows(*prefix)) {
-            if !member.pending.contains_key(&prefix) {
-                compare(prefix, best, best, interner);
+        for (slot, prefix, selected) in rib.selected_from(Slot::default(), sources) {
+            if member.knows(slot) && !member.pending.contains_key(&prefix) {
+                compare(prefix, &selected, &selected);
             }
         }
         for (prefix, believed) in &member.pending {
-            compare(*prefix, *believed, rib.best(*prefix, sources), interner);
+            compare(*prefix, believed, &rib.selected(*prefix, sources));
         }
-        before.finish(interner);
-        after.finish(interner);
         release_all(std::mem::take(&mut member.pending), interner);
-        member.refresh = Some(None);
+        member.refresh = Some(Slot::default());
         self.groups.entry(key.clone()).or_default().insert(peer, member);
         self.of.insert(peer, key);
         let mut packed = Packed::default();
-        pack::withdraw(&gone, &mut packed);
+        pack::withdraw(&gone, old_key.format(), &mut packed);
         emit(vec![peer], packed).into_iter().collect()
     }
 
     /// A round of changes. Members in step that can take octets get them now, the others are served later.
     pub(crate) fn round(
         &mut self,
-        changes: &BTreeMap<N, Option<Best>>,
+        changes: &[Change<N>],
         rib: &Rib<N>,
         sources: &Sources,
         interner: &mut Interner,
@@ -190,15 +169,12 @@ impl<N: Net> Groups<N> {
             if in_step.is_empty() {
                 continue;
             }
-            let mut exporter = Exporter::default();
-            let mut buckets = Buckets::default();
-            for (prefix, old) in changes {
-                let new = rib.best(*prefix, sources);
-                let is_member = |peer: PeerNumber| members.contains_key(&peer);
-                buckets.add(*prefix, *old, new, key, &mut exporter, interner, &in_step, &is_member);
+            let is_member = |peer: PeerNumber| members.contains_key(&peer);
+            let mut telling = Telling::new(key, &in_step);
+            for Change { slot, prefix, old } in changes {
+                telling.change(*prefix, old, &rib.selected_at(*slot, sources), interner, &is_member);
             }
-            buckets.emit(&in_step, key, interner, &mut out);
-            exporter.finish(interner);
+            telling.emit(&mut out);
         }
         out
     }
@@ -240,29 +216,36 @@ impl<N: Net> Member<N> {
         self.end_of_rib_due && self.initial.is_none() && self.pending.is_empty()
     }
 
-    fn postpone(&mut self, changes: &BTreeMap<N, Option<Best>>, interner: &mut Interner) {
-        for (prefix, old) in changes {
-            if self.knows(*prefix) && !self.pending.contains_key(prefix) {
-                if let Some(best) = old {
-                    interner.retain(best.attributes);
-                }
-                self.pending.insert(*prefix, *old);
+    fn postpone(&mut self, changes: &[Change<N>], interner: &mut Interner) {
+        for Change { slot, prefix, old } in changes {
+            if self.knows(*slot) && !self.pending.contains_key(prefix) {
+                old.retain(interner);
+                self.pending.insert(*prefix, old.clone());
             }
         }
     }
 }
 
-fn release_all<N>(pending: BTreeMap<N, Option<Best>>, interner: &mut Interner) {
-    pending.into_values().flatten().for_each(|best| interner.release(best.attributes));
+fn release_all<N>(pending: BTreeMap<N, Selected>, interner: &mut Interner) {
+    pending.into_values().for_each(|selected| selected.release(interner));
+}
+
+/// The path identifiers under which a peer has been told of a prefix; 0 without add-path.
+fn told<N: Net>(
+    prefix: N,
+    selected: &Selected,
+    peer: PeerNumber,
+    key: &GroupKey,
+    exporter: &mut Exporter,
+    interner: &Interner,
+) -> Vec<u32> {
+    let routes = key.routes(selected).filter(|route| route.peer != peer);
+    let told = routes.filter(|route| exporter.export(prefix, route, key, interner).is_some());
+    told.map(|route| if key.paths == SendPaths::None { 0 } else { route.path_id }).collect()
 }
 
 fn mark(peer: PeerNumber, family: crate::types::Family, subtype: Subtype) -> Emit {
     Emit { to: vec![peer], octets: RouteRefresh::new(family, subtype).encode().into(), updates: 0 }
-}
-
-fn emit(to: Vec<PeerNumber>, packed: Packed) -> Option<Emit> {
-    let wanted = !to.is_empty() && !packed.octets.is_empty();
-    wanted.then(|| Emit { to, octets: packed.octets.into(), updates: packed.messages })
 }
 
 /// Tells members of the changes that they have missed.
@@ -279,18 +262,17 @@ fn catch_up<N: Net>(
         if member.pending.is_empty() || congested(*peer) {
             continue;
         }
-        let mut exporter = Exporter::default();
-        let mut buckets = Buckets::default();
+        let only = [*peer];
+        let mut telling = Telling::new(key, &only);
+        let mut missed = Vec::new();
         for _ in 0..CHUNK {
             let Some((prefix, old)) = member.pending.pop_first() else { break };
-            let new = rib.best(prefix, sources);
-            buckets.add(prefix, old, new, key, &mut exporter, interner, &[*peer], &|other| other == *peer);
-            if let Some(best) = old {
-                interner.release(best.attributes);
-            }
+            let new = rib.selected(prefix, sources);
+            telling.change(prefix, &old, &new, interner, &|other| other == *peer);
+            missed.push(old);
         }
-        buckets.emit(&[*peer], key, interner, out);
-        exporter.finish(interner);
+        telling.emit(out);
+        missed.iter().for_each(|old| old.release(interner));
     }
 }
 
@@ -301,7 +283,7 @@ enum Transfer {
 }
 
 impl<N: Net> Member<N> {
-    fn position(&mut self, kind: Transfer) -> &mut Option<Option<N>> {
+    fn position(&mut self, kind: Transfer) -> &mut Option<Slot> {
         match kind {
             Transfer::Initial => &mut self.initial,
             Transfer::Refresh => &mut self.refresh,
@@ -321,7 +303,7 @@ fn transfer<N: Net>(
     congested: &dyn Fn(PeerNumber) -> bool,
     out: &mut Vec<Emit>,
 ) {
-    let mut places: BTreeMap<Option<N>, Vec<PeerNumber>> = BTreeMap::new();
+    let mut places: BTreeMap<Slot, Vec<PeerNumber>> = BTreeMap::new();
     for (peer, member) in members.iter_mut().filter(|(_, member)| member.pending.is_empty()) {
         let first = matches!(kind, Transfer::Initial) || member.initial.is_none();
         if let Some(place) = member.position(kind).filter(|_| first && !congested(*peer)) {
@@ -329,123 +311,20 @@ fn transfer<N: Net>(
         }
     }
     for (place, to) in places {
-        let mut exporter = Exporter::default();
-        let mut buckets = Buckets::default();
-        let mut last = None;
-        for (prefix, best) in rib.best_after(place, sources).take(CHUNK) {
-            let is_member = |peer: PeerNumber| members.contains_key(&peer);
-            buckets.add(prefix, None, best, key, &mut exporter, interner, &to, &is_member);
-            last = Some(prefix);
+        let is_member = |peer: PeerNumber| members.contains_key(&peer);
+        let mut telling = Telling::new(key, &to);
+        let mut table = rib.selected_from(place, sources);
+        for (_, prefix, selected) in table.by_ref().take(CHUNK) {
+            telling.change(prefix, &Selected::default(), &selected, interner, &is_member);
         }
-        let more = last.is_some_and(|last| rib.best_after(Some(last), sources).next().is_some());
-        buckets.emit(&to, key, interner, out);
-        exporter.finish(interner);
+        let next = table.next().map(|(slot, ..)| slot);
+        telling.emit(out);
         for peer in to {
             let member = members.get_mut(&peer).expect("just seen");
-            *member.position(kind) = more.then_some(last);
-            if !more && matches!(kind, Transfer::Refresh) && std::mem::take(&mut member.marked) {
+            *member.position(kind) = next;
+            if next.is_none() && matches!(kind, Transfer::Refresh) && std::mem::take(&mut member.marked) {
                 out.push(mark(peer, N::FAMILY, Subtype::End));
             }
         }
-    }
-}
-
-impl<N: Net> Default for Buckets<N> {
-    fn default() -> Self {
-        Self { announce: BTreeMap::new(), withdraw: BTreeMap::new(), own: BTreeMap::new() }
-    }
-}
-
-impl<N: Net> Buckets<N> {
-    /// What a change of a prefix means for the group: for all but the old or new source the same, for those two
-    /// what follows from a route never going back to its source.
-    #[expect(clippy::too_many_arguments, reason = "the parts of a RIB, borrowed separately")]
-    fn add(
-        &mut self,
-        prefix: N,
-        old: Option<Best>,
-        new: Option<Best>,
-        key: &GroupKey,
-        exporter: &mut Exporter,
-        interner: &mut Interner,
-        members: &[PeerNumber],
-        is_member: &dyn Fn(PeerNumber) -> bool,
-    ) {
-        // What comes from the only one that is to be told needs no work.
-        let concerns = |best: &Best| *members != [best.peer];
-        let mut export = |best: Option<Best>| {
-            best.filter(concerns).and_then(|best| exporter.export(prefix, &best, key, interner))
-        };
-        let (before, after) = (export(old), export(new));
-        let source =
-            |best: Option<Best>| best.filter(concerns).map(|best| best.peer).filter(|peer| is_member(*peer));
-        let (old_source, new_source) = (source(old), source(new));
-        let told_apart = old_source != new_source;
-        match after {
-            Some(attributes) if before != after => {
-                self.announce.entry((attributes, new_source)).or_default().push(prefix);
-                if let Some(peer) = new_source.filter(|_| told_apart && before.is_some()) {
-                    self.own(peer).withdraw.push(prefix);
-                }
-            }
-            Some(attributes) if told_apart => {
-                if let Some(peer) = old_source {
-                    self.own(peer).announce.entry(attributes).or_default().push(prefix);
-                }
-                if let Some(peer) = new_source {
-                    self.own(peer).withdraw.push(prefix);
-                }
-            }
-            None if before.is_some() => self.withdraw.entry(old_source).or_default().push(prefix),
-            _ => {}
-        }
-    }
-
-    fn own(&mut self, peer: PeerNumber) -> &mut Own<N> {
-        self.own.entry(peer).or_insert_with(|| Own { announce: BTreeMap::new(), withdraw: Vec::new() })
-    }
-
-    /// Packs and hands out, withdrawals first.
-    fn emit(self, members: &[PeerNumber], key: &GroupKey, interner: &Interner, out: &mut Vec<Emit>) {
-        let all_but = |source: Option<PeerNumber>| -> Vec<PeerNumber> {
-            members.iter().copied().filter(|peer| Some(*peer) != source).collect()
-        };
-        for (source, prefixes) in self.withdraw {
-            let to = all_but(source);
-            if !to.is_empty() {
-                let mut packed = Packed::default();
-                pack::withdraw(&prefixes, &mut packed);
-                out.extend(emit(to, packed));
-            }
-        }
-        for (peer, own) in self.own.into_iter().filter(|(peer, _)| members.contains(peer)) {
-            let mut packed = Packed::default();
-            pack::withdraw(&own.withdraw, &mut packed);
-            for (attributes, prefixes) in own.announce {
-                announce(&prefixes, attributes, key, interner, &mut packed);
-            }
-            out.extend(emit(vec![peer], packed));
-        }
-        for ((attributes, source), prefixes) in self.announce {
-            let to = all_but(source);
-            if !to.is_empty() {
-                let mut packed = Packed::default();
-                announce(&prefixes, attributes, key, interner, &mut packed);
-                out.extend(emit(to, packed));
-            }
-        }
-    }
-}
-
-/// Announces; routes whose attributes are too long for a message are withdrawn instead, so that no old one stays.
-fn announce<N: Net>(
-    prefixes: &[N],
-    attributes: AttributeId,
-    key: &GroupKey,
-    interner: &Interner,
-    packed: &mut Packed,
-) {
-    if !pack::announce(prefixes, interner.get(attributes), key.as4, key.max_len(), packed) {
-        pack::withdraw(prefixes, packed);
     }
 }

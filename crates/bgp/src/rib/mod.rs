@@ -8,22 +8,35 @@
 //!              UPDATEs, encoded once per group, to every member ◀── update groups (export policy)
 //! ```
 //!
-//! Three decisions keep it small and fast. Attributes are interned. A prefix has one entry with the routes of all
-//! peers. And Adj-RIB-Out is not stored: what a peer has been told follows from the route that was best before, so a
+//! Three decisions keep it small and fast. Attributes are interned. A prefix has one place with the routes of all
+//! peers, found by hash. And Adj-RIB-Out is not stored: what a peer has been told follows from the route that was best before, so a
 //! round needs only the changed prefixes and their old best routes. A peer that lags behind keeps those for itself.
 
 mod attributes;
 pub mod best_path;
 mod export;
 mod groups;
+mod index;
+mod interner;
 mod net;
+mod next_hops;
 mod pack;
+mod raw;
+mod selected;
+mod selection;
 mod table;
+mod tell;
 
-pub use attributes::{AttributeId, AttributeSet, DEFAULT_LOCAL_PREF, Interner};
+pub use attributes::{AttributeSet, DEFAULT_LOCAL_PREF};
 pub(crate) use attributes::{prepend, put};
 pub use export::{GroupKey, MemberKind};
 pub(crate) use groups::{Emit, Groups};
+pub use interner::{AttributeId, Interner};
 pub use net::Net;
+pub(crate) use next_hops::NextHopId;
+pub use next_hops::Resolution;
+pub use selected::{Best, Selected};
+pub use selection::SelectionRules;
+pub(crate) use table::Change;
 pub(crate) use table::key;
-pub use table::{Best, Count, Path, PeerNumber, Rib, Sources};
+pub use table::{Count, Path, PeerNumber, Rib, Routes, Slot, Sources};

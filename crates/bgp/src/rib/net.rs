@@ -1,19 +1,28 @@
 //! IPv4 and IPv6 prefixes as one kind of key.
 
 use std::fmt::Debug;
-use std::hash::Hash;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use super::index::{mix, mix_octets};
 use crate::types::Family;
 
 /// A prefix of one family: small, ordered by address and then by length.
-pub trait Net: Copy + Ord + Hash + Debug + Into<IpNet> {
+pub trait Net: Copy + Ord + Debug + Into<IpNet> {
     /// The family.
     const FAMILY: Family;
 
     /// The prefix, when it is of this family.
     fn from_prefix(prefix: IpNet) -> Option<Self>;
+
+    /// A hash of address and length under a key.
+    fn hash(&self, key: u64) -> u64;
+
+    /// How many octets [`Net::encode`] appends.
+    fn encoded_len(&self) -> usize;
+
+    /// Appends length and address as they are in NLRI.
+    fn encode(&self, out: &mut Vec<u8>);
 }
 
 impl Net for Ipv4Net {
@@ -25,6 +34,19 @@ impl Net for Ipv4Net {
             IpNet::V6(_) => None,
         }
     }
+
+    fn hash(&self, key: u64) -> u64 {
+        mix(key, u64::from(u32::from(self.addr())) << 8 | u64::from(self.prefix_len()))
+    }
+
+    fn encoded_len(&self) -> usize {
+        1 + usize::from(self.prefix_len()).div_ceil(8)
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.push(self.prefix_len());
+        out.extend_from_slice(&self.addr().octets()[..usize::from(self.prefix_len()).div_ceil(8)]);
+    }
 }
 
 impl Net for Ipv6Net {
@@ -35,5 +57,18 @@ impl Net for Ipv6Net {
             IpNet::V4(_) => None,
             IpNet::V6(net) => Some(net),
         }
+    }
+
+    fn hash(&self, key: u64) -> u64 {
+        mix(mix_octets(key, &self.addr().octets()), u64::from(self.prefix_len()))
+    }
+
+    fn encoded_len(&self) -> usize {
+        1 + usize::from(self.prefix_len()).div_ceil(8)
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.push(self.prefix_len());
+        out.extend_from_slice(&self.addr().octets()[..usize::from(self.prefix_len()).div_ceil(8)]);
     }
 }

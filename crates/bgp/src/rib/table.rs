@@ -1,17 +1,22 @@
-//! Adj-RIBs-In and Loc-RIB of one family in one table: for each prefix the routes of all peers, and which is best.
+//! Adj-RIBs-In and Loc-RIB of one family in one table: for each prefix the routes of all peers, and what is selected
+//! of them.
 //!
-//! A route is twelve octets: peer, attributes, flags. Most prefixes have one route; it lies in the table itself.
-//! What a change makes of a prefix is noted once per round ([`Rib::take_changes`]) together with what was best
-//! before, so that nobody downstream has to remember it.
+//! A prefix has a slot as long as it has routes: a place in a list, found by hash. Most prefixes have one route; it lies
+//! in the slot itself, all in all twenty octets for IPv4. The order of slots is the order in which prefixes came, the
+//! same on every run, and a number is enough to remember how far a peer has been told. What a change makes of a prefix
+//! is noted once per round ([`Rib::take_changes`]) together with what was selected before, so that nobody downstream
+//! has to remember it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use ipnet::IpNet;
 
-use super::attributes::{AttributeId, Interner};
-use super::best_path::{self, Candidate, Source, SourceKind};
+use super::best_path::Source;
+use super::index::Index;
+use super::interner::{AttributeId, Interner};
 use super::net::Net;
-use crate::types::RouterId;
+use super::selected::{Best, Selected};
+use super::selection::{Effect, Held, Many, Selecting, SelectionRules};
 
 /// A peer's number in the speaker; never used for another peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -30,6 +35,8 @@ pub type Sources = BTreeMap<PeerNumber, Source>;
 pub struct Path {
     /// Whose.
     pub peer: PeerNumber,
+    /// The identifier that the peer gave it (RFC 7911); 0 without. Together with the peer it names the route.
+    pub path_id: u32,
     /// Its attributes.
     pub attributes: AttributeId,
     /// Well-formed, but never selected: a loop, or a next hop that is our own address.
@@ -38,46 +45,27 @@ pub struct Path {
     pub stale: bool,
 }
 
-/// The routes for a prefix. There is at least one.
+/// The number of a prefix' place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Slot(pub(super) u32);
+
 #[derive(Debug)]
+struct Entry<N> {
+    prefix: N,
+    /// It has a change in this round.
+    noted: bool,
+    paths: Paths,
+}
+
+/// The routes for a prefix.
+#[derive(Debug, Clone, Copy)]
 enum Paths {
-    One { path: Path, best: bool },
-    Many(Box<Many>),
-}
-
-#[derive(Debug)]
-struct Many {
-    paths: Vec<Path>,
-    best: Option<usize>,
-}
-
-impl Paths {
-    fn as_slice(&self) -> &[Path] {
-        match self {
-            Self::One { path, .. } => std::slice::from_ref(path),
-            Self::Many(many) => &many.paths,
-        }
-    }
-
-    fn best(&self) -> Option<&Path> {
-        match self {
-            Self::One { path, best } => best.then_some(path),
-            Self::Many(many) => many.best.map(|index| &many.paths[index]),
-        }
-    }
-}
-
-/// The best route for a prefix at some moment. Whoever keeps one owns a use of its attributes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Best {
-    /// Whose.
-    pub peer: PeerNumber,
-    /// Its attributes.
-    pub attributes: AttributeId,
-    /// What the peer was to us.
-    pub kind: SourceKind,
-    /// The peer's identifier.
-    pub router_id: RouterId,
+    /// None (any more): the slot is free at the end of the round.
+    None,
+    /// One, without path identifiers.
+    One { peer: PeerNumber, attributes: AttributeId, ineligible: bool, stale: bool, best: bool },
+    /// Others.
+    Many(u32),
 }
 
 /// How many routes a peer has in the table.
@@ -89,31 +77,83 @@ pub struct Count {
     pub stale: usize,
 }
 
+/// A change of a prefix: what was selected before. Owns a use of each of its routes' attributes.
+#[derive(Debug)]
+pub(crate) struct Change<N> {
+    pub(crate) slot: Slot,
+    pub(crate) prefix: N,
+    pub(crate) old: Selected,
+}
+
+/// The routes of a peer are on their way out.
+#[derive(Debug)]
+struct Removal {
+    peer: PeerNumber,
+    stale_only: bool,
+    next: u32,
+}
+
+/// The routes for a prefix, and what is selected of them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Routes {
+    /// By peer and path identifier.
+    pub paths: Vec<Path>,
+    /// Which of them is the best.
+    pub best: Option<usize>,
+    /// Which are used together with it, itself included; empty when it is alone.
+    pub multipath: Vec<usize>,
+}
+
 /// The routes of one family.
 #[derive(Debug)]
 pub struct Rib<N> {
-    table: BTreeMap<N, Paths>,
-    /// What has changed in this round, and what was best before.
-    changes: BTreeMap<N, Option<Best>>,
+    entries: Vec<Entry<N>>,
+    index: Index,
+    /// Keys the hashes.
+    key: u64,
+    /// Free slots.
+    free: Vec<u32>,
+    many: Vec<Many>,
+    free_many: Vec<u32>,
+    /// What has changed in this round, in the order of first changes.
+    changes: VecDeque<Change<N>>,
+    removals: VecDeque<Removal>,
     counts: BTreeMap<PeerNumber, Count>,
+    /// Prefixes that have routes.
+    used: usize,
     /// Learned routes are not selected yet (RFC 4724, section 4.1).
     deferred: bool,
+    rules: SelectionRules,
 }
 
 impl<N: Net> Rib<N> {
-    /// An empty table; `deferred`: only routes of our own are selected until [`Rib::end_deferral`].
-    pub fn new(deferred: bool) -> Self {
-        Self { table: BTreeMap::new(), changes: BTreeMap::new(), counts: BTreeMap::new(), deferred }
+    /// An empty table; `deferred`: only routes of our own are selected until [`Rib::end_deferral`]. `key` keys its
+    /// hashes; nothing that comes out depends on it.
+    pub fn new(deferred: bool, key: u64) -> Self {
+        Self {
+            entries: Vec::new(),
+            index: Index::default(),
+            key,
+            free: Vec::new(),
+            many: Vec::new(),
+            free_many: Vec::new(),
+            changes: VecDeque::new(),
+            removals: VecDeque::new(),
+            counts: BTreeMap::new(),
+            used: 0,
+            deferred,
+            rules: SelectionRules::default(),
+        }
     }
 
     /// How many prefixes have routes.
     pub fn len(&self) -> usize {
-        self.table.len()
+        self.used
     }
 
     /// Whether no prefix has a route.
     pub fn is_empty(&self) -> bool {
-        self.table.is_empty()
+        self.used == 0
     }
 
     /// How many routes a peer has.
@@ -121,120 +161,299 @@ impl<N: Net> Rib<N> {
         self.counts.get(&peer).copied().unwrap_or_default()
     }
 
-    /// The routes for a prefix, and the best of them.
-    pub fn routes(&self, prefix: N) -> (&[Path], Option<&Path>) {
-        self.table.get(&prefix).map_or((&[], None), |paths| (paths.as_slice(), paths.best()))
+    /// The prefixes that have routes, in no particular order (but the same on every run).
+    pub fn prefixes(&self) -> impl Iterator<Item = N> + '_ {
+        self.entries.iter().filter(|entry| !matches!(entry.paths, Paths::None)).map(|entry| entry.prefix)
     }
 
-    /// The best routes, from a prefix on (exclusive), in order.
-    pub fn best_after<'a>(
+    /// The routes for a prefix.
+    pub fn routes(&self, prefix: N) -> Routes {
+        let Some(slot) = self.find(prefix) else { return Routes::default() };
+        match self.entries[slot as usize].paths {
+            Paths::None => Routes::default(),
+            Paths::One { peer, attributes, ineligible, stale, best } => {
+                let path = Path { peer, path_id: 0, attributes, ineligible, stale };
+                Routes { paths: vec![path], best: best.then_some(0), multipath: Vec::new() }
+            }
+            Paths::Many(many) => self.many[many as usize].routes(),
+        }
+    }
+
+    /// What is selected for a prefix.
+    pub fn selected(&self, prefix: N, sources: &Sources) -> Selected {
+        self.find(prefix).map(|slot| self.selected_at(Slot(slot), sources)).unwrap_or_default()
+    }
+
+    /// What is selected for the prefix at a place.
+    pub(crate) fn selected_at(&self, slot: Slot, sources: &Sources) -> Selected {
+        // A table that has become empty has given its places back.
+        let Some(entry) = self.entries.get(slot.0 as usize) else { return Selected::default() };
+        match entry.paths {
+            Paths::One { peer, attributes, best: true, .. } => {
+                let source = &sources[&peer];
+                let (kind, router_id) = (source.kind, source.router_id);
+                let best = Best { peer, attributes, kind, router_id, path_id: 1, rank: 1, multipath: false };
+                Selected { best: Some(best), others: None }
+            }
+            Paths::Many(many) => self.many[many as usize].selected(sources),
+            Paths::None | Paths::One { .. } => Selected::default(),
+        }
+    }
+
+    /// The prefixes with something selected, from a place on.
+    pub(crate) fn selected_from<'a>(
         &'a self,
-        after: Option<N>,
+        from: Slot,
         sources: &'a Sources,
-    ) -> impl Iterator<Item = (N, Option<Best>)> + 'a {
-        let from = after.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
-        let range = self.table.range((from, std::ops::Bound::Unbounded));
-        range.map(move |(net, paths)| (*net, paths.best().map(|path| to_best(path, sources))))
+    ) -> impl Iterator<Item = (Slot, N, Selected)> + 'a {
+        let slots = (from.0..).zip(self.entries.get(from.0 as usize..).unwrap_or_default());
+        slots.filter_map(move |(slot, entry)| {
+            let selected = self.selected_at(Slot(slot), sources);
+            selected.best.is_some().then_some((Slot(slot), entry.prefix, selected))
+        })
     }
 
-    /// The best route for a prefix.
-    pub fn best(&self, prefix: N, sources: &Sources) -> Option<Best> {
-        self.table.get(&prefix).and_then(Paths::best).map(|path| to_best(path, sources))
+    fn find(&self, prefix: N) -> Option<u32> {
+        let is_it = |slot: u32| self.entries[slot as usize].prefix == prefix;
+        self.index.find(prefix.hash(self.key), is_it)
+    }
+
+    fn find_or_add(&mut self, prefix: N) -> u32 {
+        if let Some(slot) = self.find(prefix) {
+            return slot;
+        }
+        let entry = Entry { prefix, noted: false, paths: Paths::None };
+        let slot = match self.free.pop() {
+            Some(slot) => {
+                self.entries[slot as usize] = entry;
+                slot
+            }
+            None => {
+                self.entries.push(entry);
+                u32::try_from(self.entries.len() - 1).expect("fewer than 2^32 prefixes fit into memory")
+            }
+        };
+        let (entries, key) = (&self.entries, self.key);
+        self.index.insert(prefix.hash(key), slot, |slot| entries[slot as usize].prefix.hash(key));
+        slot
     }
 
     /// A peer announces a route, in place of what it had. The route's use of its attributes becomes the table's.
     pub fn insert(&mut self, prefix: N, path: Path, sources: &Sources, interner: &mut Interner) {
-        let old = match self.table.get(&prefix) {
-            Some(paths) => paths.as_slice().iter().find(|old| old.peer == path.peer).copied(),
-            None => None,
-        };
+        let slot = self.find_or_add(prefix);
+        let old = self.path_at(slot, path.peer, path.path_id);
         if let Some(old) = old {
             if (Path { stale: path.stale, ..old }) == path {
                 // The same again: at most it is no longer stale.
                 interner.release(path.attributes);
-                self.set_stale(prefix, path.peer, path.stale);
-                return;
+                return self.set_stale(slot, path);
             }
             self.recount(path.peer, old.stale, -1);
         }
-        self.note(prefix, sources, interner);
         self.recount(path.peer, path.stale, 1);
-        match self.table.get_mut(&prefix) {
-            None => {
-                self.table.insert(prefix, Paths::One { path, best: false });
+        match self.entries[slot as usize].paths {
+            Paths::None if path.path_id == 0 => {
+                self.used += 1;
+                self.note(slot, sources, interner);
+                self.put_one(slot, path, interner);
             }
-            Some(paths) => replace(paths, path),
+            Paths::One { .. } if path.path_id == 0 && old.is_some() => {
+                self.note(slot, sources, interner);
+                self.put_one(slot, path, interner);
+            }
+            _ => self.insert_inlist_at(slot, path, sources, interner),
         }
         if let Some(old) = old {
             interner.release(old.attributes);
         }
-        self.select(prefix, sources, interner);
+    }
+
+    fn selecting<'a>(&self, sources: &'a Sources, interner: &'a Interner) -> Selecting<'a> {
+        Selecting { rules: self.rules, deferred: self.deferred, sources, interner }
+    }
+
+    fn put_one(&mut self, slot: u32, path: Path, interner: &Interner) {
+        let Path { peer, attributes, ineligible, stale, .. } = path;
+        let best = self.rules.admits(&path, self.deferred, interner).is_some();
+        self.entries[slot as usize].paths = Paths::One { peer, attributes, ineligible, stale, best };
+    }
+
+    fn insert_inlist_at(&mut self, slot: u32, path: Path, sources: &Sources, interner: &mut Interner) {
+        let number = self.list_at(slot);
+        let many = &self.many[number];
+        let old = many.find(path.peer, path.path_id);
+        let effect = many.foresee(old, Some(&path), &self.selecting(sources, interner));
+        if effect != Effect::Nothing {
+            self.note(slot, sources, interner);
+        }
+        let selecting = self.selecting(sources, interner);
+        self.many[number].put(path);
+        self.many[number].settle(effect, &path, &selecting);
+    }
+
+    /// The routes of a prefix as a list, whatever they are now.
+    fn list_at(&mut self, slot: u32) -> usize {
+        let first = match self.entries[slot as usize].paths {
+            Paths::Many(many) => return many as usize,
+            Paths::None => {
+                self.used += 1;
+                None
+            }
+            Paths::One { peer, attributes, ineligible, stale, best } => {
+                let path = Path { peer, path_id: 0, attributes, ineligible, stale };
+                Some(Held { path, ours: 1, rank: u8::from(best), multipath: false })
+            }
+        };
+        let many = Many::new(first);
+        let number = match self.free_many.pop() {
+            Some(number) => {
+                self.many[number as usize] = many;
+                number
+            }
+            None => {
+                self.many.push(many);
+                u32::try_from(self.many.len() - 1).expect("fewer than slots")
+            }
+        };
+        self.entries[slot as usize].paths = Paths::Many(number);
+        number as usize
     }
 
     /// A peer withdraws its route. Nothing happens when it has none.
-    pub fn remove(&mut self, prefix: N, peer: PeerNumber, sources: &Sources, interner: &mut Interner) {
-        let Some(paths) = self.table.get(&prefix) else { return };
-        let Some(old) = paths.as_slice().iter().find(|path| path.peer == peer).copied() else { return };
-        self.note(prefix, sources, interner);
-        self.recount(peer, old.stale, -1);
-        interner.release(old.attributes);
-        let paths = self.table.get_mut(&prefix).expect("it was there");
-        let gone = match paths {
-            Paths::One { .. } => true,
-            Paths::Many(many) => {
-                many.paths.retain(|path| path.peer != peer);
-                many.best = None;
-                if let [path] = many.paths[..] {
-                    *paths = Paths::One { path, best: false };
-                }
-                false
-            }
-        };
-        if gone {
-            self.table.remove(&prefix);
-        } else {
-            self.select(prefix, sources, interner);
-        }
-    }
-
-    /// All routes of a peer go.
-    pub fn remove_peer(&mut self, peer: PeerNumber, sources: &Sources, interner: &mut Interner) {
-        self.remove_where(|path| path.peer == peer, peer, sources, interner);
-    }
-
-    /// The stale routes of a peer go.
-    pub fn sweep(&mut self, peer: PeerNumber, sources: &Sources, interner: &mut Interner) {
-        if self.count(peer).stale > 0 {
-            self.remove_where(|path| path.peer == peer && path.stale, peer, sources, interner);
-        }
-    }
-
-    fn remove_where(
+    pub fn remove(
         &mut self,
-        goes: impl Fn(&Path) -> bool,
-        peer: PeerNumber,
+        prefix: N,
+        (peer, path_id): (PeerNumber, u32),
         sources: &Sources,
         interner: &mut Interner,
     ) {
-        if self.count(peer).routes == 0 {
-            return;
+        if let Some(slot) = self.find(prefix) {
+            self.remove_at(slot, (peer, path_id), sources, interner);
         }
-        let of_it = self.table.iter().filter(|(_, paths)| paths.as_slice().iter().any(&goes));
-        let prefixes: Vec<N> = of_it.map(|(net, _)| *net).collect();
-        prefixes.into_iter().for_each(|prefix| self.remove(prefix, peer, sources, interner));
     }
 
-    /// All routes of a peer become stale: they are still used, until they are announced again or swept.
+    fn remove_at(
+        &mut self,
+        slot: u32,
+        (peer, path_id): (PeerNumber, u32),
+        sources: &Sources,
+        interner: &mut Interner,
+    ) {
+        let Some(old) = self.path_at(slot, peer, path_id) else { return };
+        self.recount(peer, old.stale, -1);
+        match self.entries[slot as usize].paths {
+            Paths::None => {}
+            Paths::One { .. } => {
+                self.note(slot, sources, interner);
+                self.vacate(slot);
+            }
+            Paths::Many(number) => {
+                let many = &self.many[number as usize];
+                let index = many.find(peer, path_id);
+                let effect = many.foresee(index, None, &self.selecting(sources, interner));
+                if effect != Effect::Nothing {
+                    self.note(slot, sources, interner);
+                }
+                self.remove_from_many(slot, number, (peer, path_id));
+                let selecting = self.selecting(sources, interner);
+                match self.entries[slot as usize].paths {
+                    Paths::Many(number) => self.many[number as usize].settle(effect, &old, &selecting),
+                    Paths::None | Paths::One { .. } => self.reselect_one(slot, interner),
+                }
+            }
+        }
+        interner.release(old.attributes);
+    }
+
+    /// Takes a route out of a list; one that is left alone moves into its slot.
+    fn remove_from_many(&mut self, slot: u32, number: u32, (peer, path_id): (PeerNumber, u32)) {
+        let many = &mut self.many[number as usize];
+        many.take(peer, path_id);
+        match many.alone() {
+            None if many.is_empty() => self.vacate(slot),
+            None => return,
+            Some(held) => {
+                let Path { peer, attributes, ineligible, stale, .. } = held.path;
+                let best = held.rank == 1;
+                self.entries[slot as usize].paths = Paths::One { peer, attributes, ineligible, stale, best };
+            }
+        }
+        self.many[number as usize] = Many::new(None);
+        self.free_many.push(number);
+    }
+
+    fn vacate(&mut self, slot: u32) {
+        self.entries[slot as usize].paths = Paths::None;
+        self.used -= 1;
+    }
+
+    /// All routes of a peer go, or the stale ones: piece by piece, with [`Rib::advance_removals`].
+    pub fn begin_removal(&mut self, peer: PeerNumber, stale_only: bool) {
+        let count = self.count(peer);
+        if (if stale_only { count.stale } else { count.routes }) > 0 {
+            self.removals.push_back(Removal { peer, stale_only, next: 0 });
+        }
+    }
+
+    /// Looks at so many places for routes that are on their way out.
+    pub fn advance_removals(&mut self, places: u32, sources: &Sources, interner: &mut Interner) {
+        let Some(mut removal) = self.removals.pop_front() else { return };
+        let end = u32::try_from(self.entries.len()).expect("fewer than 2^32 prefixes");
+        let until = end.min(removal.next.saturating_add(places));
+        for slot in removal.next..until {
+            self.remove_of_peer(slot, &removal, sources, interner);
+        }
+        removal.next = until;
+        let count = self.count(removal.peer);
+        let left = if removal.stale_only { count.stale } else { count.routes };
+        if until < end && left > 0 {
+            self.removals.push_front(removal);
+        }
+    }
+
+    fn remove_of_peer(&mut self, slot: u32, removal: &Removal, sources: &Sources, interner: &mut Interner) {
+        let goes = |peer: PeerNumber, stale: bool| peer == removal.peer && (stale || !removal.stale_only);
+        match self.entries[slot as usize].paths {
+            Paths::None => {}
+            Paths::One { peer, stale, .. } => {
+                if goes(peer, stale) {
+                    self.remove_at(slot, (peer, 0), sources, interner);
+                }
+            }
+            Paths::Many(many) => {
+                let routes = self.many[many as usize].routes().paths;
+                for path in routes.into_iter().filter(|path| goes(path.peer, path.stale)) {
+                    self.remove_at(slot, (path.peer, path.path_id), sources, interner);
+                }
+            }
+        }
+    }
+
+    /// Whether routes are on their way out.
+    pub fn has_removals(&self) -> bool {
+        !self.removals.is_empty()
+    }
+
+    /// Removes at once what is on its way out of a peer's routes.
+    pub fn finish_removals(&mut self, peer: PeerNumber, sources: &Sources, interner: &mut Interner) {
+        let (of_peer, others) = std::mem::take(&mut self.removals).into_iter().partition(|r| r.peer == peer);
+        self.removals = of_peer;
+        while self.has_removals() {
+            self.advance_removals(u32::MAX, sources, interner);
+        }
+        self.removals = others;
+    }
+
+    /// All routes of a peer become stale: they are still used, until they are announced again or removed. None of them
+    /// may be on their way out.
     pub fn mark_stale(&mut self, peer: PeerNumber) {
         let Some(count) = self.counts.get_mut(&peer) else { return };
         count.stale = count.routes;
-        for paths in self.table.values_mut() {
-            let path = match paths {
-                Paths::One { path, .. } => Some(path),
-                Paths::Many(many) => many.paths.iter_mut().find(|path| path.peer == peer),
-            };
-            if let Some(path) = path.filter(|path| path.peer == peer) {
-                path.stale = true;
+        for entry in &mut self.entries {
+            match &mut entry.paths {
+                Paths::One { peer: of, stale, .. } if *of == peer => *stale = true,
+                Paths::None | Paths::One { .. } => {}
+                Paths::Many(many) => self.many[*many as usize].mark_stale(peer),
             }
         }
     }
@@ -244,11 +463,21 @@ impl<N: Net> Rib<N> {
         if self.count(peer).stale == 0 {
             return Vec::new();
         }
-        let stale = |path: &&Path| path.peer == peer && path.stale;
-        let of = |(net, paths): (&N, &Paths)| {
-            paths.as_slice().iter().filter(stale).map(|path| (*net, *path)).collect::<Vec<_>>()
+        let of_entry = |entry: &Entry<N>| {
+            let paths = self.paths_of(entry).into_iter().filter(|path| path.peer == peer && path.stale);
+            paths.map(|path| (entry.prefix, path)).collect::<Vec<_>>()
         };
-        self.table.iter().flat_map(of).collect()
+        self.entries.iter().flat_map(of_entry).collect()
+    }
+
+    fn paths_of(&self, entry: &Entry<N>) -> Vec<Path> {
+        match entry.paths {
+            Paths::None => Vec::new(),
+            Paths::One { peer, attributes, ineligible, stale, .. } => {
+                vec![Path { peer, path_id: 0, attributes, ineligible, stale }]
+            }
+            Paths::Many(many) => self.many[many as usize].routes().paths,
+        }
     }
 
     /// Whether learned routes are still left out of selection.
@@ -258,17 +487,96 @@ impl<N: Net> Rib<N> {
 
     /// Learned routes take part in selection from now on.
     pub fn end_deferral(&mut self, sources: &Sources, interner: &mut Interner) {
+        let before = (self.rules, self.deferred);
         self.deferred = false;
-        let prefixes: Vec<N> = self.table.keys().copied().collect();
-        for prefix in prefixes {
-            self.note(prefix, sources, interner);
-            self.select(prefix, sources, interner);
+        if before.1 {
+            self.reselect(|_, _| true, sources, interner);
         }
     }
 
-    /// What has changed since the last call, with what was best before. The uses of attributes go to the caller.
-    pub fn take_changes(&mut self) -> BTreeMap<N, Option<Best>> {
-        std::mem::take(&mut self.changes)
+    /// Selects by other rules.
+    pub fn set_rules(&mut self, rules: SelectionRules, sources: &Sources, interner: &mut Interner) {
+        if std::mem::replace(&mut self.rules, rules) != rules {
+            self.reselect(|_, _| true, sources, interner);
+        }
+    }
+
+    /// Selects again where one of the routes is concerned by something.
+    pub fn reselect(
+        &mut self,
+        concerns: impl Fn(AttributeId, &Interner) -> bool,
+        sources: &Sources,
+        interner: &mut Interner,
+    ) {
+        for slot in 0..u32::try_from(self.entries.len()).expect("fewer than 2^32 prefixes") {
+            match self.entries[slot as usize].paths {
+                Paths::None => {}
+                Paths::One { attributes, .. } => {
+                    if concerns(attributes, interner) {
+                        self.note(slot, sources, interner);
+                        self.reselect_one(slot, interner);
+                    }
+                }
+                Paths::Many(many) => {
+                    let mut attributes = self.many[many as usize].attributes();
+                    if attributes.any(|attributes| concerns(attributes, interner)) {
+                        drop(attributes);
+                        self.note(slot, sources, interner);
+                        let selecting = self.selecting(sources, interner);
+                        self.many[many as usize].select(&selecting);
+                    }
+                }
+            }
+        }
+    }
+
+    fn reselect_one(&mut self, slot: u32, interner: &Interner) {
+        if let Paths::One { peer, attributes, ineligible, stale, .. } = self.entries[slot as usize].paths {
+            self.put_one(slot, Path { peer, path_id: 0, attributes, ineligible, stale }, interner);
+        }
+    }
+
+    /// What has changed since the last call, at most so much of it, with what was selected before. The uses of attributes
+    /// go to the caller.
+    pub(crate) fn take_changes(&mut self, limit: usize) -> Vec<Change<N>> {
+        let rest = self.changes.split_off(limit.min(self.changes.len()));
+        let changes: Vec<Change<N>> = std::mem::replace(&mut self.changes, rest).into();
+        let mut empty = 0;
+        for change in &changes {
+            let entry = &mut self.entries[change.slot.0 as usize];
+            entry.noted = false;
+            empty += usize::from(matches!(entry.paths, Paths::None));
+        }
+        if empty > 0 {
+            self.free_slots(&changes, empty);
+        }
+        changes
+    }
+
+    fn free_slots(&mut self, changes: &[Change<N>], empty: usize) {
+        let emptied =
+            changes.iter().filter(|change| matches!(self.entries[change.slot.0 as usize].paths, Paths::None));
+        let emptied: Vec<u32> = emptied.map(|change| change.slot.0).collect();
+        let (entries, key) = (&self.entries, self.key);
+        let hash_of = |slot: u32| entries[slot as usize].prefix.hash(key);
+        if self.used == 0 && self.changes.is_empty() {
+            self.index.keep(&[], hash_of);
+        } else {
+            debug_assert_eq!(emptied.len(), empty);
+            emptied.iter().for_each(|slot| self.index.remove(hash_of(*slot), *slot, hash_of));
+        }
+        self.free.extend(emptied);
+        if self.used == 0 && self.changes.is_empty() {
+            self.give_back();
+        }
+    }
+
+    /// Nothing is left: the memory goes back.
+    fn give_back(&mut self) {
+        self.entries = Vec::new();
+        self.free = Vec::new();
+        self.many = Vec::new();
+        self.free_many = Vec::new();
     }
 
     /// Whether there is something to take.
@@ -277,48 +585,40 @@ impl<N: Net> Rib<N> {
     }
 
     /// Notes that a prefix is about to change.
-    fn note(&mut self, prefix: N, sources: &Sources, interner: &mut Interner) {
-        let best = self.table.get(&prefix).and_then(Paths::best);
-        self.changes.entry(prefix).or_insert_with(|| {
-            best.map(|path| {
-                interner.retain(path.attributes);
-                to_best(path, sources)
-            })
-        });
+    fn note(&mut self, slot: u32, sources: &Sources, interner: &mut Interner) {
+        if self.entries[slot as usize].noted {
+            return;
+        }
+        let old = self.selected_at(Slot(slot), sources);
+        old.retain(interner);
+        let entry = &mut self.entries[slot as usize];
+        entry.noted = true;
+        self.changes.push_back(Change { slot: Slot(slot), prefix: entry.prefix, old });
     }
 
-    fn select(&mut self, prefix: N, sources: &Sources, interner: &Interner) {
-        let deferred = self.deferred;
-        let eligible = |path: &Path| !path.ineligible && (!deferred || path.peer == PeerNumber::LOCAL);
-        match self.table.get_mut(&prefix) {
-            None => {}
-            Some(Paths::One { path, best }) => *best = eligible(path),
-            Some(Paths::Many(many)) => {
-                let indexes: Vec<usize> =
-                    (0..many.paths.len()).filter(|i| eligible(&many.paths[*i])).collect();
-                let candidates: Vec<Candidate<'_>> = indexes
-                    .iter()
-                    .map(|index| {
-                        let path = &many.paths[*index];
-                        let attributes = interner.get(path.attributes);
-                        Candidate { attributes, source: &sources[&path.peer] }
-                    })
-                    .collect();
-                many.best = best_path::select(&candidates).map(|winner| indexes[winner]);
+    fn path_at(&self, slot: u32, peer: PeerNumber, path_id: u32) -> Option<Path> {
+        match self.entries[slot as usize].paths {
+            Paths::One { peer: of, attributes, ineligible, stale, .. } if of == peer && path_id == 0 => {
+                Some(Path { peer, path_id, attributes, ineligible, stale })
+            }
+            Paths::None | Paths::One { .. } => None,
+            Paths::Many(many) => {
+                let many = &self.many[many as usize];
+                many.find(peer, path_id).map(|index| many.path(index))
             }
         }
     }
 
-    fn set_stale(&mut self, prefix: N, peer: PeerNumber, stale: bool) {
-        let path = match self.table.get_mut(&prefix) {
-            Some(Paths::One { path, .. }) => Some(path),
-            Some(Paths::Many(many)) => many.paths.iter_mut().find(|path| path.peer == peer),
-            None => None,
+    fn set_stale(&mut self, slot: u32, path: Path) {
+        let was = match &mut self.entries[slot as usize].paths {
+            Paths::None => return,
+            Paths::One { stale, .. } => std::mem::replace(stale, path.stale),
+            Paths::Many(many) => self.many[*many as usize].set_stale(&path),
         };
-        let Some(path) = path else { return };
-        let was = std::mem::replace(&mut path.stale, stale);
-        self.recount(peer, was, -1);
-        self.recount(peer, stale, 1);
+        if was != path.stale {
+            self.recount(path.peer, was, -1);
+            self.recount(path.peer, path.stale, 1);
+        }
     }
 
     fn recount(&mut self, peer: PeerNumber, stale: bool, by: isize) {
@@ -329,30 +629,6 @@ impl<N: Net> Rib<N> {
         }
         if count.routes == 0 {
             self.counts.remove(&peer);
-        }
-    }
-}
-
-fn to_best(path: &Path, sources: &Sources) -> Best {
-    let source = &sources[&path.peer];
-    Best { peer: path.peer, attributes: path.attributes, kind: source.kind, router_id: source.router_id }
-}
-
-/// Puts a path in the place of its peer's, in the order of peers.
-fn replace(paths: &mut Paths, path: Path) {
-    match paths {
-        Paths::One { path: old, .. } if old.peer == path.peer => *paths = Paths::One { path, best: false },
-        Paths::One { path: old, .. } => {
-            let mut list = vec![*old, path];
-            list.sort_by_key(|path| path.peer);
-            *paths = Paths::Many(Box::new(Many { paths: list, best: None }));
-        }
-        Paths::Many(many) => {
-            match many.paths.binary_search_by_key(&path.peer, |path| path.peer) {
-                Ok(index) => many.paths[index] = path,
-                Err(index) => many.paths.insert(index, path),
-            }
-            many.best = None;
         }
     }
 }

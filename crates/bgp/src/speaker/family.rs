@@ -1,6 +1,8 @@
 //! The routes of one family, received, selected and told on.
 
+use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -8,17 +10,25 @@ use super::io::{BestRoute, Output};
 use crate::config::Origination;
 use crate::packet::PeerKind;
 use crate::packet::nlri::Nlri;
-use crate::policy::{Policy, Route, SourceMatch};
+use crate::policy::{Applied, Policy, Route, SourceMatch, Verdict};
 use crate::rib::{
-    AttributeSet, Best, Emit, GroupKey, Groups, Interner, Net, Path, PeerNumber, Rib, Sources, key,
+    AttributeId, AttributeSet, Best, Change, Emit, GroupKey, Groups, Interner, Net, NextHopId, Path,
+    PeerNumber, Rib, Selected, Sources, key,
 };
 use crate::types::{Asn, PeerId};
+
+/// Changes that are told at a time: others are not kept waiting for the rest, and outputs stay few.
+const PIECE_CHANGES: usize = 8192;
+/// Places that are looked at at a time for routes that are on their way out.
+const PIECE_PLACES: u32 = 8192;
 
 /// One family's RIB and update groups.
 #[derive(Debug)]
 pub(super) struct FamilyRib<N> {
     pub(super) rib: Rib<N>,
     pub(super) groups: Groups<N>,
+    /// Next hops that are reached another way since the last round: the kernel gets their routes again.
+    rerouted: BTreeSet<NextHopId>,
     /// All routes that can be waited for are there.
     pub(super) complete: bool,
     /// The shell has not been told so yet.
@@ -32,8 +42,14 @@ pub(super) struct Shared<'a> {
 }
 
 impl<N: Net> FamilyRib<N> {
-    pub(super) fn new(deferred: bool) -> Self {
-        Self { rib: Rib::new(deferred), groups: Groups::default(), complete: false, complete_due: false }
+    pub(super) fn new(deferred: bool, key: u64) -> Self {
+        Self {
+            rib: Rib::new(deferred, key),
+            groups: Groups::default(),
+            rerouted: BTreeSet::new(),
+            complete: false,
+            complete_due: false,
+        }
     }
 
     /// A route of our own comes, changes, or goes.
@@ -42,10 +58,11 @@ impl<N: Net> FamilyRib<N> {
         match route {
             Some(route) => {
                 let attributes = shared.interner.intern(AttributeSet::originated(route));
-                let path = Path { peer: PeerNumber::LOCAL, attributes, ineligible: false, stale: false };
+                let peer = PeerNumber::LOCAL;
+                let path = Path { peer, path_id: 0, attributes, ineligible: false, stale: false };
                 self.rib.insert(prefix, path, shared.sources, shared.interner);
             }
-            None => self.rib.remove(prefix, PeerNumber::LOCAL, shared.sources, shared.interner),
+            None => self.rib.remove(prefix, (PeerNumber::LOCAL, 0), shared.sources, shared.interner),
         }
     }
 
@@ -59,10 +76,15 @@ impl<N: Net> FamilyRib<N> {
         import: (&Policy, PeerKind),
         shared: &mut Shared<'_>,
     ) {
-        let mut interned = std::collections::BTreeMap::new();
-        for prefix in prefixes.iter().filter_map(|nlri| key::<N>(nlri.prefix)) {
+        if import.0.rules.is_empty() && import.0.otherwise == Verdict::Accept {
+            let attributes = shared.interner.intern(set);
+            prefixes.iter().for_each(|nlri| self.put(peer, nlri, attributes, ineligible, shared));
+            return shared.interner.release(attributes);
+        }
+        let mut interned: Vec<(Applied, AttributeId)> = Vec::new();
+        for nlri in prefixes {
             let decision = import.0.evaluate(&Route {
-                prefix: prefix.into(),
+                prefix: nlri.prefix,
                 source: SourceMatch::Learned,
                 peer: Some(import.1),
                 next_hop: Some(set.next_hop),
@@ -70,28 +92,48 @@ impl<N: Net> FamilyRib<N> {
                 attributes: &set,
             });
             let Some(applied) = decision else {
-                self.rib.remove(prefix, peer, shared.sources, shared.interner);
+                self.withdrawn(peer, nlri, shared);
                 continue;
             };
-            let attributes = *interned.entry(applied).or_insert_with_key(|applied| {
+            let known = interned.iter().find(|(other, _)| *other == applied).map(|(_, id)| *id);
+            let attributes = known.unwrap_or_else(|| {
                 let set = match applied.is_empty() {
                     true => set.clone(),
-                    false => set.changed(&import.0.changes(applied)),
+                    false => set.changed(&import.0.changes(&applied)),
                 };
-                shared.interner.intern(set)
+                let attributes = shared.interner.intern(set);
+                interned.push((applied, attributes));
+                attributes
             });
-            shared.interner.retain(attributes);
-            let path = Path { peer, attributes, ineligible, stale: false };
-            self.rib.insert(prefix, path, shared.sources, shared.interner);
+            self.put(peer, nlri, attributes, ineligible, shared);
         }
-        interned.into_values().for_each(|id| shared.interner.release(id));
+        interned.into_iter().for_each(|(_, id)| shared.interner.release(id));
+    }
+
+    fn put(
+        &mut self,
+        peer: PeerNumber,
+        nlri: &Nlri,
+        attributes: AttributeId,
+        ineligible: bool,
+        shared: &mut Shared<'_>,
+    ) {
+        let Some(prefix) = key::<N>(nlri.prefix) else { return };
+        shared.interner.retain(attributes);
+        let path_id = nlri.path_id.unwrap_or(0);
+        let path = Path { peer, path_id, attributes, ineligible, stale: false };
+        self.rib.insert(prefix, path, shared.sources, shared.interner);
+    }
+
+    fn withdrawn(&mut self, peer: PeerNumber, nlri: &Nlri, shared: &mut Shared<'_>) {
+        let Some(prefix) = key::<N>(nlri.prefix) else { return };
+        let name = (peer, nlri.path_id.unwrap_or(0));
+        self.rib.remove(prefix, name, shared.sources, shared.interner);
     }
 
     /// A peer withdraws prefixes.
     pub(super) fn unlearn(&mut self, peer: PeerNumber, prefixes: &[Nlri], shared: &mut Shared<'_>) {
-        for prefix in prefixes.iter().filter_map(|nlri| key::<N>(nlri.prefix)) {
-            self.rib.remove(prefix, peer, shared.sources, shared.interner);
-        }
+        prefixes.iter().for_each(|nlri| self.withdrawn(peer, nlri, shared));
     }
 
     pub(super) fn regroup(&mut self, peer: PeerNumber, key: GroupKey, shared: &mut Shared<'_>) -> Vec<Emit> {
@@ -107,25 +149,62 @@ impl<N: Net> FamilyRib<N> {
         }
     }
 
-    /// The changes of a round: what the kernel and the peers have to be told.
+    /// Something else is known about these next hops.
+    pub(super) fn next_hops_changed(&mut self, changed: &BTreeSet<NextHopId>, shared: &mut Shared<'_>) {
+        let concerns = |id: AttributeId, interner: &Interner| changed.contains(&interner.next_hop(id));
+        self.rib.reselect(concerns, shared.sources, shared.interner);
+        self.rerouted.extend(changed);
+    }
+
+    /// Whether there is something to tell, or to remove.
+    pub(super) fn has_news(&self) -> bool {
+        self.rib.has_changes() || self.rib.has_removals()
+    }
+
+    /// A piece of the changes of a round: what the kernel and the peers have to be told.
     pub(super) fn round(
         &mut self,
         shared: &mut Shared<'_>,
         name: &dyn Fn(PeerNumber) -> (PeerId, Asn),
         congested: &dyn Fn(PeerNumber) -> bool,
-        outputs: &mut std::collections::VecDeque<Output>,
+        outputs: &mut VecDeque<Output>,
     ) -> Vec<Emit> {
-        let changes = self.rib.take_changes();
-        for (prefix, old) in &changes {
-            let new = self.rib.best(*prefix, shared.sources);
-            if kernel_view(*old, shared.interner) != kernel_view(new, shared.interner) {
-                let route = new.and_then(|best| best_route(&best, shared.interner, name));
+        if !self.rib.has_changes() {
+            self.rib.advance_removals(PIECE_PLACES, shared.sources, shared.interner);
+        }
+        let changes = self.rib.take_changes(PIECE_CHANGES);
+        let mut last = None;
+        for Change { slot, prefix, old } in &changes {
+            let new = self.rib.selected_at(*slot, shared.sources);
+            if !self.is_same_for_kernel(old, &new, shared.interner) {
+                let route = best_route(&new, &mut last, shared.interner, name);
                 outputs.push_back(Output::BestRoute { prefix: (*prefix).into(), route });
             }
         }
         let emits = self.groups.round(&changes, &self.rib, shared.sources, shared.interner, congested);
-        changes.into_values().flatten().for_each(|best| shared.interner.release(best.attributes));
+        changes.iter().for_each(|change| change.old.release(shared.interner));
+        if !self.rib.has_changes() {
+            self.rerouted.clear();
+        }
         emits
+    }
+
+    /// Whether the kernel's route stays the same.
+    fn is_same_for_kernel(&self, old: &Selected, new: &Selected, interner: &Interner) -> bool {
+        let (before, after) = (learned(old), learned(new));
+        let (Some(before), Some(after)) = (before, after) else { return before.is_none() && after.is_none() };
+        let rerouted = |route: &Best| self.rerouted.contains(&interner.next_hop(route.attributes));
+        if !self.rerouted.is_empty() && new.used().any(rerouted) {
+            return false;
+        }
+        if (before.peer, before.attributes) == (after.peer, after.attributes)
+            && old.used().map(|route| route.attributes).eq(new.used().map(|route| route.attributes))
+        {
+            return true;
+        }
+        let preference = |best: &Best| interner.get(best.attributes).local_pref;
+        (before.peer, preference(before)) == (after.peer, preference(after))
+            && next_hops(old, interner) == next_hops(new, interner)
     }
 
     pub(super) fn advance(
@@ -137,19 +216,36 @@ impl<N: Net> FamilyRib<N> {
     }
 }
 
-/// What of a best route concerns the kernel; `None` also for routes of our own.
-fn kernel_view(best: Option<Best>, interner: &Interner) -> Option<(PeerNumber, IpAddr, u32)> {
-    let best = best.filter(|best| best.peer != PeerNumber::LOCAL)?;
-    let set = interner.get(best.attributes);
-    Some((best.peer, set.next_hop, set.local_pref))
+/// The best route, unless it is our own: the kernel has its own idea of those.
+fn learned(selected: &Selected) -> Option<&Best> {
+    selected.best().filter(|best| best.peer != PeerNumber::LOCAL)
 }
 
+fn next_hops(selected: &Selected, interner: &Interner) -> Vec<IpAddr> {
+    let next_hops = selected.used().map(|route| interner.get(route.attributes).next_hop);
+    next_hops.collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// The best route for the kernel. `last`: the one before; the routes of an UPDATE have it in common.
 fn best_route(
-    best: &Best,
+    selected: &Selected,
+    last: &mut Option<(Selected, Arc<BestRoute>)>,
     interner: &Interner,
     name: &dyn Fn(PeerNumber) -> (PeerId, Asn),
-) -> Option<BestRoute> {
-    let (_, next_hop, local_pref) = kernel_view(Some(*best), interner)?;
+) -> Option<Arc<BestRoute>> {
+    let best = learned(selected)?;
+    if let Some((_, route)) = last.as_ref().filter(|(before, _)| before == selected) {
+        return Some(route.clone());
+    }
     let (peer, peer_as) = name(best.peer);
-    Some(BestRoute { next_hops: vec![next_hop], peer, peer_as, local_pref })
+    let gateways = selected.used().flat_map(|route| interner.gateways(route.attributes));
+    let route = Arc::new(BestRoute {
+        next_hops: next_hops(selected, interner),
+        gateways: gateways.copied().collect::<BTreeSet<_>>().into_iter().collect(),
+        peer,
+        peer_as,
+        local_pref: interner.get(best.attributes).local_pref,
+    });
+    *last = Some((selected.clone(), route.clone()));
+    Some(route)
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::config::{Authentication, Origination, PeerConfig, SpeakerConfig};
+use crate::rib::Resolution;
 use crate::session::{Reason, SessionState};
 use crate::types::{Asn, ConnectionId, Endpoints, Family, PeerId};
 
@@ -60,6 +61,14 @@ pub enum Input<'a> {
         connection: ConnectionId,
         /// How.
         failure: TransportFailure,
+    },
+    /// What the host's routing table says about a next hop, as asked for by [`Output::WatchNextHop`]; and again whenever
+    /// that changes.
+    NextHop {
+        /// The next hop.
+        address: IpAddr,
+        /// How it is reached; `None`: it cannot be.
+        resolution: Option<Resolution>,
     },
     /// Ask a peer for its routes again (RFC 2918).
     Refresh {
@@ -184,7 +193,18 @@ pub enum Output {
         /// The prefix.
         prefix: IpNet,
         /// The route that the kernel shall have; `None` when no peer has one, or we originate the prefix.
-        route: Option<BestRoute>,
+        route: Option<Arc<BestRoute>>,
+    },
+    /// Routes with this next hop are there: say how it is reached, now and whenever that changes, with
+    /// [`Input::NextHop`]. Only with [`SpeakerConfig::resolve_next_hops`].
+    WatchNextHop {
+        /// The next hop.
+        address: IpAddr,
+    },
+    /// No route has this next hop any more: nothing needs to be said about it.
+    ForgetNextHop {
+        /// The next hop.
+        address: IpAddr,
     },
     /// The routes of a family are complete for the first time: what the kernel has from an earlier life and was not
     /// named by [`Output::BestRoute`] is stale.
@@ -217,9 +237,12 @@ pub enum Output {
 /// A route as the kernel needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BestRoute {
-    /// Where to send packets. Not empty.
+    /// The next hops of the best route and of those that are used together with it: sorted, each once, not empty.
     pub next_hops: Vec<IpAddr>,
-    /// The peer that it came from.
+    /// Through whom they are reached (RFC 4271, section 5.1.3): sorted, each once, not empty. The next hops themselves
+    /// when they are on a link of ours, or not resolved.
+    pub gateways: Vec<IpAddr>,
+    /// The peer that the best one came from.
     pub peer: PeerId,
     /// That peer's AS.
     pub peer_as: Asn,

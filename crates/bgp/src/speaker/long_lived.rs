@@ -21,10 +21,11 @@ use crate::types::{Family, FamilySet};
 impl<N: Net> FamilyRib<N> {
     /// Stale routes of a peer become long-lived stale; those that must not be kept so go.
     fn retire(&mut self, peer: PeerNumber, shared: &mut Shared<'_>) {
+        self.finish_removals(peer, shared);
         for (prefix, path) in self.rib.stale_paths(peer) {
             let set = shared.interner.get(path.attributes);
             if set.communities().contains(&Community::NO_LLGR) {
-                self.rib.remove(prefix, peer, shared.sources, shared.interner);
+                self.rib.remove(prefix, (peer, path.path_id), shared.sources, shared.interner);
             } else if !set.long_lived_stale {
                 let set = set.with_community(Community::LLGR_STALE);
                 let attributes = shared.interner.intern(set);

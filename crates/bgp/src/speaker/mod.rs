@@ -97,9 +97,9 @@ impl Speaker {
             last_number: 0,
             schedule: BTreeSet::new(),
             sources: Sources::from([(PeerNumber::LOCAL, local)]),
-            interner: Interner::default(),
-            ipv4: FamilyRib::new(deferred),
-            ipv6: FamilyRib::new(deferred),
+            interner: Interner::new(seed),
+            ipv4: FamilyRib::new(deferred, seed),
+            ipv6: FamilyRib::new(deferred, seed),
             restarting: deferred,
             stopped: false,
             started_as: start,
@@ -143,6 +143,9 @@ impl Speaker {
             }
             Input::Closed { connection, failure } => {
                 self.with_peer(connection, |peer| peer.session.handle_closed(connection, failure, now));
+            }
+            Input::NextHop { address, resolution } => {
+                self.interner.next_hops().resolve(address, resolution);
             }
             Input::Refresh { peer } => self.ask_for_routes(&peer),
             Input::Shutdown(shutdown) => self.shutdown(&shutdown),
@@ -260,6 +263,9 @@ impl Speaker {
         peer.end_of_rib = crate::types::FamilySet::EMPTY;
         let connection = peer.session.established_connection().expect("it is established");
         peer.local = peer.endpoints.get(&connection).map(|endpoints| endpoints.local.ip());
+        let shared = &mut Shared { sources: &self.sources, interner: &mut self.interner };
+        self.ipv4.finish_removals(number, shared);
+        self.ipv6.finish_removals(number, shared);
         self.sources.insert(number, peer.source(negotiated.router_id));
         let kept = negotiated.kept_forwarding();
         let families = negotiated.context.families;
@@ -286,8 +292,8 @@ impl Speaker {
     fn sweep(&mut self, number: PeerNumber, families: &[Family]) {
         for family in families {
             match family {
-                Family::Ipv4Unicast => self.ipv4.rib.sweep(number, &self.sources, &mut self.interner),
-                Family::Ipv6Unicast => self.ipv6.rib.sweep(number, &self.sources, &mut self.interner),
+                Family::Ipv4Unicast => self.ipv4.rib.begin_removal(number, true),
+                Family::Ipv6Unicast => self.ipv6.rib.begin_removal(number, true),
             }
         }
     }

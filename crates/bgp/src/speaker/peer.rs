@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::io::Arrival;
 use super::status::MessageCounts;
-use crate::config::{PeerConfig, SpeakerConfig};
+use crate::config::{PeerConfig, SendPaths, SpeakerConfig};
 use crate::packet::PeerKind;
 use crate::policy::{Policy, Verdict};
 use crate::rib::best_path::{Source, SourceKind};
@@ -121,6 +121,10 @@ impl Peer {
             as4: context.is_none_or(|context| context.as4),
             next_hop: self.config.next_hop,
             our_address: of_session.or(speaker.addresses.of(family)).or(over_other),
+            paths: match context.is_some_and(|context| context.add_path_send.contains(family)) {
+                true => self.config.add_path.send,
+                false => SendPaths::None,
+            },
             extended_next_hop,
             policy: self.in_force(&self.config.export).clone(),
         }

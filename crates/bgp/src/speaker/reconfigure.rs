@@ -7,7 +7,7 @@ use super::{Speaker, Start};
 use crate::config::{PeerConfig, SpeakerConfig};
 use crate::iana::{cease, error};
 use crate::packet::notification::Notification;
-use crate::rib::PeerNumber;
+use crate::rib::{PeerNumber, SelectionRules, best_path};
 use crate::session::{Loss, Reason};
 use crate::types::{Family, PeerId};
 
@@ -22,6 +22,7 @@ impl Speaker {
         self.sources.get_mut(&PeerNumber::LOCAL).expect("it is always there").router_id = new.router_id;
         self.remove_peers(&old, &new);
         self.reconfigure_members(&old, &new);
+        self.change_selection(&new);
         for (id, peer) in &new.peers {
             match old.peers.get(id) {
                 None => self.add_peer(id.clone(), peer.clone()),
@@ -41,6 +42,25 @@ impl Speaker {
     fn remove_peers(&mut self, old: &SpeakerConfig, new: &SpeakerConfig) {
         for id in old.peers.keys().filter(|id| !new.peers.contains_key(*id)) {
             self.remove_peer(id, cease::DECONFIGURED);
+        }
+    }
+
+    /// Routes are selected by the rules of a configuration from now on.
+    fn change_selection(&mut self, new: &SpeakerConfig) {
+        let rules = SelectionRules {
+            best_path: best_path::Rules { always_compare_med: new.always_compare_med },
+            multipath: new.multipath,
+            ..SelectionRules::default()
+        };
+        let in_ranges = new.ranges.values().map(|range| &range.template);
+        let wanted = new.peers.values().chain(in_ranges).map(|peer| peer.add_path.send);
+        let rules = wanted.fold(rules, SelectionRules::wanted_by);
+        let (sources, interner) = (&self.sources, &mut self.interner);
+        self.ipv4.rib.set_rules(rules, sources, interner);
+        self.ipv6.rib.set_rules(rules, sources, interner);
+        if interner.next_hops().set_resolving(new.resolve_next_hops) {
+            self.ipv4.rib.reselect(|_, _| true, sources, interner);
+            self.ipv6.rib.reselect(|_, _| true, sources, interner);
         }
     }
 
@@ -68,6 +88,8 @@ impl Speaker {
         let shared = &mut Shared { sources: &self.sources, interner: &mut self.interner };
         self.ipv4.end_session(number, Loss::ForGood, shared);
         self.ipv6.end_session(number, Loss::ForGood, shared);
+        self.ipv4.finish_removals(number, shared);
+        self.ipv6.finish_removals(number, shared);
         let peer = self.peers.remove(&number).expect("it was there");
         if let Some(at) = peer.scheduled {
             self.schedule.remove(&(at, number));

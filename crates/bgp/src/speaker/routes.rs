@@ -19,13 +19,24 @@ impl<N: Net> super::FamilyRib<N> {
     pub(super) fn end_session(&mut self, peer: PeerNumber, loss: Loss, shared: &mut Shared<'_>) {
         self.groups.leave(peer, shared.interner);
         match loss {
-            Loss::ForGood => self.rib.remove_peer(peer, shared.sources, shared.interner),
+            Loss::ForGood => self.rib.begin_removal(peer, false),
             Loss::Restart => {
-                self.rib.sweep(peer, shared.sources, shared.interner);
-                self.rib.mark_stale(peer);
+                self.rib.begin_removal(peer, true);
+                self.mark_stale(peer, shared);
             }
-            Loss::Collision => self.rib.mark_stale(peer),
+            Loss::Collision => self.mark_stale(peer, shared),
         }
+    }
+
+    /// All routes of a peer become stale.
+    pub(super) fn mark_stale(&mut self, peer: PeerNumber, shared: &mut Shared<'_>) {
+        self.finish_removals(peer, shared);
+        self.rib.mark_stale(peer);
+    }
+
+    /// What is on its way out of a peer's routes is gone, before the peer says anything more.
+    pub(super) fn finish_removals(&mut self, peer: PeerNumber, shared: &mut Shared<'_>) {
+        self.rib.finish_removals(peer, shared.sources, shared.interner);
     }
 }
 
@@ -162,10 +173,13 @@ impl Speaker {
                 };
                 self.send(emit);
             }
-            Subtype::Beginning if enhanced => match family {
-                Family::Ipv4Unicast => self.ipv4.rib.mark_stale(number),
-                Family::Ipv6Unicast => self.ipv6.rib.mark_stale(number),
-            },
+            Subtype::Beginning if enhanced => {
+                let shared = &mut Shared { sources: &self.sources, interner: &mut self.interner };
+                match family {
+                    Family::Ipv4Unicast => self.ipv4.mark_stale(number, shared),
+                    Family::Ipv6Unicast => self.ipv6.mark_stale(number, shared),
+                }
+            }
             Subtype::End if enhanced => self.sweep(number, &[family]),
             Subtype::Beginning | Subtype::End | Subtype::Unknown(_) => {}
         }
@@ -194,7 +208,7 @@ impl Speaker {
         let congested = |number: PeerNumber| peers[&number].session.outstanding() >= CONGESTED;
         let mut emits = self.ipv4.advance(shared, &congested);
         emits.extend(self.ipv6.advance(shared, &congested));
-        let mut worked = !emits.is_empty();
+        let mut worked = !emits.is_empty() || !self.outputs.is_empty();
         self.send(emits);
         for (family, due) in [
             (Family::Ipv4Unicast, &mut self.ipv4.complete_due),
@@ -210,7 +224,8 @@ impl Speaker {
 
     /// Tells on what has changed; false when nothing has.
     pub(super) fn rounds(&mut self) -> bool {
-        if !self.ipv4.rib.has_changes() && !self.ipv6.rib.has_changes() {
+        self.next_hop_news();
+        if !self.ipv4.has_news() && !self.ipv6.has_news() {
             return false;
         }
         let shared = &mut Shared { sources: &self.sources, interner: &mut self.interner };
@@ -221,6 +236,22 @@ impl Speaker {
         emits.extend(self.ipv6.round(shared, &name, &congested, &mut self.outputs));
         self.send(emits);
         true
+    }
+
+    /// Next hops that are in use now, or no longer, and those about which something else is known.
+    fn next_hop_news(&mut self) {
+        for (address, wanted) in self.interner.next_hops().take_news() {
+            self.outputs.push_back(match wanted {
+                true => Output::WatchNextHop { address },
+                false => Output::ForgetNextHop { address },
+            });
+        }
+        let changed = self.interner.next_hops().take_changed();
+        if !changed.is_empty() {
+            let shared = &mut Shared { sources: &self.sources, interner: &mut self.interner };
+            self.ipv4.next_hops_changed(&changed, shared);
+            self.ipv6.next_hops_changed(&changed, shared);
+        }
     }
 
     pub(super) fn send(&mut self, emits: impl IntoIterator<Item = Emit>) {

@@ -74,8 +74,10 @@ pub(crate) struct Bench {
     pub(crate) speaker: Speaker,
     pub(crate) now: Instant,
     pub(crate) probes: BTreeMap<String, Probe>,
-    pub(crate) kernel: BTreeMap<IpNet, BestRoute>,
+    pub(crate) kernel: BTreeMap<IpNet, std::sync::Arc<BestRoute>>,
     pub(crate) complete: Vec<Family>,
+    /// Next hops that the speaker wants to know about.
+    pub(crate) watched: std::collections::BTreeSet<IpAddr>,
     /// Octets handed out, each allocation once.
     pub(crate) encoded: usize,
     last_allocation: Option<std::sync::Arc<[u8]>>,
@@ -118,6 +120,7 @@ impl Bench {
             probes: BTreeMap::new(),
             kernel: BTreeMap::new(),
             complete: Vec::new(),
+            watched: std::collections::BTreeSet::new(),
             encoded: 0,
             last_allocation: None,
         };
@@ -300,6 +303,8 @@ impl Bench {
                     assert!(self.kernel.remove(&prefix).is_some(), "{prefix} was not in the kernel");
                 }
                 Output::RibComplete { family } => self.complete.push(family),
+                Output::WatchNextHop { address } => assert!(self.watched.insert(address)),
+                Output::ForgetNextHop { address } => assert!(self.watched.remove(&address)),
                 Output::Connect { .. } | Output::Session { .. } | Output::PrefixWarning { .. } => {}
             }
         }

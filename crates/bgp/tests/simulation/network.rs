@@ -19,7 +19,7 @@ pub(crate) struct Host {
     /// Which of this host's processes is running; connections of earlier ones are dead.
     life: u64,
     /// The kernel's table, and which of its routes the current speaker has named.
-    pub(crate) kernel: BTreeMap<IpNet, BestRoute>,
+    pub(crate) kernel: BTreeMap<IpNet, std::sync::Arc<BestRoute>>,
     named: BTreeSet<IpNet>,
     /// Prefixes that were in the kernel, then were not: each is a moment without forwarding.
     pub(crate) removed: Vec<(Duration, IpNet)>,
@@ -410,6 +410,8 @@ impl World {
                     self.hang_up(pipe, side);
                 }
             }
+            // These speakers do not ask how their next hops are reached.
+            Output::WatchNextHop { .. } | Output::ForgetNextHop { .. } => {}
             Output::BestRoute { prefix, route } => {
                 self.log(format!("host {host}: {prefix} via {:?}", route.as_ref().map(|r| &r.next_hops)));
                 let elapsed = self.elapsed();

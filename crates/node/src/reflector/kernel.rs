@@ -124,7 +124,7 @@ impl Worker {
     fn take_in(&mut self, event: Event) {
         match event {
             Event::Bgp(RouteEvent::Changed { prefix, route }) => {
-                let next_hops: Vec<IpAddr> = route.map(|route| route.next_hops).unwrap_or_default();
+                let next_hops: Vec<IpAddr> = route.map(|route| route.gateways.clone()).unwrap_or_default();
                 match bgp_route(prefix, &next_hops) {
                     Some(route) => self.table.set_route(RouteClass::Bgp, OWNER, route),
                     None => self.table.remove_route(RouteClass::Bgp, OWNER, prefix),

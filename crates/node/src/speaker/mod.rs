@@ -22,6 +22,7 @@ mod connection;
 mod worker;
 
 use std::io;
+use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -42,7 +43,7 @@ pub enum RouteEvent {
         /// The prefix.
         prefix: IpNet,
         /// Its route.
-        route: Option<BestRoute>,
+        route: Option<Arc<BestRoute>>,
     },
     /// All routes of a family that can be waited for have been named: what else the kernel has from BGP is stale.
     Complete(Family),

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::telemetry;
-use bgp::{ConnectionId, Input, Output, Shutdown, Speaker, SpeakerConfig, Start};
+use bgp::{ConnectionId, Input, Output, Resolution, Shutdown, Speaker, SpeakerConfig, Start};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::{Receiver, Sender, UnboundedReceiver, channel};
 use tokio::task::JoinHandle;
@@ -220,6 +220,12 @@ impl Worker {
                 metrics::counter!(telemetry::BGP_ROUTE_CHANGES).increment(1);
                 (self.routes)(RouteEvent::Changed { prefix, route });
             }
+            // Nobody looks them up yet: they count as being on a link of ours.
+            Output::WatchNextHop { address } => {
+                let resolution = Some(Resolution { cost: 0, gateways: vec![address] });
+                self.input(Input::NextHop { address, resolution });
+            }
+            Output::ForgetNextHop { .. } => {}
             Output::RibComplete { family } => {
                 tracing::info!(%family, "BGP routes are complete");
                 (self.routes)(RouteEvent::Complete(family));
