@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use api::wire::{Answer, Request};
+use client::Patience;
 use datastore::Sqlite;
 use kernel::InterfaceName;
 use kernel::Rtnetlink;
@@ -106,7 +107,7 @@ impl Host {
     pub(crate) fn wait_ready(&self) -> Result<()> {
         let deadline = Instant::now() + READY_LIMIT;
         loop {
-            let reason = match ::cni::ask(&self.socket(), &Request::NodeStatus, Duration::ZERO) {
+            let reason = match client::ask(&self.socket(), &Request::NodeStatus, Patience::TERMINAL) {
                 Ok(Answer::NodeStatus(status)) if status.not_ready.is_empty() => return Ok(()),
                 Ok(Answer::NodeStatus(status)) => status.not_ready.join("; "),
                 Ok(other) => format!("{other:?}"),

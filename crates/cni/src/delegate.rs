@@ -53,13 +53,15 @@ impl Delegate<'_> {
             Ok(Answer::Delegation(Delegation::Attached)) => return self.ask_node(),
             Ok(Answer::Delegation(Delegation::Run(config))) => config,
             Ok(other) => return Ok(other),
-            Err(unreachable) => return offline::answer(self.call, &Request::Cni(request), &unreachable.0),
+            Err(unreachable) => {
+                return offline::answer(self.call, &Request::Cni(request), &unreachable.to_string());
+            }
         };
         request.delegated = Some(self.assign(&config)?);
         let request = Request::Cni(request);
         let answer = match roundtrip(self.call, &request) {
             Ok(answer) => Ok(answer),
-            Err(unreachable) => offline::answer(self.call, &request, &unreachable.0),
+            Err(unreachable) => offline::answer(self.call, &request, &unreachable.to_string()),
         };
         if !matches!(answer, Ok(Answer::Result(_))) {
             // The error of the ADD itself is what the runtime has to see.
@@ -92,7 +94,7 @@ impl Delegate<'_> {
         match roundtrip(self.call, &request) {
             Ok(Answer::Error(error)) => Err(Failure { version: self.call.version, error }),
             Ok(answer) => Ok(answer),
-            Err(unreachable) => offline::answer(self.call, &request, &unreachable.0),
+            Err(unreachable) => offline::answer(self.call, &request, &unreachable.to_string()),
         }
     }
 

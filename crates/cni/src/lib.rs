@@ -1,13 +1,12 @@
 //! The `calico` and `calico-ipam` CNI plugins: thin clients of the node's unix socket.
 //!
 //! A call is read from the environment and standard input ([`invocation`]), checked as far as the specification lets a
-//! plugin check without knowing the host, and handed whole to the node ([`client`]), which has the datastore, the
+//! plugin check without knowing the host, and handed whole to the node (the crate [`client`]), which has the datastore, the
 //! kernel and the credentials. What remains here is what only the plugin can do: executing another IPAM plugin
 //! ([`delegate`]), and cleaning up when no node answers ([`offline`]).
 //!
 //! Exactly one JSON document goes to standard output, or nothing; everything else goes to standard error.
 
-mod client;
 mod delegate;
 mod invocation;
 mod offline;
@@ -15,12 +14,13 @@ mod offline;
 use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use api::cni::{CniResult, SpecVersion, code};
 use api::wire::{Answer, CniCommand, CniRequest, Request, WireError};
+use client::{Patience, Unreachable};
 use serde_json::json;
 
-pub use client::{Unreachable, ask};
 pub use invocation::{Environment, Plugin};
 
 use invocation::{Call, Forwarded};
@@ -126,11 +126,22 @@ fn forward(plugin: Plugin, call: Forwarded, environment: &Environment) -> Result
 
 fn ask_node(call: &Forwarded, question: fn(CniRequest) -> Request) -> Result<Answer, Failure> {
     let request = question(call.request.clone());
-    roundtrip(call, &request).or_else(|unreachable| offline::answer(call, &request, &unreachable.0))
+    roundtrip(call, &request).or_else(|unreachable| offline::answer(call, &request, &unreachable.to_string()))
 }
 
 fn roundtrip(call: &Forwarded, request: &Request) -> Result<Answer, Unreachable> {
-    client::ask(&call.socket, request, client::patience(call.request.command))
+    client::ask(&call.socket, request, patience(call.request.command))
+}
+
+/// How long to wait for the node: it restarts within a second, and a runtime retries ADD by itself. The runtime's own limit
+/// for an answer is longer than ours.
+fn patience(command: CniCommand) -> Patience {
+    let connect = match command {
+        CniCommand::Add | CniCommand::Check => Duration::from_secs(3),
+        CniCommand::Del | CniCommand::Gc => Duration::from_secs(1),
+        CniCommand::Status => Duration::ZERO,
+    };
+    Patience { connect, answer: Duration::from_secs(90) }
 }
 
 fn written(result: &serde_json::Value, version: SpecVersion) -> Result<String, Failure> {
@@ -144,7 +155,7 @@ fn test_connection() -> Result<String, Failure> {
     let version = SpecVersion::NEWEST;
     let environment = Environment::of_process();
     let socket = invocation::socket_without_config(&environment);
-    match client::ask(&socket, &Request::NodeStatus, client::patience(CniCommand::Status)) {
+    match client::ask(&socket, &Request::NodeStatus, patience(CniCommand::Status)) {
         Ok(Answer::NodeStatus(status)) => {
             match status.not_ready.iter().find(|cause| cause.starts_with("datastore")) {
                 None => Ok(String::new()),
@@ -152,7 +163,7 @@ fn test_connection() -> Result<String, Failure> {
             }
         }
         Ok(other) => Err(Failure::new(version, code::FAILED, format!("the node answered {other:?}"))),
-        Err(client::Unreachable(reason)) => Err(Failure::new(version, code::TRY_AGAIN_LATER, reason)),
+        Err(unreachable) => Err(Failure::new(version, code::TRY_AGAIN_LATER, unreachable.to_string())),
     }
 }
 

@@ -1,5 +1,7 @@
 use std::io::{self, Read, Write};
 
+use api::wire::DEFAULT_SOCKET;
+
 /// All that calicoctl touches of the process: its streams and its environment.
 pub struct Console<'a> {
     /// Where `-f -` reads from.
@@ -10,6 +12,14 @@ pub struct Console<'a> {
     pub errors: &'a mut dyn Write,
     /// A variable of the environment.
     pub variable: &'a dyn Fn(&str) -> Option<String>,
+}
+
+impl Console<'_> {
+    /// Where this host's node is asked.
+    pub(crate) fn node_socket(&self) -> String {
+        let socket = (self.variable)("TORTIE_NODE_SOCKET").filter(|path| !path.is_empty());
+        socket.unwrap_or_else(|| DEFAULT_SOCKET.to_owned())
+    }
 }
 
 /// Standard output; when its reader has gone (`calicoctl get … | head -1`), what is written is dropped without an error.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use api::wire::{Answer, NodeStatus, Request};
+use client::Patience;
 use kernel::netns::Netns;
 
 use crate::process::{self, HOST_VARIABLE, LAB_VARIABLE, wait_until};
@@ -88,7 +89,7 @@ pub(crate) fn wait_ready(lab: &LabDir, hosts: &[Host], limit: Duration) -> Resul
 /// # Errors
 /// No node answers.
 pub(crate) fn status(lab: &LabDir, host: &str) -> Result<NodeStatus> {
-    match cni::ask(&lab.node_socket(host), &Request::NodeStatus, Duration::ZERO)? {
+    match client::ask(&lab.node_socket(host), &Request::NodeStatus, Patience::TERMINAL)? {
         Answer::NodeStatus(status) => Ok(status),
         other => bail!("{host} answered {other:?}"),
     }

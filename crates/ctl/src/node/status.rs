@@ -1,14 +1,11 @@
 //! `calicoctl node status`.
 
-use std::io::{self, Read, Write};
-use std::net::Shutdown;
-use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::{Result, anyhow};
-use api::wire::{Answer, DEFAULT_SOCKET, MAX_MESSAGE_BYTES, NodeStatus, PeerStatus, Request};
+use api::wire::{Answer, NodeStatus, PeerStatus, Request};
 use clap::Args;
+use client::Patience;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 
@@ -24,19 +21,15 @@ The node answers on its socket, /var/run/calico/node.sock or what TORTIE_NODE_SO
 SINCE is a time of today or a date, in this machine's time zone.")]
 pub(crate) struct StatusArgs {}
 
-/// How long the node may take to answer.
-const PATIENCE: Duration = Duration::from_secs(10);
-
 const HEADINGS: [&str; 5] = ["PEER ADDRESS", "PEER TYPE", "STATE", "SINCE", "INFO"];
 
 pub(crate) fn run(console: &mut Console<'_>) -> Result<()> {
-    let socket = (console.variable)("TORTIE_NODE_SOCKET").filter(|path| !path.is_empty());
-    let socket = socket.unwrap_or_else(|| DEFAULT_SOCKET.to_owned());
-    let answer = match ask(Path::new(&socket)) {
+    let socket = console.node_socket();
+    let answer = match client::ask(Path::new(&socket), &Request::NodeStatus, Patience::TERMINAL) {
         Ok(answer) => answer,
         Err(error) => {
             writeln!(console.output, "Calico process is not running.")?;
-            return Err(anyhow!("no node answers on {socket}: {error}; start it with: tortie node"));
+            return Err(anyhow!("{error} Start it with: tortie node"));
         }
     };
     match answer {
@@ -49,23 +42,6 @@ pub(crate) fn run(console: &mut Console<'_>) -> Result<()> {
             Err(anyhow!("the node on {socket} answered another question"))
         }
     }
-}
-
-fn ask(socket: &Path) -> io::Result<Answer> {
-    let mut stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    stream.write_all(&serde_json::to_vec(&Request::NodeStatus)?)?;
-    stream.shutdown(Shutdown::Write)?;
-    let mut answer = Vec::new();
-    stream.take(MAX_MESSAGE_BYTES as u64).read_to_end(&mut answer)?;
-    if answer.is_empty() {
-        return Err(io::Error::new(
-            io::ErrorKind::UnexpectedEof,
-            "it closed the connection without an answer",
-        ));
-    }
-    Ok(serde_json::from_slice(&answer)?)
 }
 
 fn render(status: &NodeStatus, now: &Zoned) -> String {

@@ -11,6 +11,7 @@ use api::{
     ClusterInformation, ClusterInformationSpec, IPPool, IPPoolSpec, Key, Kind, Metadata, Resource, Row,
     WorkloadEndpoint,
 };
+use client::Patience;
 use datastore::{Scope, Sqlite, Store, StoreError, objects};
 use ipam::{Assignment, Ipam};
 use serde_json::Value;
@@ -18,6 +19,8 @@ use testkit::TestNamespace;
 
 /// How long anything here may take.
 const LIMIT: Duration = Duration::from_secs(20);
+/// As a plugin waits for an answer.
+const PATIENCE: Patience = Patience { connect: Duration::ZERO, answer: Duration::from_secs(90) };
 
 /// A host with its node. Everything is gone when it is dropped, also by a panic.
 pub(crate) struct World {
@@ -120,7 +123,7 @@ impl World {
 
     /// Asks the node.
     pub(crate) fn ask(&self, request: &Request) -> Result<Answer, String> {
-        cni::ask(&self.socket(), request, Duration::ZERO).map_err(|error| error.to_string())
+        client::ask(&self.socket(), request, PATIENCE).map_err(|error| error.to_string())
     }
 
     /// What the node has logged.
