@@ -52,6 +52,6 @@ pub use config::{PeerConfig, SpeakerConfig};
 pub use rib::Resolution;
 pub use speaker::{
     Arrival, BestRoute, EstablishedStatus, Input, MessageCounts, Output, PeerDifference, PeerStatus,
-    Shutdown, Speaker, Start, Transport, TransportFailure, difference, reset_causes,
+    Shutdown, Speaker, Start, Transport, TransportFailure, difference, query, reset_causes,
 };
 pub use types::{Asn, ConnectionId, Endpoints, Family, FamilySet, PeerId, RouterId};

@@ -273,7 +273,7 @@ fn we_forward_to_bird_over_its_restart() {
         let status = speaker.status();
         status.iter().all(|peer| {
             peer.established_count > before
-                && peer.stale == 0
+                && peer.stale.iter().all(|(_, routes)| *routes == 0)
                 && peer.established.as_ref().is_some_and(|established| !established.end_of_rib.is_empty())
         })
     });

@@ -140,7 +140,7 @@ impl Exporter {
         group: &GroupKey,
         interner: &Interner,
     ) -> Option<ExportId> {
-        let cause = (best.attributes, best.peer, admits(prefix, best, group, interner)?);
+        let cause = (best.attributes, best.peer, admits(prefix, best, group, interner).ok()?);
         if let Some((_, done)) = self.last.as_ref().filter(|(last, _)| *last == cause) {
             return *done;
         }
@@ -200,34 +200,92 @@ impl Exporter {
     }
 }
 
+/// Why a route does not go to a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Refusal {
+    /// From an internal peer to an internal peer, and neither is our reflection client (RFC 4271, section 9.2).
+    Internal,
+    /// The community NO_ADVERTISE (RFC 1997).
+    NoAdvertise,
+    /// The community NO_EXPORT or NO_EXPORT_SUBCONFED, and the peer is external (RFC 1997).
+    NoExport,
+    /// It is stale for long, and the peer does not do long-lived graceful restart (RFC 9494, section 4.3).
+    LongLivedStale,
+    /// It may only go to customers (RFC 9234, section 5).
+    OnlyToCustomers,
+    /// The export policy rejects it.
+    Policy,
+    /// We have no address that could be its next hop, or the peer does not take next hops of the other family.
+    NextHop,
+}
+
+/// Whether a route goes to a group.
+pub(crate) fn goes_to<N: Net>(
+    prefix: N,
+    best: &Best,
+    group: &GroupKey,
+    interner: &Interner,
+) -> Result<(), Refusal> {
+    admits(prefix, best, group, interner)?;
+    next_hop(N::FAMILY, best, interner.get(best.attributes), group).map(|_| ()).ok_or(Refusal::NextHop)
+}
+
+/// The attributes with which a route goes to a group, worked out for it alone.
+pub(crate) fn exported<N: Net>(
+    prefix: N,
+    best: &Best,
+    group: &GroupKey,
+    interner: &Interner,
+) -> Result<AttributeSet, Refusal> {
+    goes_to(prefix, best, group, interner)?;
+    let mut exporter = Exporter::default();
+    let id = exporter.export(prefix, best, group, interner).ok_or(Refusal::NextHop)?;
+    let Exported { before, after, next_hop, link_local } = exporter.get(id);
+    let attributes = attributes::decode_octets(&[before, after].concat());
+    Ok(AttributeSet::new(attributes, next_hop, link_local))
+}
+
 /// Whether a route may go to a group at all, and with which changes of its policy.
-fn admits<N: Net>(prefix: N, best: &Best, group: &GroupKey, interner: &Interner) -> Option<Applied> {
+fn admits<N: Net>(prefix: N, best: &Best, group: &GroupKey, interner: &Interner) -> Result<Applied, Refusal> {
     let reflected = best.kind == SourceKind::Client || group.members == MemberKind::Client;
     // RFC 4271, section 9.2: what comes from inside does not go inside, except by reflection (RFC 4456, section 6).
     if best.kind.is_internal() && group.members != MemberKind::External && !reflected {
-        return None;
+        return Err(Refusal::Internal);
     }
     let set = interner.get(best.attributes);
-    if set.no_advertise || set.no_export && group.members == MemberKind::External {
-        return None;
+    if set.no_advertise {
+        return Err(Refusal::NoAdvertise);
+    }
+    if set.no_export && group.members == MemberKind::External {
+        return Err(Refusal::NoExport);
     }
     // RFC 9494, section 4.3.
     if set.long_lived_stale && !group.long_lived {
-        return None;
+        return Err(Refusal::LongLivedStale);
     }
     // RFC 9234, section 5, egress 2: what may only go to customers does not go up or across.
     if set.otc.is_some() && group.role.is_some_and(Role::looks_up) {
-        return None;
+        return Err(Refusal::OnlyToCustomers);
     }
+    group.policy.evaluate(&seen_by_policy(prefix, best, group, set)).ok_or(Refusal::Policy)
+}
+
+/// A route as a group's export policy sees it.
+pub(crate) fn seen_by_policy<'a, N: Net>(
+    prefix: N,
+    best: &Best,
+    group: &GroupKey,
+    set: &'a AttributeSet,
+) -> Route<'a> {
     let is_local = best.kind == SourceKind::Local;
-    group.policy.evaluate(&Route {
+    Route {
         prefix: prefix.into(),
         source: if is_local { SourceMatch::Local } else { SourceMatch::Learned },
         peer: Some(group.members.peer_kind()),
         next_hop: (!is_local).then_some(set.next_hop),
         interface: None,
         attributes: set,
-    })
+    }
 }
 
 /// The attributes of a route as the group gets them.

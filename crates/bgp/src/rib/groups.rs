@@ -30,6 +30,17 @@ pub(crate) struct Emit {
     pub(crate) updates: u64,
 }
 
+/// What a peer has been told about a prefix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Belief<'a> {
+    /// It has not come up, or the first transfer of the table has not got there.
+    NotYet,
+    /// What follows from what was selected once; that it is no longer so is still to be told.
+    Outdated(&'a Selected),
+    /// What follows from what is selected.
+    UpToDate,
+}
+
 /// The update groups of a family.
 #[derive(Debug)]
 pub(crate) struct Groups<N> {
@@ -97,6 +108,29 @@ impl<N: Net> Groups<N> {
             self.groups.remove(&key);
         }
         Some((key, member))
+    }
+
+    /// The group that a peer is in.
+    pub(crate) fn key_of(&self, peer: PeerNumber) -> Option<&GroupKey> {
+        self.of.get(&peer)
+    }
+
+    /// All groups and their members.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&GroupKey, impl Iterator<Item = PeerNumber>)> {
+        self.groups.iter().map(|(key, members)| (key, members.keys().copied()))
+    }
+
+    /// What a peer knows about a prefix. Changes of a round that is under way are as good as told.
+    pub(crate) fn belief(&self, peer: PeerNumber, prefix: N, slot: Slot) -> Belief<'_> {
+        let member = self.of.get(&peer).and_then(|key| self.groups.get(key)?.get(&peer));
+        match member {
+            None => Belief::NotYet,
+            Some(member) => match member.pending.get(&prefix) {
+                Some(before) => Belief::Outdated(before),
+                None if member.knows(slot) => Belief::UpToDate,
+                None => Belief::NotYet,
+            },
+        }
     }
 
     /// A peer wants all routes again; `marked`: between BoRR and EoRR (RFC 7313).

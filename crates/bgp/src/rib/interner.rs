@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::attributes::AttributeSet;
 use super::index::{Index, mix, mix_octets};
-use super::next_hops::{NextHopId, NextHops};
+use super::next_hops::{NextHopId, NextHops, Resolution};
 
 /// An interned [`AttributeSet`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,6 +70,11 @@ impl Interner {
     /// The interior cost to a set's next hop; `None` when it cannot be reached.
     pub fn cost(&self, id: AttributeId) -> Option<u32> {
         self.next_hops.cost(self.next_hop(id))
+    }
+
+    /// What is known about an address as next hop; `None`: it is nobody's, so nothing is.
+    pub(crate) fn resolution(&self, address: IpAddr) -> Option<Option<Resolution>> {
+        self.next_hops.known(address)
     }
 
     /// Through whom a set's next hop is reached.

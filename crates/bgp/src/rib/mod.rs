@@ -29,8 +29,9 @@ mod tell;
 
 pub use attributes::{AttributeSet, DEFAULT_LOCAL_PREF};
 pub(crate) use attributes::{prepend, put};
-pub use export::{GroupKey, MemberKind};
-pub(crate) use groups::{Emit, Groups};
+pub use export::{GroupKey, MemberKind, Refusal};
+pub(crate) use export::{exported, goes_to, seen_by_policy};
+pub(crate) use groups::{Belief, Emit, Groups};
 pub use interner::{AttributeId, Interner};
 pub use net::Net;
 pub(crate) use next_hops::NextHopId;

@@ -101,6 +101,15 @@ impl NextHops {
         }
     }
 
+    /// What is known about an address; `None`: it is nobody's next hop, so nothing is.
+    pub(crate) fn known(&self, address: IpAddr) -> Option<Option<Resolution>> {
+        let entry = &self.entries[*self.by_address.get(&address)? as usize];
+        Some(match self.resolving && is_resolved(address) {
+            true => entry.resolution.clone(),
+            false => Some(Resolution { cost: 0, gateways: vec![address] }),
+        })
+    }
+
     /// Whether next hops are resolved at all. True when that is a change, which concerns every route.
     pub(crate) fn set_resolving(&mut self, resolving: bool) -> bool {
         let changed = self.resolving != resolving;

@@ -49,6 +49,22 @@ pub struct Path {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Slot(pub(super) u32);
 
+impl Slot {
+    /// The first place of a table.
+    pub(crate) const FIRST: Self = Self(0);
+
+    /// As a number.
+    pub(crate) fn number(self) -> u32 {
+        self.0
+    }
+}
+
+impl From<u32> for Slot {
+    fn from(number: u32) -> Self {
+        Self(number)
+    }
+}
+
 #[derive(Debug)]
 struct Entry<N> {
     prefix: N,
@@ -177,6 +193,24 @@ impl<N: Net> Rib<N> {
             }
             Paths::Many(many) => self.many[many as usize].routes(),
         }
+    }
+
+    /// The prefixes that have routes, from a place on, in the order of places.
+    pub(crate) fn prefixes_from(&self, from: Slot) -> impl Iterator<Item = (Slot, N)> + '_ {
+        let slots = (from.0..).zip(self.entries.get(from.0 as usize..).unwrap_or_default());
+        let used = slots.filter(|(_, entry)| !matches!(entry.paths, Paths::None));
+        used.map(|(slot, entry)| (Slot(slot), entry.prefix))
+    }
+
+    /// The place of a prefix that has routes.
+    pub(crate) fn slot(&self, prefix: N) -> Option<Slot> {
+        let slot = self.find(prefix)?;
+        (!matches!(self.entries[slot as usize].paths, Paths::None)).then_some(Slot(slot))
+    }
+
+    /// How routes are selected.
+    pub fn rules(&self) -> &SelectionRules {
+        &self.rules
     }
 
     /// What is selected for a prefix.

@@ -27,6 +27,7 @@ mod jitter;
 mod negotiate;
 mod open_check;
 mod reason;
+mod remedy;
 #[cfg(test)]
 mod tests;
 
@@ -38,9 +39,11 @@ pub use collision::{Direction, survivor};
 pub use negotiate::{Negotiated, PeerLongLived, PeerRestart};
 pub use open_check::check_peer;
 pub use reason::Reason;
+pub(crate) use remedy::waiting;
 
 use crate::config::{AddPath, GracefulRestart, LongLived, RoleConfig, Timers};
 use crate::iana::{cease, error, fsm_error, open_error};
+use crate::packet::capability::Capability;
 use crate::packet::notification::Notification;
 use crate::packet::open::Open;
 use crate::packet::route_refresh::RouteRefresh;
@@ -257,6 +260,11 @@ impl Session {
     /// Why the session is not up; what last went wrong.
     pub fn reason(&self) -> Option<&Reason> {
         self.reason.as_ref()
+    }
+
+    /// The capabilities that our OPENs offer.
+    pub fn offered(&self) -> Vec<Capability> {
+        negotiate::our_open(&self.settings, self.restarting, self.forwarding_preserved).capabilities
     }
 
     /// What was agreed on, while the session is established.

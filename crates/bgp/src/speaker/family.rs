@@ -7,6 +7,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::io::{BestRoute, Output};
+use super::rejected::Rejected;
 use crate::config::Origination;
 use crate::packet::PeerKind;
 use crate::packet::nlri::Nlri;
@@ -27,6 +28,8 @@ const PIECE_PLACES: u32 = 8192;
 pub(super) struct FamilyRib<N> {
     pub(super) rib: Rib<N>,
     pub(super) groups: Groups<N>,
+    /// What import policies turned away, for whoever asks why.
+    pub(super) rejected: Rejected<N>,
     /// Next hops that are reached another way since the last round: the kernel gets their routes again.
     rerouted: BTreeSet<NextHopId>,
     /// All routes that can be waited for are there.
@@ -46,6 +49,7 @@ impl<N: Net> FamilyRib<N> {
         Self {
             rib: Rib::new(deferred, key),
             groups: Groups::default(),
+            rejected: Rejected::default(),
             rerouted: BTreeSet::new(),
             complete: false,
             complete_due: false,
@@ -93,6 +97,7 @@ impl<N: Net> FamilyRib<N> {
             });
             let Some(applied) = decision else {
                 self.withdrawn(peer, nlri, shared);
+                self.rejected.note(key(nlri.prefix), peer, &set);
                 continue;
             };
             let known = interned.iter().find(|(other, _)| *other == applied).map(|(_, id)| *id);
@@ -119,6 +124,7 @@ impl<N: Net> FamilyRib<N> {
         shared: &mut Shared<'_>,
     ) {
         let Some(prefix) = key::<N>(nlri.prefix) else { return };
+        self.rejected.forget(prefix, peer);
         shared.interner.retain(attributes);
         let path_id = nlri.path_id.unwrap_or(0);
         let path = Path { peer, path_id, attributes, ineligible, stale: false };
@@ -129,6 +135,7 @@ impl<N: Net> FamilyRib<N> {
         let Some(prefix) = key::<N>(nlri.prefix) else { return };
         let name = (peer, nlri.path_id.unwrap_or(0));
         self.rib.remove(prefix, name, shared.sources, shared.interner);
+        self.rejected.forget(prefix, peer);
     }
 
     /// A peer withdraws prefixes.

@@ -8,7 +8,9 @@ mod limit;
 mod long_lived;
 mod outside;
 mod peer;
+pub mod query;
 mod reconfigure;
+mod rejected;
 mod routes;
 mod status;
 

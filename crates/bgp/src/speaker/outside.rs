@@ -44,18 +44,30 @@ impl Peer {
         }
     }
 
-    /// Whether the path has been through our AS more often than it may (RFC 4271, section 9.1.2). Where the peer sees
-    /// another number in place of ours, that is the one that counts.
-    pub(super) fn is_loop(&self, update: &Update, ours: Asn) -> bool {
+    /// The AS numbers that are ours in a path of this peer's.
+    pub(super) fn our_names(&self, ours: Asn) -> Vec<Asn> {
         let local = self.config.local_as;
         let hidden = local.is_some_and(|local| local.replace_as);
         let names = [
             Some(ours).filter(|_| !hidden),
             local.map(|local| local.asn).filter(|asn| hidden || *asn != ours),
         ];
+        names.into_iter().flatten().collect()
+    }
+
+    /// How often [`Peer::taken`] has put an AS of ours in front of a path.
+    pub(super) fn own_prepends(&self) -> usize {
+        let prepends = self.config.local_as.is_some_and(|local| !local.no_prepend);
+        usize::from(prepends && self.kind() == PeerKind::External)
+    }
+
+    /// Whether the path has been through our AS more often than it may (RFC 4271, section 9.1.2). Where the peer sees
+    /// another number in place of ours, that is the one that counts.
+    pub(super) fn is_loop(&self, update: &Update, ours: Asn) -> bool {
+        let names = self.our_names(ours);
         update.attributes.iter().any(|attribute| match &attribute.value {
             AttributeValue::AsPath(path) | AttributeValue::As4Path(path) => {
-                let times: usize = names.into_iter().flatten().map(|asn| path.count(asn)).sum();
+                let times: usize = names.iter().map(|asn| path.count(*asn)).sum();
                 times > usize::from(self.config.allow_local_as)
             }
             _ => false,

@@ -47,14 +47,7 @@ impl Speaker {
 
     /// Routes are selected by the rules of a configuration from now on.
     fn change_selection(&mut self, new: &SpeakerConfig) {
-        let rules = SelectionRules {
-            best_path: best_path::Rules { always_compare_med: new.always_compare_med },
-            multipath: new.multipath,
-            ..SelectionRules::default()
-        };
-        let in_ranges = new.ranges.values().map(|range| &range.template);
-        let wanted = new.peers.values().chain(in_ranges).map(|peer| peer.add_path.send);
-        let rules = wanted.fold(rules, SelectionRules::wanted_by);
+        let rules = selection_rules(new);
         let (sources, interner) = (&self.sources, &mut self.interner);
         self.ipv4.rib.set_rules(rules, sources, interner);
         self.ipv6.rib.set_rules(rules, sources, interner);
@@ -147,4 +140,16 @@ impl Speaker {
             }
         }
     }
+}
+
+/// How routes are selected under a configuration.
+pub(super) fn selection_rules(config: &SpeakerConfig) -> SelectionRules {
+    let rules = SelectionRules {
+        best_path: best_path::Rules { always_compare_med: config.always_compare_med },
+        multipath: config.multipath,
+        ..SelectionRules::default()
+    };
+    let in_ranges = config.ranges.values().map(|range| &range.template);
+    let wanted = config.peers.values().chain(in_ranges).map(|peer| peer.add_path.send);
+    wanted.fold(rules, SelectionRules::wanted_by)
 }

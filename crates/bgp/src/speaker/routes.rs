@@ -18,6 +18,7 @@ impl<N: Net> super::FamilyRib<N> {
     /// confirmed in the meantime (RFC 4724, section 4.2).
     pub(super) fn end_session(&mut self, peer: PeerNumber, loss: Loss, shared: &mut Shared<'_>) {
         self.groups.leave(peer, shared.interner);
+        self.rejected.forget_peer(peer);
         match loss {
             Loss::ForGood => self.rib.begin_removal(peer, false),
             Loss::Restart => {

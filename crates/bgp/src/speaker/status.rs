@@ -1,6 +1,7 @@
 //! What a speaker says about itself.
 
 use std::net::IpAddr;
+use std::ops::Bound;
 use std::time::{Duration, Instant};
 
 use super::Speaker;
@@ -29,15 +30,24 @@ pub struct PeerStatus {
     pub established: Option<EstablishedStatus>,
     /// Prefixes received (accepted or not eligible) per family, stale ones included.
     pub received: Vec<(Family, usize)>,
-    /// Prefixes of them that are kept from before a restart of the peer.
-    pub stale: usize,
+    /// Prefixes of them that are kept from before a restart of the peer, per family.
+    pub stale: Vec<(Family, usize)>,
     /// Messages since the session was configured.
     pub messages: MessageCounts,
     /// How often the session has been Established.
     pub established_count: u64,
+    /// What can be done about it; only while the session is down.
+    pub remedy: Option<String>,
+    /// Octets for the peer that are not in the socket yet.
+    pub unread: usize,
 }
 
 impl PeerStatus {
+    /// How often an established session was lost.
+    pub fn flaps(&self) -> u64 {
+        self.established_count - u64::from(self.state == SessionState::Established)
+    }
+
     /// The state in the words of `calicoctl node status`: STATE (`up`, `start`, …) and INFO.
     pub fn state_and_info(&self) -> (&'static str, String) {
         let state = if self.state == SessionState::Established { "up" } else { "start" };
@@ -55,8 +65,12 @@ impl PeerStatus {
 pub struct EstablishedStatus {
     /// Its identifier.
     pub router_id: RouterId,
+    /// Our end of the connection.
+    pub local_address: Option<IpAddr>,
     /// The hold time in force; zero means none.
     pub hold_time: Duration,
+    /// Between KEEPALIVEs; zero means none.
+    pub keepalive: Duration,
     /// The families in use.
     pub families: Vec<Family>,
     /// Whether both ends do graceful restart.
@@ -86,6 +100,18 @@ impl Speaker {
         self.numbers.values().map(|number| self.peer_status(*number)).collect()
     }
 
+    /// Snapshots of some peers, in the order of their names: the first so many behind a name.
+    pub fn status_after(&self, after: Option<&PeerId>, limit: usize) -> Vec<PeerStatus> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let range = self.numbers.range::<PeerId, _>((from, Bound::Unbounded));
+        range.take(limit).map(|(_, number)| self.peer_status(*number)).collect()
+    }
+
+    /// A snapshot of a peer, if it is there.
+    pub fn status_of(&self, peer: &PeerId) -> Option<PeerStatus> {
+        self.numbers.get(peer).map(|number| self.peer_status(*number))
+    }
+
     fn peer_status(&self, number: PeerNumber) -> PeerStatus {
         let peer = &self.peers[&number];
         let (v4, v6) = (self.ipv4.rib.count(number), self.ipv6.rib.count(number));
@@ -93,7 +119,9 @@ impl Speaker {
         let received = [(Family::Ipv4Unicast, v4.routes), (Family::Ipv6Unicast, v6.routes)];
         let established = peer.session.negotiated().map(|agreed| EstablishedStatus {
             router_id: agreed.router_id,
+            local_address: peer.local,
             hold_time: agreed.hold_time,
+            keepalive: agreed.keepalive,
             families: agreed.context.families.iter().collect(),
             graceful_restart: agreed.does_graceful_restart(),
             end_of_rib: peer.end_of_rib.iter().collect(),
@@ -108,9 +136,11 @@ impl Speaker {
             reason: peer.session.reason().cloned(),
             established,
             received: received.into_iter().filter(|(family, _)| offered.contains(*family)).collect(),
-            stale: v4.stale + v6.stale,
+            stale: vec![(Family::Ipv4Unicast, v4.stale), (Family::Ipv6Unicast, v6.stale)],
             messages: MessageCounts { received: peer.session.messages_received(), ..peer.counts },
             established_count: peer.established_count,
+            remedy: remedy(peer),
+            unread: peer.session.outstanding(),
         }
     }
 
@@ -133,5 +163,16 @@ impl Speaker {
             Family::Ipv4Unicast => self.ipv4.complete,
             Family::Ipv6Unicast => self.ipv6.complete,
         }
+    }
+}
+
+/// What can be done about a session that is down: about the last failure, or when there was none, about what is waited for.
+fn remedy(peer: &super::Peer) -> Option<String> {
+    if peer.session.negotiated().is_some() {
+        return None;
+    }
+    match peer.session.reason() {
+        Some(reason) => reason.remedy(&peer.config),
+        None => crate::session::waiting(&peer.config),
     }
 }

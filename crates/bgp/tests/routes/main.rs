@@ -2,5 +2,6 @@
 
 mod bench;
 mod propagation;
+mod queries;
 mod restart;
 mod telling;
