@@ -17,6 +17,7 @@
 //! - [`pod`]: the plumbing of a workload
 //! - [`interface`]: what the agent keeps as it should be on workloads' interfaces
 //! - [`sysctl`]: settings below `/proc/sys`
+//! - [`tcp`]: signatures, TTL security and first segments of TCP sockets
 //! - [`memory`]: the process's own heap
 //! - [`delta`]: what is wanted beside what is there
 
@@ -39,6 +40,7 @@ pub mod route;
 mod rtnetlink;
 mod sys;
 pub mod sysctl;
+pub mod tcp;
 pub mod userns;
 
 pub use name::{InterfaceName, InvalidInterfaceName, InvalidMacAddress, MacAddress};

@@ -60,6 +60,8 @@ const IDLE_HOLD_FIRST: Duration = Duration::from_secs(1);
 const RETRY_FIRST: Duration = Duration::from_millis(500);
 /// So many short sessions in a row may end without fault before the peer counts as flapping.
 const FLAPS: u32 = 2;
+/// By how much the shell may be late to say that nobody answers.
+const DIAL_MARGIN: Duration = Duration::from_secs(2);
 /// A session that has been up for so long has not failed in vain: waits start from the beginning.
 const STABLE: Duration = Duration::from_secs(30);
 /// How long after a session came up another connection is still a collision and not a restart of the peer.
@@ -190,6 +192,8 @@ pub struct Session {
     retry_at: Option<Instant>,
     failures: u32,
     attempts: u32,
+    /// The session has come up or gone down since bytes were last handed in.
+    has_turned: bool,
     reported: SessionState,
     since: Instant,
     reason: Option<Reason>,
@@ -215,6 +219,7 @@ impl Session {
             retry_at: None,
             failures: 0,
             attempts: 0,
+            has_turned: false,
             reported: SessionState::Idle,
             since: now,
             reason: None,
@@ -435,14 +440,15 @@ impl Session {
         }
     }
 
-    /// Bytes from the peer.
-    pub fn handle_received(&mut self, id: ConnectionId, bytes: &[u8], now: Instant) {
-        let mut input = bytes;
+    /// Bytes from the peer, up to a message with which the session comes up or goes down: actions must be taken before
+    /// what follows it. What is left of `input` is to be handed in again.
+    pub fn handle_received(&mut self, id: ConnectionId, input: &mut &[u8], now: Instant) {
         let peer = self.settings.peer_kind();
+        self.has_turned = false;
         // Each round takes a message off the input; the connection may be gone after any.
         while let Some(connection) = self.connection(id) {
             let context = connection.context(peer);
-            let message = match connection.framer.next(&mut input, &context) {
+            let message = match connection.framer.next(input, &context) {
                 Ok(None) => return,
                 Ok(Some(message)) => Message::decode(&message, &context),
                 Err(error) => Err(error),
@@ -451,7 +457,11 @@ impl Session {
                 Ok(message) => self.message(id, message, now),
                 Err(error) => self.refuse_malformed(id, error, now),
             }
+            if self.has_turned {
+                return;
+            }
         }
+        *input = &[];
     }
 
     /// Timers that have run out.
@@ -523,9 +533,14 @@ impl Session {
             return;
         }
         let mut connection = Connection::new(self.next_id(), Direction::Outgoing);
-        connection.deadline = Some(now + self.settings.timers.connect_retry.max(Duration::from_secs(1)));
+        connection.deadline = Some(now + self.dial_limit() + DIAL_MARGIN);
         self.actions.push_back(Action::Connect(connection.id));
         self.outgoing = Some(connection);
+    }
+
+    /// How long the shell waits for an answer to what we dial.
+    pub fn dial_limit(&self) -> Duration {
+        self.settings.timers.connect_retry.max(Duration::from_secs(1))
     }
 
     fn next_id(&mut self) -> ConnectionId {
@@ -677,6 +692,7 @@ impl Session {
             let collision = Notification::new(error::CEASE, cease::COLLISION);
             self.farewell(&other, told.then_some(collision));
         }
+        self.has_turned = true;
         self.actions.push_back(Action::Established(negotiated.clone()));
         connection.stage = Stage::Established { negotiated, since: now };
         connection.restart_hold_timer(now);
@@ -775,6 +791,7 @@ impl Session {
 
     fn went_down(&mut self, connection: &Connection, reason: &Reason) {
         let Stage::Established { negotiated, .. } = &connection.stage else { return };
+        self.has_turned = true;
         self.actions.push_back(Action::Down(loss(negotiated, reason)));
     }
 

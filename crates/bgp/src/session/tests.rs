@@ -110,7 +110,10 @@ impl Bench {
     }
 
     fn receive(&mut self, id: ConnectionId, bytes: &[u8]) {
-        self.session.handle_received(id, bytes, self.now);
+        let mut input = bytes;
+        while !input.is_empty() {
+            self.session.handle_received(id, &mut input, self.now);
+        }
     }
 
     fn wait(&mut self, time: Duration) {

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
@@ -175,6 +176,8 @@ pub enum Output {
         source: Option<IpAddr>,
         /// What the socket has to do.
         transport: Transport,
+        /// How long to wait for an answer.
+        limit: Duration,
     },
     /// Send bytes. Equal bytes for several peers are one allocation.
     Send {

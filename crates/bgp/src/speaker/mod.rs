@@ -120,6 +120,11 @@ impl Speaker {
         &self.config
     }
 
+    /// What the socket of a connection has to do.
+    pub fn transport(&self, connection: ConnectionId) -> Option<Transport> {
+        Some(self.peers.get(&number_of(connection))?.config.transport())
+    }
+
     /// Takes something that happened.
     pub fn handle_input(&mut self, input: Input<'_>, now: Instant) {
         self.now = self.now.max(now);
@@ -205,11 +210,12 @@ impl Speaker {
 
     fn received(&mut self, connection: ConnectionId, bytes: &[u8]) {
         let number = number_of(connection);
-        if let Some(peer) = self.peers.get_mut(&number) {
-            peer.session.handle_received(connection, bytes, self.now);
+        let mut input = bytes;
+        while let Some(peer) = self.peers.get_mut(&number).filter(|_| !input.is_empty()) {
+            peer.session.handle_received(connection, &mut input, self.now);
             self.act(number);
-            self.forget_idle_member(number);
         }
+        self.forget_idle_member(number);
     }
 
     /// Carries out what a session wants.
@@ -222,7 +228,8 @@ impl Speaker {
                     let remote = (peer.config.address, peer.config.port).into();
                     let (id, source) = (peer.id.clone(), peer.config.source);
                     let transport = peer.config.transport();
-                    let dial = Output::Connect { connection, peer: id, remote, source, transport };
+                    let limit = peer.session.dial_limit();
+                    let dial = Output::Connect { connection, peer: id, remote, source, transport, limit };
                     self.outputs.push_back(dial);
                 }
                 Action::Send(connection, bytes) => {

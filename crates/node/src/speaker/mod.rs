@@ -1,9 +1,10 @@
 //! The shell around the BGP speaker: a thread, sockets and time for a core that has none of them.
 //!
-//! One thread with a single-threaded runtime owns the speaker (`worker`). Each connection has a task that reads and one
-//! that writes, each listening address a task that accepts (`connection`); they meet the worker on a bounded queue, so
-//! that peers wait when the speaker is busy. What the speaker queues for a peer is bounded by the speaker itself, which
-//! is told of every octet that has gone into the socket.
+//! One thread owns the speaker and its sockets, and waits for all of them at once (`worker`, `poller`). It reads a bounded
+//! piece of each connection in turn straight into the speaker, and writes what the speaker says at once (`connection`): a
+//! busy speaker reads less, so that peers wait, and nothing is queued on the way in. What is queued for a peer is bounded by
+//! the speaker itself, which is told of every octet that has gone into the socket. New connections (`listener`, `dial`)
+//! are taken a few at a time, after the established ones; what is asked of sockets is in `transport`.
 //!
 //! The shell knows nothing of BGP: it carries bytes and time in, and outputs out. Routes go to a function that its
 //! owner hands in.
@@ -16,21 +17,26 @@
 //! | `tortie_bgp_received_bytes_total` | | octets from peers |
 //! | `tortie_bgp_sent_bytes_total` | | octets to peers |
 //! | `tortie_bgp_route_changes_total` | | best routes that changed |
-//! | `tortie_bgp_rejected_connections_total` | | connections closed unread: no such peer, or not expected now |
+//! | `tortie_bgp_rejected_connections_total` | | connections reset unread: no such peer, or not expected now |
 
 mod connection;
+mod dial;
+mod listener;
+mod poller;
+mod transport;
 mod worker;
 
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{Sender, channel, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bgp::config::Origination;
-use bgp::{BestRoute, Family, PeerStatus, Shutdown, SpeakerConfig, Start};
+use bgp::{BestRoute, Family, PeerStatus, Shutdown, Speaker, SpeakerConfig, Start};
 use ipnet::IpNet;
-use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+
+use poller::{Poller, Waker};
 
 /// How long the thread may take to answer.
 const ANSWER: Duration = Duration::from_secs(2);
@@ -49,46 +55,70 @@ pub enum RouteEvent {
     Complete(Family),
 }
 
+/// A question to the speaker; it gets none when there is no configuration yet.
+type Ask = Box<dyn FnOnce(Option<&Speaker>) + Send>;
+
 /// What the thread is told.
-#[derive(Debug)]
 enum Command {
     Configure(Box<SpeakerConfig>),
     Originate(IpNet, Option<Origination>),
-    Status(SyncSender<Vec<PeerStatus>>),
+    Ask(Ask),
     Stop(Shutdown),
+}
+
+/// The way to the thread.
+#[derive(Debug, Clone)]
+struct Commands {
+    sender: Sender<Command>,
+    waker: Waker,
+}
+
+impl Commands {
+    /// False: the thread has ended.
+    fn send(&self, command: Command) -> bool {
+        let sent = self.sender.send(command).is_ok();
+        self.waker.wake();
+        sent
+    }
 }
 
 /// A running speaker. Dropped without [`SpeakerHandle::stop`], it stops as for a restart.
 #[derive(Debug)]
 pub struct SpeakerHandle {
-    commands: UnboundedSender<Command>,
+    commands: Commands,
     thread: Option<JoinHandle<()>>,
 }
 
 /// Asks a running speaker how its peers are. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct StatusQuery(UnboundedSender<Command>);
+pub struct StatusQuery(Commands);
 
 impl StatusQuery {
     /// Every peer; none when the speaker has no configuration yet, or its thread does not answer within two seconds.
     pub fn ask(&self) -> Vec<PeerStatus> {
+        self.with(Speaker::status).unwrap_or_default()
+    }
+
+    /// Has the thread look at the speaker; it does nothing else meanwhile. `None` when the speaker has no configuration
+    /// yet, or its thread does not answer within two seconds.
+    pub fn with<T: Send + 'static>(&self, look: impl FnOnce(&Speaker) -> T + Send + 'static) -> Option<T> {
         let (answer, answered) = sync_channel(1);
-        if self.0.send(Command::Status(answer)).is_err() {
-            return Vec::new();
-        }
-        answered.recv_timeout(ANSWER).unwrap_or_default()
+        // Whoever asked may have lost patience.
+        let ask = move |speaker: Option<&Speaker>| drop(answer.send(speaker.map(look)));
+        self.0.send(Command::Ask(Box::new(ask)));
+        answered.recv_timeout(ANSWER).ok().flatten()
     }
 }
 
 /// Configures a running speaker. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Configurator(UnboundedSender<Command>);
+pub struct Configurator(Commands);
 
 impl Configurator {
     /// As [`SpeakerHandle::configure`].
     pub fn configure(&self, config: SpeakerConfig) {
         // A thread that has ended is seen by `SpeakerHandle::is_running`.
-        let _ = self.0.send(Command::Configure(Box::new(config)));
+        self.0.send(Command::Configure(Box::new(config)));
     }
 }
 
@@ -97,11 +127,12 @@ impl SpeakerHandle {
     /// says whose routes are waited for. `routes` is called on the thread and must not block for long.
     ///
     /// # Errors
-    /// The runtime or the thread cannot be had.
+    /// Out of file descriptors, or the thread cannot be had.
     pub fn spawn(start: Start, routes: impl FnMut(RouteEvent) + Send + 'static) -> io::Result<Self> {
-        let (commands, receiver) = unbounded_channel();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
-        let work = move || runtime.block_on(worker::run(receiver, Box::new(routes), start));
+        let poller = Poller::new()?;
+        let (sender, receiver) = channel();
+        let commands = Commands { sender, waker: poller.waker() };
+        let work = move || worker::run(&receiver, poller, Box::new(routes), start);
         let thread = std::thread::Builder::new().name("bgp".to_owned()).spawn(work)?;
         Ok(Self { commands, thread: Some(thread) })
     }
@@ -115,7 +146,7 @@ impl SpeakerHandle {
     /// Changes one of the routes that we originate; `None` withdraws it. Before the first configuration nothing
     /// happens.
     pub fn originate(&self, prefix: IpNet, route: Option<Origination>) {
-        let _ = self.commands.send(Command::Originate(prefix, route));
+        self.commands.send(Command::Originate(prefix, route));
     }
 
     /// How every peer is.
@@ -145,7 +176,7 @@ impl SpeakerHandle {
 
     fn end(&mut self, shutdown: Shutdown) {
         let Some(thread) = self.thread.take() else { return };
-        let _ = self.commands.send(Command::Stop(shutdown));
+        self.commands.send(Command::Stop(shutdown));
         if thread.join().is_err() {
             tracing::error!("the BGP thread ended by a panic");
         }

@@ -1,90 +1,167 @@
 //! The thread's loop: feeds what happens and the time into the speaker, and carries out what it says.
+//!
+//! One round: wait; timers, so that KEEPALIVEs go first; a bounded piece of what each connection has to say; commands; a
+//! bounded number of new connections; then what the speaker wants, written at once. So neither a flood of connections
+//! nor a peer with a full table holds up another peer for longer than a round.
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant};
 
 use crate::telemetry;
-use bgp::{ConnectionId, Input, Output, Resolution, Shutdown, Speaker, SpeakerConfig, Start};
-use tokio::net::TcpStream;
-use tokio::sync::mpsc::{Receiver, Sender, UnboundedReceiver, channel};
-use tokio::task::JoinHandle;
+use bgp::{
+    Arrival, ConnectionId, Input, Output, Resolution, Shutdown, Speaker, SpeakerConfig, Start,
+    TransportFailure,
+};
 
-use super::connection::{self, DRAIN_LIMIT, Event, Open};
-use super::{Command, RouteEvent};
+use super::connection::{Closing, Connection, DRAIN_LIMIT};
+use super::dial::{Dial, Outcome};
+use super::listener::{Demands, Listener, PAUSE};
+use super::poller::{Interest, Poller, Ready};
+use super::{Command, RouteEvent, transport};
 
-/// Events of connections that may wait for the speaker.
-const QUEUE: usize = 1024;
-/// Events that are taken in before the speaker's outputs are carried out.
-const BATCH: usize = 256;
+/// How much is read of a connection before the others have their turn.
+const READ_BYTES: usize = 64 * 1024;
+/// How often what the speaker says is written and it is asked again, before others have their turn.
+const PASSES: usize = 4;
 /// How soon a listening address that cannot be had is tried again.
 const LISTEN_RETRY: Duration = Duration::from_secs(1);
+/// Connections that may be in the course of being closed; of more, the oldest are closed at once.
+const CLOSING: usize = 1024;
+/// Numbers of listening sockets stay below those of connections, whose upper half is not 0.
+const LISTENER_TOKENS: u64 = 1 << 32;
 
-type Routes = Box<dyn FnMut(RouteEvent) + Send>;
+pub(super) type Routes = Box<dyn FnMut(RouteEvent) + Send>;
 
 /// Runs until told to stop.
-pub(super) async fn run(mut commands: UnboundedReceiver<Command>, routes: Routes, start: Start) {
+pub(super) fn run(commands: &Receiver<Command>, poller: Poller, routes: Routes, start: Start) {
     let config = loop {
-        match commands.recv().await {
-            Some(Command::Configure(config)) => break config,
-            Some(Command::Originate(..)) => {}
-            Some(Command::Status(answer)) => drop(answer.send(Vec::new())),
-            Some(Command::Stop(_)) | None => return,
+        match commands.recv() {
+            Ok(Command::Configure(config)) => break config,
+            Ok(Command::Originate(..)) => {}
+            Ok(Command::Ask(ask)) => ask(None),
+            Ok(Command::Stop(_)) | Err(_) => return,
         }
     };
-    let (sender, events) = channel(QUEUE);
     let speaker = Speaker::new(SpeakerConfig::clone(&config), start, fastrand::u64(..), Instant::now());
     let mut worker = Worker {
         speaker,
         routes,
-        sender,
+        poller,
         dialling: BTreeMap::new(),
         open: BTreeMap::new(),
-        closing: Vec::new(),
+        dirty: BTreeSet::new(),
+        closing: BTreeMap::new(),
+        closing_order: VecDeque::new(),
         listeners: BTreeMap::new(),
+        listeners_made: 0,
         listen_again: None,
+        accept_again: None,
+        more: false,
+        buffer: vec![0; READ_BYTES],
+        counts: Counts::default(),
     };
     worker.listen();
     worker.carry_out();
-    worker.run(commands, events).await;
+    worker.run(commands);
 }
 
 struct Worker {
     speaker: Speaker,
     routes: Routes,
-    sender: Sender<Event>,
-    dialling: BTreeMap<ConnectionId, JoinHandle<()>>,
-    open: BTreeMap<ConnectionId, Open>,
-    /// Connections that are writing their last bytes.
-    closing: Vec<JoinHandle<()>>,
-    listeners: BTreeMap<SocketAddr, JoinHandle<()>>,
+    poller: Poller,
+    dialling: BTreeMap<ConnectionId, Dial>,
+    open: BTreeMap<ConnectionId, Connection>,
+    /// Connections with bytes that nobody has tried to write.
+    dirty: BTreeSet<ConnectionId>,
+    closing: BTreeMap<ConnectionId, Closing>,
+    closing_order: VecDeque<ConnectionId>,
+    listeners: BTreeMap<SocketAddr, (u64, Listener)>,
+    listeners_made: u64,
     listen_again: Option<Instant>,
+    accept_again: Option<Instant>,
+    /// The speaker has more to say.
+    more: bool,
+    buffer: Vec<u8>,
+    counts: Counts,
+}
+
+/// What has been counted in a round: the recorder is asked once.
+#[derive(Default)]
+struct Counts {
+    received: u64,
+    sent: u64,
+    route_changes: u64,
+    rejected: u64,
+}
+
+impl Counts {
+    fn report(&mut self) {
+        let Self { received, sent, route_changes, rejected } = std::mem::take(self);
+        let counted = [
+            (telemetry::BGP_RECEIVED, received),
+            (telemetry::BGP_SENT, sent),
+            (telemetry::BGP_ROUTE_CHANGES, route_changes),
+            (telemetry::BGP_REJECTED, rejected),
+        ];
+        for (name, count) in counted.into_iter().filter(|(_, count)| *count > 0) {
+            metrics::counter!(name).increment(count);
+        }
+    }
 }
 
 impl Worker {
-    async fn run(&mut self, mut commands: UnboundedReceiver<Command>, mut events: Receiver<Event>) {
+    fn run(&mut self, commands: &Receiver<Command>) {
         loop {
-            let due = self.speaker.poll_timeout().into_iter().chain(self.listen_again).min();
-            tokio::select! {
-                command = commands.recv() => match command {
-                    Some(Command::Configure(config)) => self.configure(*config),
-                    Some(Command::Originate(prefix, Some(route))) => self.input(Input::Originate { prefix, route }),
-                    Some(Command::Originate(prefix, None)) => self.input(Input::Withdraw { prefix }),
-                    // Whoever asked may have lost patience.
-                    Some(Command::Status(answer)) => drop(answer.send(self.speaker.status())),
-                    Some(Command::Stop(shutdown)) => return self.stop(shutdown).await,
-                    None => return self.stop(Shutdown::Restarting).await,
-                },
-                Some(event) = events.recv() => {
-                    self.take_in(event);
-                    for _ in 1..BATCH {
-                        let Ok(event) = events.try_recv() else { break };
-                        self.take_in(event);
-                    }
+            let ready = match self.poller.wait(self.limit()) {
+                Ok(ready) => ready,
+                Err(error) => {
+                    tracing::error!(%error, "BGP cannot wait for its sockets");
+                    return self.stop(Shutdown::Restarting);
                 }
-                () = sleep_until(due) => self.timeout(),
+            };
+            self.timeouts();
+            let (listening, talking): (Vec<_>, Vec<_>) =
+                ready.into_iter().partition(|ready| ready.token < LISTENER_TOKENS);
+            talking.into_iter().for_each(|ready| self.talk(ready));
+            loop {
+                match commands.try_recv() {
+                    Ok(Command::Stop(shutdown)) => return self.stop(shutdown),
+                    Ok(command) => self.command(command),
+                    Err(TryRecvError::Empty) => break,
+                    Err(TryRecvError::Disconnected) => return self.stop(Shutdown::Restarting),
+                }
             }
+            listening.into_iter().for_each(|ready| self.accept(ready.token));
             self.carry_out();
+            self.counts.report();
+        }
+    }
+
+    /// How long there is nothing to do by itself.
+    fn limit(&self) -> Option<Duration> {
+        if self.more {
+            return Some(Duration::ZERO);
+        }
+        let dials = self.dialling.values().map(|dial| dial.until);
+        let closing =
+            self.closing_order.front().and_then(|id| self.closing.get(id)).map(|closing| closing.until);
+        let due = self.speaker.poll_timeout().into_iter().chain(self.listen_again).chain(self.accept_again);
+        let next = due.chain(dials).chain(closing).min();
+        next.map(|at| at.saturating_duration_since(Instant::now()))
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Configure(config) => {
+                self.input(Input::Configure(*config));
+                self.listen();
+            }
+            Command::Originate(prefix, Some(route)) => self.input(Input::Originate { prefix, route }),
+            Command::Originate(prefix, None) => self.input(Input::Withdraw { prefix }),
+            Command::Ask(ask) => ask(Some(&self.speaker)),
+            Command::Stop(_) => unreachable!("the caller has dealt with it"),
         }
     }
 
@@ -92,38 +169,103 @@ impl Worker {
         self.speaker.handle_input(input, Instant::now());
     }
 
-    fn timeout(&mut self) {
+    fn timeouts(&mut self) {
         let now = Instant::now();
-        self.speaker.handle_timeout(now);
+        if self.speaker.poll_timeout().is_some_and(|at| at <= now) {
+            self.speaker.handle_timeout(now);
+        }
+        let late = self.dialling.iter().filter(|(_, dial)| dial.until <= now).map(|(id, _)| *id);
+        for connection in late.collect::<Vec<_>>() {
+            let dial = self.dialling.remove(&connection).expect("just listed");
+            self.input(Input::ConnectFailed { connection, failure: dial.timed_out() });
+        }
+        while let Some(first) = self.closing_order.front().copied()
+            && self.closing.get(&first).is_none_or(|closing| closing.until <= now)
+        {
+            self.closing_order.pop_front();
+            self.closing.remove(&first);
+        }
         if self.listen_again.is_some_and(|at| at <= now) {
             self.listen();
         }
+        if self.accept_again.take_if(|at| *at <= now).is_some() {
+            self.listeners.values().for_each(|(_, listener)| listener.pause(false, &self.poller));
+        }
     }
 
-    fn configure(&mut self, config: SpeakerConfig) {
-        self.input(Input::Configure(config));
-        self.listen();
+    /// Something can be done with a connection.
+    fn talk(&mut self, ready: Ready) {
+        let id = ConnectionId(ready.token);
+        if self.open.contains_key(&id) {
+            if ready.write {
+                self.dirty.insert(id);
+            }
+            if ready.read {
+                self.read(id);
+            }
+        } else if let Some(dial) = self.dialling.remove(&id) {
+            match dial.look() {
+                Outcome::Waiting(dial) => drop(self.dialling.insert(id, dial)),
+                Outcome::Connected(stream) => self.connected(id, stream),
+                Outcome::Failed(failure) => self.input(Input::ConnectFailed { connection: id, failure }),
+            }
+        } else if let Some(closing) = self.closing.get_mut(&id)
+            && !closing.advance(&self.poller, &mut self.buffer)
+        {
+            self.closing.remove(&id);
+        }
+    }
+
+    fn read(&mut self, connection: ConnectionId) {
+        let Some(open) = self.open.get_mut(&connection) else { return };
+        match open.read(&mut self.buffer) {
+            Ok(None) => {}
+            Ok(Some(octets)) => {
+                self.counts.received += octets as u64;
+                let bytes = &self.buffer[..octets];
+                self.speaker.handle_input(Input::Received { connection, bytes }, Instant::now());
+            }
+            Err(failure) => self.over(connection, failure),
+        }
+    }
+
+    /// A connection is over, and not by us.
+    fn over(&mut self, connection: ConnectionId, failure: TransportFailure) {
+        self.open.remove(&connection);
+        self.dirty.remove(&connection);
+        self.input(Input::Closed { connection, failure });
+    }
+
+    fn connected(&mut self, connection: ConnectionId, stream: TcpStream) {
+        let ends = stream.local_addr().and_then(|local| Ok((local, stream.peer_addr()?)));
+        let open =
+            ends.and_then(|ends| Ok((ends, Connection::new(stream, connection.0, &self.poller, true)?)));
+        match open {
+            Ok(((local, remote), open)) => {
+                self.open.insert(connection, open);
+                self.input(Input::Connected { connection, endpoints: bgp::Endpoints { local, remote } });
+            }
+            Err(error) => {
+                self.input(Input::ConnectFailed { connection, failure: transport::failure(&error) });
+            }
+        }
     }
 
     /// Listens where the configuration says, and nowhere else.
     fn listen(&mut self) {
         let wanted = self.speaker.config().listen.clone();
-        self.listeners.retain(|address, task| {
-            let keep = wanted.contains(address);
-            if !keep {
-                task.abort();
-            }
-            keep
-        });
+        self.listeners.retain(|address, _| wanted.contains(address));
         let first_try = self.listen_again.take().is_none();
         for address in wanted {
             if self.listeners.contains_key(&address) {
                 continue;
             }
-            match connection::listen(address, self.sender.clone()) {
-                Ok(task) => {
+            let token = 1 + self.listeners_made;
+            match Listener::bind(address, token, &self.poller) {
+                Ok(listener) => {
                     tracing::info!(%address, "listening for BGP");
-                    self.listeners.insert(address, task);
+                    self.listeners_made += 1;
+                    self.listeners.insert(address, (token, listener));
                 }
                 // EAFNOSUPPORT will not change while we run.
                 Err(error) if error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error()) => {
@@ -137,87 +279,94 @@ impl Worker {
                 }
             }
         }
+        let demands = Demands::of(self.speaker.config());
+        for (_, listener) in self.listeners.values_mut() {
+            for (peers, failure) in listener.demand(&demands) {
+                tracing::error!(%peers, %failure, "cannot take signed BGP connections");
+            }
+        }
     }
 
-    fn take_in(&mut self, event: Event) {
-        match event {
-            Event::Accepted(stream) => self.accept(stream),
-            Event::Connected(connection, stream) => self.connected(connection, stream),
-            Event::ConnectFailed(connection, failure) => {
-                self.dialling.remove(&connection);
-                self.input(Input::ConnectFailed { connection, failure });
+    /// A connection from an address that is no peer's is reset before a byte of it is read.
+    fn accept(&mut self, token: u64) {
+        let listener =
+            self.listeners.values().find(|(other, _)| *other == token).map(|(_, listener)| listener);
+        let Some(listener) = listener else { return };
+        let mut arrived = Vec::new();
+        if let Err(error) = listener.accept(|stream, arrival| arrived.push((stream, arrival))) {
+            tracing::warn!(%error, "cannot accept BGP connections for a moment");
+            self.listeners.values().for_each(|(_, listener)| listener.pause(true, &self.poller));
+            self.accept_again = Some(Instant::now() + PAUSE);
+        }
+        arrived.into_iter().for_each(|(stream, arrival)| self.arrived(stream, &arrival));
+    }
+
+    fn arrived(&mut self, stream: TcpStream, arrival: &Arrival) {
+        let Some(connection) = self.speaker.accept_from(arrival, Instant::now()) else {
+            self.counts.rejected += 1;
+            tracing::debug!(from = %arrival.endpoints.remote, "connection reset: not a peer, or not expected now");
+            // No state is left behind, neither here nor in the kernel.
+            let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+            return;
+        };
+        let transport = self.speaker.transport(connection).unwrap_or_default();
+        let is_ipv6 = arrival.endpoints.remote.is_ipv6();
+        let open = transport::set_hop_limits(&stream, is_ipv6, &transport)
+            .and_then(|()| Connection::new(stream, connection.0, &self.poller, false));
+        match open {
+            Ok(open) => drop(self.open.insert(connection, open)),
+            Err(error) => self.over(connection, transport::failure(&error)),
+        }
+    }
+
+    /// Carries out what the speaker wants, and writes. What a peer has taken makes room for more.
+    fn carry_out(&mut self) {
+        self.more = false;
+        for _ in 0..PASSES {
+            while let Some(output) = self.speaker.poll_output() {
+                self.output(output);
             }
-            // What a connection says after it was closed is of no interest.
-            Event::Received(connection, bytes) if self.open.contains_key(&connection) => {
-                metrics::counter!(telemetry::BGP_RECEIVED).increment(bytes.len() as u64);
-                self.input(Input::Received { connection, bytes: &bytes });
+            if self.dirty.is_empty() {
+                return;
             }
-            Event::Written(connection, bytes) if self.open.contains_key(&connection) => {
-                metrics::counter!(telemetry::BGP_SENT).increment(bytes as u64);
+            for connection in std::mem::take(&mut self.dirty) {
+                self.flush(connection);
+            }
+        }
+        self.more = true;
+    }
+
+    fn flush(&mut self, connection: ConnectionId) {
+        let Some(open) = self.open.get_mut(&connection) else { return };
+        match open.flush(&self.poller) {
+            Ok(0) => {}
+            Ok(bytes) => {
+                self.counts.sent += bytes as u64;
                 self.input(Input::Written { connection, bytes });
             }
-            Event::Closed(connection, failure) if self.open.remove(&connection).is_some() => {
-                self.input(Input::Closed { connection, failure });
-            }
-            Event::Received(..) | Event::Written(..) | Event::Closed(..) => {}
+            Err(failure) => self.over(connection, failure),
         }
-    }
-
-    /// A connection from an address that is no peer's is closed before a byte of it is read.
-    fn accept(&mut self, stream: TcpStream) {
-        let Ok(endpoints) = connection::endpoints(&stream) else { return };
-        match self.speaker.accept(endpoints, Instant::now()) {
-            Some(connection) => {
-                self.open.insert(connection, Open::start(connection, stream, &self.sender));
-            }
-            None => {
-                metrics::counter!(telemetry::BGP_REJECTED).increment(1);
-                tracing::debug!(from = %endpoints.remote, "connection closed: not a peer, or not expected now");
-            }
-        }
-    }
-
-    fn connected(&mut self, connection: ConnectionId, stream: TcpStream) {
-        if self.dialling.remove(&connection).is_none() {
-            return;
-        }
-        match connection::endpoints(&stream) {
-            Ok(endpoints) => {
-                self.open.insert(connection, Open::start(connection, stream, &self.sender));
-                self.input(Input::Connected { connection, endpoints });
-            }
-            Err(error) => {
-                self.input(Input::ConnectFailed { connection, failure: connection::failure(&error) });
-            }
-        }
-    }
-
-    fn carry_out(&mut self) {
-        while let Some(output) = self.speaker.poll_output() {
-            self.output(output);
-        }
-        self.closing.retain(|task| !task.is_finished());
     }
 
     fn output(&mut self, output: Output) {
         match output {
-            Output::Connect { connection, remote, source, .. } => {
-                let task = connection::dial(connection, remote, source, self.sender.clone());
-                self.dialling.insert(connection, task);
+            Output::Connect { connection, remote, source, transport, limit, .. } => {
+                match Dial::start(remote, source, transport, limit)
+                    .and_then(|dial| self.watch(connection, dial))
+                {
+                    Ok(dial) => drop(self.dialling.insert(connection, dial)),
+                    Err(failure) => self.input(Input::ConnectFailed { connection, failure }),
+                }
             }
             Output::Send { connection, bytes } => {
-                if let Some(open) = self.open.get(&connection) {
-                    open.send(bytes);
+                if let Some(open) = self.open.get_mut(&connection) {
+                    open.queue(bytes);
+                    self.dirty.insert(connection);
                 }
             }
-            Output::Close { connection } => {
-                self.closing.extend(self.open.remove(&connection).map(Open::close));
-                if let Some(task) = self.dialling.remove(&connection) {
-                    task.abort();
-                }
-            }
+            Output::Close { connection } => self.close(connection),
             Output::BestRoute { prefix, route } => {
-                metrics::counter!(telemetry::BGP_ROUTE_CHANGES).increment(1);
+                self.counts.route_changes += 1;
                 (self.routes)(RouteEvent::Changed { prefix, route });
             }
             // Nobody looks them up yet: they count as being on a link of ours.
@@ -241,25 +390,43 @@ impl Worker {
         }
     }
 
-    /// Closes everything, and waits until what was sent last is written.
-    async fn stop(&mut self, shutdown: Shutdown) {
-        self.input(Input::Shutdown(shutdown));
-        self.carry_out();
-        self.listeners.values().chain(self.dialling.values()).for_each(JoinHandle::abort);
-        self.closing.extend(std::mem::take(&mut self.open).into_values().map(Open::close));
-        let all_closed = async {
-            for task in self.closing.drain(..) {
-                // A task that was aborted has closed its socket.
-                let _ = task.await;
-            }
-        };
-        let _ = tokio::time::timeout(DRAIN_LIMIT * 2, all_closed).await;
+    fn watch(&self, connection: ConnectionId, dial: Dial) -> Result<Dial, TransportFailure> {
+        let watched = self.poller.add(&dial.socket, connection.0, Interest::Write);
+        watched.map(|()| dial).map_err(|error| transport::failure(&error))
     }
-}
 
-async fn sleep_until(due: Option<Instant>) {
-    match due {
-        Some(due) => tokio::time::sleep_until(due.into()).await,
-        None => std::future::pending().await,
+    fn close(&mut self, connection: ConnectionId) {
+        self.dialling.remove(&connection);
+        self.dirty.remove(&connection);
+        let Some(open) = self.open.remove(&connection) else { return };
+        let mut closing = Closing::new(open, Instant::now());
+        if closing.advance(&self.poller, &mut self.buffer) {
+            self.closing.insert(connection, closing);
+            self.closing_order.push_back(connection);
+        }
+        while self.closing_order.len() > CLOSING {
+            self.closing_order.pop_front().into_iter().for_each(|oldest| drop(self.closing.remove(&oldest)));
+        }
+    }
+
+    /// Closes everything, and waits until what was sent last is written.
+    fn stop(&mut self, shutdown: Shutdown) {
+        self.input(Input::Shutdown(shutdown));
+        while let Some(output) = self.speaker.poll_output() {
+            self.output(output);
+        }
+        self.listeners.clear();
+        self.dialling.clear();
+        for connection in self.open.keys().copied().collect::<Vec<_>>() {
+            self.close(connection);
+        }
+        let until = Instant::now() + DRAIN_LIMIT;
+        while !self.closing.is_empty()
+            && let Some(left) = until.checked_duration_since(Instant::now())
+            && let Ok(ready) = self.poller.wait(Some(left))
+        {
+            ready.into_iter().for_each(|ready| self.talk(ready));
+        }
+        self.counts.report();
     }
 }
