@@ -7,10 +7,12 @@ mod session;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::interfaces::Interfaces;
 use crate::packet::attribute::{Community, LargeCommunity, Origin};
 use crate::policy::Policy;
 use crate::types::{Asn, Family, PeerId, RouterId};
@@ -44,6 +46,10 @@ pub struct SpeakerConfig {
     /// and 9.1.2.2 e): the shell is asked with [`Output::WatchNextHop`](crate::Output::WatchNextHop). Off: every next
     /// hop counts as reachable and equally near, as suits a reflector that forwards nothing.
     pub resolve_next_hops: bool,
+    /// Which learned routes go into the kernel, and how.
+    pub kernel: Policy,
+    /// The networks of the host's interfaces, for policies that ask by which one a route's packets leave.
+    pub interfaces: Interfaces,
     /// After a restart: how long route selection waits for the End-of-RIB of all peers (RFC 4724, section 4.1).
     pub selection_deferral: Duration,
     /// The peers.
@@ -67,6 +73,8 @@ impl SpeakerConfig {
             multipath: Multipath::default(),
             always_compare_med: false,
             resolve_next_hops: false,
+            kernel: Policy::accept_all(),
+            interfaces: Interfaces::default(),
             selection_deferral: Duration::from_secs(120),
             peers: BTreeMap::new(),
             ranges: BTreeMap::new(),
@@ -313,6 +321,8 @@ pub struct Origination {
     /// How it ranks beside learned routes for the same prefix: they have 100, unless import policy says otherwise, and the
     /// highest is selected.
     pub preference: u32,
+    /// The interface that its packets leave by, if they leave by one; for policies that ask for it.
+    pub interface: Option<Arc<str>>,
     /// LOCAL_PREF towards internal peers; 100 when absent.
     pub local_pref: Option<u32>,
     /// MULTI_EXIT_DISC.
@@ -328,6 +338,7 @@ impl Default for Origination {
         Self {
             origin: Origin::Igp,
             preference: 150,
+            interface: None,
             local_pref: None,
             med: None,
             communities: BTreeSet::new(),

@@ -41,6 +41,7 @@
 pub mod bfd;
 pub mod config;
 pub mod iana;
+mod interfaces;
 pub mod packet;
 pub mod policy;
 pub mod rib;
@@ -49,6 +50,7 @@ mod speaker;
 mod types;
 
 pub use config::{PeerConfig, SpeakerConfig};
+pub use interfaces::Interfaces;
 pub use rib::Resolution;
 pub use speaker::{
     Arrival, BestRoute, EstablishedStatus, Input, MessageCounts, Output, PeerDifference, PeerStatus,

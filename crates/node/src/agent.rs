@@ -12,12 +12,13 @@ mod totals;
 pub(crate) mod waiters;
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError, channel, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use bgp::BestRoute;
 use calc::bgp_plan::{BgpPlan, BgpPlanner};
 use calc::contract::{Change, WorkloadEndpointId};
 use calc::{Graph, GraphConfig};
@@ -55,12 +56,12 @@ pub(crate) enum Event {
     Sync(SyncEvent),
     /// News of the kernel.
     Kernel(Vec<monitor::Event>),
-    /// BGP chose these next hops for a destination; none: it has no route any more.
+    /// BGP chose a route for a destination; none: it has no route any more, or not one for the kernel.
     Route {
         /// Where to.
         destination: IpNet,
-        /// By whom; empty when there is no route.
-        next_hops: Vec<IpAddr>,
+        /// The route.
+        route: Option<Arc<BestRoute>>,
     },
     /// BGP has heard all its peers: what the kernel has of an earlier process and BGP did not name is stale.
     RoutesComplete,
@@ -272,8 +273,8 @@ impl Worker {
                 self.interfaces.on_event(event, &mut self.planner);
                 dataplane.on_event(event);
             }),
-            Event::Route { destination, next_hops } => {
-                let route = bgp_routes::route(destination, &next_hops);
+            Event::Route { destination, route } => {
+                let route = route.and_then(|route| bgp_routes::route(destination, &route));
                 let change = self.static_routes.on_bgp(destination, route);
                 change.into_iter().for_each(|change| program(dataplane, change));
             }

@@ -108,8 +108,7 @@ fn routes_to(agent: AgentHandle) -> impl FnMut(RouteEvent) + Send + 'static {
     let mut incomplete = Family::ALL.to_vec();
     move |event| match event {
         RouteEvent::Changed { prefix, route } => {
-            let next_hops = route.map(|route| route.gateways.clone()).unwrap_or_default();
-            agent.send(agent::Event::Route { destination: prefix, next_hops });
+            agent.send(agent::Event::Route { destination: prefix, route });
         }
         RouteEvent::Complete(family) => {
             incomplete.retain(|other| *other != family);

@@ -14,7 +14,8 @@ use crate::felix;
 use crate::health::Health;
 
 /// Fields of BGPConfiguration that the BGP plan follows.
-const BGP_FIELDS: [&str; 15] = [
+const BGP_FIELDS: [&str; 16] = [
+    "programClusterRoutes",
     "nodeToNodeMeshEnabled",
     "asNumber",
     "listenPort",

@@ -5,6 +5,7 @@
 //! goes. What route selection looks at is taken apart once; the rest stays as octets, ready to be sent.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use crate::config::Origination;
 use crate::packet::attribute::{
@@ -39,6 +40,8 @@ pub struct AttributeSet {
     pub link_local: Option<Ipv6Addr>,
     /// ORIGIN.
     pub origin: Origin,
+    /// The interface that its packets leave by, when we originate it and they leave by one.
+    pub interface: Option<Arc<str>>,
     /// How it ranks beside routes of our own; what counts first in selection, and never sent.
     pub preference: u32,
     /// LOCAL_PREF, or what stands for it.
@@ -79,6 +82,7 @@ impl AttributeSet {
             next_hop,
             link_local,
             origin: Origin::Incomplete,
+            interface: None,
             preference: DEFAULT_PREFERENCE,
             local_pref: DEFAULT_LOCAL_PREF,
             med: None,
@@ -165,7 +169,7 @@ impl AttributeSet {
             attributes.push(Attribute::new(AttributeValue::LargeCommunities(list)));
         }
         let set = Self::new(attributes, IpAddr::V4(Ipv4Addr::UNSPECIFIED), None);
-        Self { preference: route.preference, ..set }
+        Self { preference: route.preference, interface: route.interface.clone(), ..set }
     }
 
     /// The attributes of received routes as they are kept: AS4_PATH merged, unknown ones only if they may be passed

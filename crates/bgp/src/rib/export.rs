@@ -17,6 +17,7 @@ use super::selected::{Best, Selected, UNRANKED};
 use super::table::PeerNumber;
 use crate::config::{NextHopMode, Role, SendPaths};
 use crate::iana::attribute as code;
+use crate::interfaces::Interfaces;
 use crate::packet::attribute::AttributeValue;
 use crate::packet::{MAX_EXTENDED_LEN, MAX_LEN, PeerKind};
 use crate::policy::{Applied, Policy, Route, SourceMatch};
@@ -51,6 +52,8 @@ pub struct GroupKey {
     pub extended_next_hop: bool,
     /// The export policy.
     pub policy: Policy,
+    /// The interfaces that it can tell apart.
+    pub interfaces: Interfaces,
 }
 
 /// What the members of a group are to us.
@@ -274,7 +277,7 @@ fn admits<N: Net>(prefix: N, best: &Best, group: &GroupKey, interner: &Interner)
 pub(crate) fn seen_by_policy<'a, N: Net>(
     prefix: N,
     best: &Best,
-    group: &GroupKey,
+    group: &'a GroupKey,
     set: &'a AttributeSet,
 ) -> Route<'a> {
     let is_local = best.kind == SourceKind::Local;
@@ -283,7 +286,7 @@ pub(crate) fn seen_by_policy<'a, N: Net>(
         source: if is_local { SourceMatch::Local } else { SourceMatch::Learned },
         peer: Some(group.members.peer_kind()),
         next_hop: (!is_local).then_some(set.next_hop),
-        interface: None,
+        interface: if is_local { set.interface.as_deref() } else { group.interfaces.of(set.next_hop) },
         attributes: set,
     }
 }

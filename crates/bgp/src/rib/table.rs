@@ -570,6 +570,11 @@ impl<N: Net> Rib<N> {
         }
     }
 
+    /// How many changes wait to be taken.
+    pub(crate) fn change_count(&self) -> usize {
+        self.changes.len()
+    }
+
     /// What has changed since the last call, at most so much of it, with what was selected before. The uses of attributes
     /// go to the caller.
     pub(crate) fn take_changes(&mut self, limit: usize) -> Vec<Change<N>> {

@@ -37,17 +37,22 @@ pub fn difference(
         export: old.export.clone(),
         ..new.clone()
     } == *old;
+    let interfaces = |policy: fn(&PeerConfig) -> &crate::policy::Policy| {
+        old_speaker.interfaces.relevant_to(policy(old)) != new_speaker.interfaces.relevant_to(policy(new))
+    };
     let speaker_export =
         old_speaker.cluster_id != new_speaker.cluster_id || old_speaker.addresses != new_speaker.addresses;
     PeerDifference {
         reset: speaker_reset || !same_session,
         import: old.import != new.import
+            || interfaces(|peer| &peer.import)
             || old.require_policy != new.require_policy
             || old.allow_local_as != new.allow_local_as
             || old_speaker.addresses != new_speaker.addresses
             || old_speaker.cluster_id != new_speaker.cluster_id,
         export: speaker_export
             || old.export != new.export
+            || interfaces(|peer| &peer.export)
             || old.require_policy != new.require_policy
             || old.next_hop != new.next_hop,
     }

@@ -11,7 +11,7 @@ use super::rejected::Rejected;
 use crate::config::Origination;
 use crate::packet::PeerKind;
 use crate::packet::nlri::Nlri;
-use crate::policy::{Applied, Policy, Route, SourceMatch, Verdict};
+use crate::policy::{Actions, Applied, Policy, Route, SourceMatch, Verdict};
 use crate::rib::{
     AttributeId, AttributeSet, Best, Change, Emit, GroupKey, Groups, Interner, Net, NextHopId, Path,
     PeerNumber, Rib, Selected, Sources, key,
@@ -30,12 +30,26 @@ pub(super) struct FamilyRib<N> {
     pub(super) groups: Groups<N>,
     /// What import policies turned away, for whoever asks why.
     pub(super) rejected: Rejected<N>,
+    /// Which learned routes go into the kernel.
+    kernel: Policy,
+    /// What was so before, and for how many of the changes, from the first, that counts as what the kernel has.
+    kernel_before: (Policy, usize),
     /// Next hops that are reached another way since the last round: the kernel gets their routes again.
     rerouted: BTreeSet<NextHopId>,
     /// All routes that can be waited for are there.
     pub(super) complete: bool,
     /// The shell has not been told so yet.
     pub(super) complete_due: bool,
+}
+
+/// How routes of a peer are taken.
+#[derive(Clone, Copy)]
+pub(super) struct Import<'a> {
+    pub(super) policy: &'a Policy,
+    /// What the peer is to us.
+    pub(super) peer: PeerKind,
+    /// The interface that the next hop is reached by, if the policy asks for it.
+    pub(super) interface: Option<&'a str>,
 }
 
 /// What all families share.
@@ -50,6 +64,8 @@ impl<N: Net> FamilyRib<N> {
             rib: Rib::new(deferred, key),
             groups: Groups::default(),
             rejected: Rejected::default(),
+            kernel: Policy::accept_all(),
+            kernel_before: (Policy::accept_all(), 0),
             rerouted: BTreeSet::new(),
             complete: false,
             complete_due: false,
@@ -77,22 +93,22 @@ impl<N: Net> FamilyRib<N> {
         prefixes: &[Nlri],
         set: AttributeSet,
         ineligible: bool,
-        import: (&Policy, PeerKind),
+        import: Import<'_>,
         shared: &mut Shared<'_>,
     ) {
-        if import.0.rules.is_empty() && import.0.otherwise == Verdict::Accept {
+        if import.policy.rules.is_empty() && import.policy.otherwise == Verdict::Accept {
             let attributes = shared.interner.intern(set);
             prefixes.iter().for_each(|nlri| self.put(peer, nlri, attributes, ineligible, shared));
             return shared.interner.release(attributes);
         }
         let mut interned: Vec<(Applied, AttributeId)> = Vec::new();
         for nlri in prefixes {
-            let decision = import.0.evaluate(&Route {
+            let decision = import.policy.evaluate(&Route {
                 prefix: nlri.prefix,
                 source: SourceMatch::Learned,
-                peer: Some(import.1),
+                peer: Some(import.peer),
                 next_hop: Some(set.next_hop),
-                interface: None,
+                interface: import.interface,
                 attributes: &set,
             });
             let Some(applied) = decision else {
@@ -104,7 +120,7 @@ impl<N: Net> FamilyRib<N> {
             let attributes = known.unwrap_or_else(|| {
                 let set = match applied.is_empty() {
                     true => set.clone(),
-                    false => set.changed(&import.0.changes(&applied)),
+                    false => set.changed(&import.policy.changes(&applied)),
                 };
                 let attributes = shared.interner.intern(set);
                 interned.push((applied, attributes));
@@ -181,13 +197,18 @@ impl<N: Net> FamilyRib<N> {
         }
         let changes = self.rib.take_changes(PIECE_CHANGES);
         let mut last = None;
-        for Change { slot, prefix, old } in &changes {
+        for (index, Change { slot, prefix, old }) in changes.iter().enumerate() {
             let new = self.rib.selected_at(*slot, shared.sources);
-            if !self.is_same_for_kernel(old, &new, shared.interner) {
-                let route = best_route(&new, &mut last, shared.interner, name);
-                outputs.push_back(Output::BestRoute { prefix: (*prefix).into(), route });
+            let policy = if index < self.kernel_before.1 { &self.kernel_before.0 } else { &self.kernel };
+            let before = into_kernel(policy, *prefix, old, shared.interner);
+            let now = into_kernel(&self.kernel, *prefix, &new, shared.interner);
+            if self.is_same_for_kernel((old, &before), (&new, &now), shared.interner) {
+                continue;
             }
+            let route = now.and_then(|changes| best_route(&new, changes, &mut last, shared.interner, name));
+            outputs.push_back(Output::BestRoute { prefix: (*prefix).into(), route });
         }
+        self.kernel_before.1 = self.kernel_before.1.saturating_sub(changes.len());
         let emits = self.groups.round(&changes, &self.rib, shared.sources, shared.interner, congested);
         changes.iter().for_each(|change| change.old.release(shared.interner));
         if !self.rib.has_changes() {
@@ -196,10 +217,27 @@ impl<N: Net> FamilyRib<N> {
         emits
     }
 
+    /// Another policy for the kernel: every route is looked at again. Changes that wait to be told are older than it.
+    pub(super) fn set_kernel(&mut self, policy: &Policy, shared: &mut Shared<'_>) {
+        if self.kernel == *policy {
+            return;
+        }
+        let before = std::mem::replace(&mut self.kernel, policy.clone());
+        self.rib.reselect(|_, _| true, shared.sources, shared.interner);
+        self.kernel_before = (before, self.rib.change_count());
+    }
+
     /// Whether the kernel's route stays the same.
-    fn is_same_for_kernel(&self, old: &Selected, new: &Selected, interner: &Interner) -> bool {
-        let (before, after) = (learned(old), learned(new));
-        let (Some(before), Some(after)) = (before, after) else { return before.is_none() && after.is_none() };
+    fn is_same_for_kernel(
+        &self,
+        (old, before): (&Selected, &Option<Actions>),
+        (new, now): (&Selected, &Option<Actions>),
+        interner: &Interner,
+    ) -> bool {
+        if before != now || now.is_none() {
+            return before == now;
+        }
+        let (Some(before), Some(after)) = (learned(old), learned(new)) else { return false };
         let rerouted = |route: &Best| self.rerouted.contains(&interner.next_hop(route.attributes));
         if !self.rerouted.is_empty() && new.used().any(rerouted) {
             return false;
@@ -233,15 +271,42 @@ fn next_hops(selected: &Selected, interner: &Interner) -> Vec<IpAddr> {
     next_hops.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
+/// Whether the best route goes into the kernel, and with which changes. (A policy without rules, as most speakers that are
+/// no node have it, is not worth a look at the attributes.)
+fn into_kernel<N: Net>(
+    policy: &Policy,
+    prefix: N,
+    selected: &Selected,
+    interner: &Interner,
+) -> Option<Actions> {
+    let best = learned(selected)?;
+    if policy.rules.is_empty() {
+        return (policy.otherwise == Verdict::Accept).then(Actions::default);
+    }
+    let set = interner.get(best.attributes);
+    let applied = policy.evaluate(&Route {
+        prefix: prefix.into(),
+        source: SourceMatch::Learned,
+        peer: None,
+        next_hop: Some(set.next_hop),
+        interface: None,
+        attributes: set,
+    })?;
+    Some(policy.changes(&applied))
+}
+
 /// The best route for the kernel. `last`: the one before; the routes of an UPDATE have it in common.
 fn best_route(
     selected: &Selected,
-    last: &mut Option<(Selected, Arc<BestRoute>)>,
+    changes: Actions,
+    last: &mut Option<(Selected, Actions, Arc<BestRoute>)>,
     interner: &Interner,
     name: &dyn Fn(PeerNumber) -> (PeerId, Asn),
 ) -> Option<Arc<BestRoute>> {
     let best = learned(selected)?;
-    if let Some((_, route)) = last.as_ref().filter(|(before, _)| before == selected) {
+    if let Some((.., route)) =
+        last.as_ref().filter(|(before, with, _)| before == selected && *with == changes)
+    {
         return Some(route.clone());
     }
     let (peer, peer_as) = name(best.peer);
@@ -249,10 +314,11 @@ fn best_route(
     let route = Arc::new(BestRoute {
         next_hops: next_hops(selected, interner),
         gateways: gateways.copied().collect::<BTreeSet<_>>().into_iter().collect(),
+        tunnel: changes.tunnel.clone().map(|device| device.0),
         peer,
         peer_as,
-        local_pref: interner.get(best.attributes).local_pref,
+        local_pref: changes.local_pref.unwrap_or(interner.get(best.attributes).local_pref),
     });
-    *last = Some((selected.clone(), route.clone()));
+    *last = Some((selected.clone(), changes, route.clone()));
     Some(route)
 }

@@ -245,6 +245,8 @@ pub struct BestRoute {
     /// Through whom they are reached (RFC 4271, section 5.1.3): sorted, each once, not empty. The next hops themselves
     /// when they are on a link of ours, or not resolved.
     pub gateways: Vec<IpAddr>,
+    /// The tunnel device that packets go through to them; the devices that they are on if none.
+    pub tunnel: Option<Arc<str>>,
     /// The peer that the best one came from.
     pub peer: PeerId,
     /// That peer's AS.

@@ -287,6 +287,11 @@ impl Speaker {
         let lost: Vec<Family> = Family::ALL.into_iter().filter(|family| !kept.contains(*family)).collect();
         peer.long_lived_until.retain(|family, _| kept.contains(*family));
         self.sweep(number, &lost);
+        if self.peers[&number].agreed.as_ref().is_some_and(|agreed| !agreed.context.add_path_send.is_empty())
+        {
+            let config = self.config.clone();
+            self.change_selection(&config);
+        }
         for family in families.iter() {
             let key = self.peers[&number].group(family, &self.config);
             match family {

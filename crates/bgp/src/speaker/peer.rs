@@ -126,6 +126,7 @@ impl Peer {
                 false => SendPaths::None,
             },
             extended_next_hop,
+            interfaces: speaker.interfaces.relevant_to(&self.config.export),
             policy: self.in_force(&self.config.export).clone(),
         }
     }

@@ -35,6 +35,9 @@ impl Speaker {
                 }
             }
         }
+        let shared = &mut Shared { sources: &self.sources, interner: &mut self.interner };
+        self.ipv4.set_kernel(&new.kernel, shared);
+        self.ipv6.set_kernel(&new.kernel, shared);
         self.change_originated(new);
         self.check_complete();
     }
@@ -46,8 +49,8 @@ impl Speaker {
     }
 
     /// Routes are selected by the rules of a configuration from now on.
-    fn change_selection(&mut self, new: &SpeakerConfig) {
-        let rules = selection_rules(new);
+    pub(super) fn change_selection(&mut self, new: &SpeakerConfig) {
+        let rules = selection_rules(new, self.peers.values());
         let (sources, interner) = (&self.sources, &mut self.interner);
         self.ipv4.rib.set_rules(rules, sources, interner);
         self.ipv6.rib.set_rules(rules, sources, interner);
@@ -142,14 +145,18 @@ impl Speaker {
     }
 }
 
-/// How routes are selected under a configuration.
-pub(super) fn selection_rules(config: &SpeakerConfig) -> SelectionRules {
+/// How routes are selected under a configuration: as many as peers that take several have agreed on. What was only offered
+/// costs nothing.
+pub(super) fn selection_rules<'a>(
+    config: &SpeakerConfig,
+    peers: impl Iterator<Item = &'a Peer>,
+) -> SelectionRules {
     let rules = SelectionRules {
         best_path: best_path::Rules { always_compare_med: config.always_compare_med },
         multipath: config.multipath,
         ..SelectionRules::default()
     };
-    let in_ranges = config.ranges.values().map(|range| &range.template);
-    let wanted = config.peers.values().chain(in_ranges).map(|peer| peer.add_path.send);
-    wanted.fold(rules, SelectionRules::wanted_by)
+    let takes_several =
+        |peer: &&Peer| peer.agreed.as_ref().is_some_and(|agreed| !agreed.context.add_path_send.is_empty());
+    peers.filter(takes_several).map(|peer| peer.config.add_path.send).fold(rules, SelectionRules::wanted_by)
 }

@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 
-use super::family::Shared;
+use super::family::{Import, Shared};
 use super::{CONGESTED, Output, Speaker};
 use crate::config::Origination;
 use crate::packet::attribute::{AttributeValue, MpReach, MpUnreach};
@@ -116,11 +116,14 @@ impl Speaker {
         }
         let ineligible = self.is_ineligible(number, &set, update);
         let set = peer.taken(set);
-        let policy = (peer.in_force(&peer.config.import), peer.kind());
+        let policy = peer.in_force(&peer.config.import);
+        let asks = policy.rules.iter().any(|rule| !rule.when.interfaces.is_empty());
+        let interface = asks.then(|| self.config.interfaces.of(set.next_hop)).flatten();
+        let import = Import { policy, peer: peer.kind(), interface };
         let shared = &mut Shared { sources: &self.sources, interner: &mut self.interner };
         match family {
-            Family::Ipv4Unicast => self.ipv4.learn(number, nlri, set, ineligible, policy, shared),
-            Family::Ipv6Unicast => self.ipv6.learn(number, nlri, set, ineligible, policy, shared),
+            Family::Ipv4Unicast => self.ipv4.learn(number, nlri, set, ineligible, import, shared),
+            Family::Ipv6Unicast => self.ipv6.learn(number, nlri, set, ineligible, import, shared),
         }
         self.check_prefix_limit(number, family);
     }

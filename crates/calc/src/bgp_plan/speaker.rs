@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use bgp::config::{
-    Authentication, ConnectMode, GracefulRestart, LocalAddresses, LocalAs, NextHopMode, Origination, Secret,
-    Timers,
+    AddPath, Authentication, ConnectMode, GracefulRestart, LocalAddresses, LocalAs, NextHopMode, Origination,
+    Secret, SendPaths, Timers,
 };
 use bgp::packet::PeerKind;
 use bgp::policy::{Route, RouteAttributes, SourceMatch, mirrored};
@@ -43,6 +43,8 @@ impl BgpPlan {
         config.selection_deferral = SELECTION_DEFERRAL;
         config.listen = self.listeners();
         config.addresses = self.local_addresses();
+        config.kernel = self.kernel.clone();
+        config.interfaces = self.interfaces.iter().map(|(net, name)| (*net, name.clone())).collect();
         config.originated = self.originate.iter().map(|(prefix, of)| (*prefix, origination(of))).collect();
         let mut problems = Vec::new();
         let mut peers = BTreeMap::new();
@@ -125,6 +127,7 @@ impl Peer {
         if let Some(restart_time) = self.restart_time {
             config.graceful_restart = Some(GracefulRestart { restart_time, ..GracefulRestart::default() });
         }
+        config.add_path = AddPath { receive: true, send: SendPaths::All };
         config.ttl_security = self.ttl_security;
         config.local_as = (self.local_as != own_as).then(|| LocalAs::instead_of_ours(Asn(self.local_as)));
         if let Some(reference) = &self.password {
@@ -166,6 +169,7 @@ fn origination(originated: &Originated) -> Origination {
     let is_moveable = matches!(originated.kind, OriginatedKind::Workload | OriginatedKind::Connected);
     let mut origination =
         Origination { local_pref: Some(mirrored(originated.priority)), ..Origination::default() };
+    origination.interface.clone_from(&originated.interface);
     if !is_moveable {
         origination.preference = UNCONTESTED;
     }

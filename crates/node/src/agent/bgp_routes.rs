@@ -1,17 +1,76 @@
 //! BGP's choice as a route of the kernel.
 
-use std::net::IpAddr;
-
+use bgp::BestRoute;
+use bgp::policy::mirrored;
 use ipnet::IpNet;
+use kernel::InterfaceName;
 use kernel::ownership::ROUTE_BIRD;
 use kernel::route::{Gateway, Route, Target};
 
-/// The route, by one next hop or several at once; `None` without next hops.
-pub(crate) fn route(destination: IpNet, next_hops: &[IpAddr]) -> Option<Route> {
-    let first = next_hops.first()?;
-    let mut route = Route::via(destination, Gateway::new(*first), ROUTE_BIRD);
-    if next_hops.len() > 1 {
-        route.target = Target::Multipath(next_hops.iter().copied().map(Gateway::new).collect());
+/// The route, by one gateway or several at once; `None` without gateways, or through a tunnel whose name is not one.
+///
+/// Its metric is the priority that LOCAL_PREF stands for (control-plane.md 3.1). IPv6 takes no metric for 1024, so the best
+/// of all is 1 there.
+pub(crate) fn route(destination: IpNet, best: &BestRoute) -> Option<Route> {
+    let tunnel: Option<InterfaceName> = match &best.tunnel {
+        Some(name) => Some(name.parse().ok()?),
+        None => None,
+    };
+    let mut gateways = best.gateways.iter().map(|address| Gateway {
+        device: tunnel.clone(),
+        onlink: tunnel.is_some(),
+        ..Gateway::new(*address)
+    });
+    let mut route = Route::via(destination, gateways.next()?, ROUTE_BIRD);
+    let others: Vec<Gateway> = gateways.collect();
+    if let (Target::Gateway(first), false) = (&route.target, others.is_empty()) {
+        route.target = Target::Multipath(std::iter::once(first.clone()).chain(others).collect());
     }
+    let is_v6 = destination.addr().is_ipv6();
+    route.metric = mirrored(best.local_pref).max(u32::from(is_v6));
     Some(route)
+}
+
+#[cfg(test)]
+mod tests {
+    use bgp::{Asn, PeerId};
+
+    use super::*;
+
+    fn best(gateways: &[&str], local_pref: u32, tunnel: Option<&str>) -> BestRoute {
+        let gateways: Vec<std::net::IpAddr> = gateways.iter().map(|text| text.parse().unwrap()).collect();
+        BestRoute {
+            next_hops: gateways.clone(),
+            gateways,
+            tunnel: tunnel.map(Into::into),
+            peer: PeerId::from("p"),
+            peer_as: Asn(64512),
+            local_pref,
+        }
+    }
+
+    #[test]
+    fn the_metric_is_what_local_pref_stands_for() {
+        let metric = |destination: &str, local_pref| {
+            route(destination.parse().unwrap(), &best(&["10.0.0.2"], local_pref, None)).unwrap().metric
+        };
+        assert_eq!(metric("10.65.0.0/26", 2_147_482_623), 1024);
+        assert_eq!(metric("10.65.0.0/26", 100), 2_147_483_547);
+        assert_eq!(metric("10.65.0.0/26", u32::MAX), 0);
+        assert_eq!(metric("fd65::/122", u32::MAX), 1);
+    }
+
+    #[test]
+    fn several_gateways_share_the_flows_and_a_tunnel_leads_to_all_of_them() {
+        let destination = "10.65.0.0/26".parse().unwrap();
+        let route = |gateways: &[&str], tunnel| route(destination, &best(gateways, 100, tunnel));
+        assert_eq!(route(&[], None), None);
+        let Some(Route { target: Target::Multipath(gateways), .. }) =
+            route(&["10.0.0.2", "10.0.0.3"], Some("tunl0"))
+        else {
+            panic!("one gateway")
+        };
+        assert_eq!(gateways.len(), 2);
+        assert!(gateways.iter().all(|gateway| gateway.onlink && gateway.device.is_some()));
+    }
 }

@@ -1,7 +1,6 @@
 //! `--kernel`: a reflector that forwards, too. The route reconciler on a thread of its own.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TrySendError, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -124,8 +123,7 @@ impl Worker {
     fn take_in(&mut self, event: Event) {
         match event {
             Event::Bgp(RouteEvent::Changed { prefix, route }) => {
-                let next_hops: Vec<IpAddr> = route.map(|route| route.gateways.clone()).unwrap_or_default();
-                match bgp_route(prefix, &next_hops) {
+                match route.and_then(|route| bgp_route(prefix, &route)) {
                     Some(route) => self.table.set_route(RouteClass::Bgp, OWNER, route),
                     None => self.table.remove_route(RouteClass::Bgp, OWNER, prefix),
                 }

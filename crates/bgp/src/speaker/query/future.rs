@@ -50,7 +50,8 @@ impl<'a> Future<'a> {
         let mut future = Self {
             speaker,
             peers: BTreeMap::new(),
-            rules_change: selection_rules(&config) != selection_rules(&speaker.config)
+            rules_change: selection_rules(&config, speaker.peers.values())
+                != selection_rules(&speaker.config, speaker.peers.values())
                 || config.resolve_next_hops != speaker.config.resolve_next_hops,
             config,
             sources: Sources::new(),
@@ -200,7 +201,8 @@ impl<'a> Future<'a> {
             selected: Selected::default(),
         };
         outcome.interner.next_hops().set_resolving(self.config.resolve_next_hops);
-        outcome.rib.set_rules(selection_rules(&self.config), &self.sources, &mut outcome.interner);
+        let rules = selection_rules(&self.config, self.speaker.peers.values());
+        outcome.rib.set_rules(rules, &self.sources, &mut outcome.interner);
         let net: IpNet = prefix.into();
         if let Some(route) = self.config.originated.get(&net) {
             self.add(&mut outcome, prefix, (PeerNumber::LOCAL, 0), AttributeSet::originated(route));
@@ -256,7 +258,7 @@ impl<'a> Future<'a> {
             source: SourceMatch::Learned,
             peer: Some(peer.kind()),
             next_hop: Some(set.next_hop),
-            interface: None,
+            interface: self.config.interfaces.of(set.next_hop),
             attributes: set,
         })?;
         Some(if applied.is_empty() { set.clone() } else { set.changed(&policy.changes(&applied)) })

@@ -175,7 +175,7 @@ impl Speaker {
             source: SourceMatch::Learned,
             peer: Some(kind),
             next_hop: Some(set.next_hop),
-            interface: None,
+            interface: self.config.interfaces.of(set.next_hop),
             attributes: set,
         }))
     }
