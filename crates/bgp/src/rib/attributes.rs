@@ -69,15 +69,13 @@ pub struct AttributeSet {
 }
 
 impl AttributeSet {
-    /// From attributes (NEXT_HOP and MP ones among them are left out).
-    pub fn new(mut attributes: Vec<Attribute>, next_hop: IpAddr, link_local: Option<Ipv6Addr>) -> Self {
-        attributes.retain(|attribute| {
-            !matches!(
-                attribute.value,
-                AttributeValue::NextHop(_) | AttributeValue::MpReach(_) | AttributeValue::MpUnreach(_)
-            )
-        });
-        attributes.sort_by_key(|attribute| attribute.value.code());
+    /// From attributes that are passed on (NEXT_HOP and MP ones among them are left out).
+    pub fn new(attributes: Vec<Attribute>, next_hop: IpAddr, link_local: Option<Ipv6Addr>) -> Self {
+        Self::encoded(&attributes, next_hop, link_local)
+    }
+
+    /// From attributes as they came, of which those are left out that are not passed on.
+    fn encoded(attributes: &[Attribute], next_hop: IpAddr, link_local: Option<Ipv6Addr>) -> Self {
         let mut set = Self {
             next_hop,
             link_local,
@@ -96,12 +94,24 @@ impl AttributeSet {
             otc: None,
             octets: Box::default(),
         };
-        let mut octets = Vec::with_capacity(64);
-        for attribute in &attributes {
-            set.note(&attribute.value);
-            attribute.encode(&canonical(), &mut octets);
+        let mut octets = Vec::with_capacity(256);
+        let mut add = |attribute: &Attribute| {
+            if let Some(flags) = attribute.flags_passed_on()
+                && !matches!(attribute.value, AttributeValue::NextHop(_))
+            {
+                set.note(&attribute.value);
+                attribute.value.encode_with(flags, &canonical(), &mut octets);
+            }
+        };
+        if attributes.is_sorted_by_key(|attribute| attribute.value.code()) {
+            attributes.iter().for_each(&mut add);
+        } else {
+            let mut sorted: Vec<&Attribute> = attributes.iter().collect();
+            sorted.sort_by_key(|attribute| attribute.value.code());
+            sorted.into_iter().for_each(&mut add);
         }
-        set.octets = octets.into_boxed_slice();
+        // Exactly as long as needed: there may be hundreds of thousands of them.
+        set.octets = octets.as_slice().into();
         set.ranked(DEFAULT_PREFERENCE)
     }
 
@@ -176,17 +186,13 @@ impl AttributeSet {
     /// on. `None` without a next hop, or with so many attributes that ours would no longer fit into a message.
     pub fn received(update: &Update, mp: bool) -> Option<Self> {
         let (next_hop, link_local) = next_hop(update, mp)?;
-        let (path, aggregator) = update.effective();
-        let mut attributes: Vec<Attribute> =
-            update.attributes.iter().filter_map(Attribute::passed_on).collect();
-        for attribute in &mut attributes {
-            match &mut attribute.value {
-                AttributeValue::AsPath(value) => *value = path.clone().expect("there is an AS_PATH"),
-                AttributeValue::Aggregator(value) => *value = aggregator.expect("there is an AGGREGATOR"),
-                _ => {}
-            }
-        }
-        let set = Self::new(attributes, next_hop, link_local);
+        let is_merged = |attribute: &Attribute| {
+            matches!(attribute.value, AttributeValue::As4Path(_) | AttributeValue::As4Aggregator(_))
+        };
+        let set = match update.attributes.iter().any(is_merged) {
+            true => Self::new(merged(update), next_hop, link_local),
+            false => Self::encoded(&update.attributes, next_hop, link_local),
+        };
         (set.octets.len() <= MOST_OCTETS).then_some(set)
     }
 
@@ -243,6 +249,20 @@ impl policy::Attributes for AttributeSet {
         };
         self.find(take).unwrap_or_default()
     }
+}
+
+/// The attributes of an old speaker's UPDATE, with what its AS4 attributes say.
+fn merged(update: &Update) -> Vec<Attribute> {
+    let (path, aggregator) = update.effective();
+    let mut attributes = update.attributes.clone();
+    for attribute in &mut attributes {
+        match &mut attribute.value {
+            AttributeValue::AsPath(value) => *value = path.clone().expect("there is an AS_PATH"),
+            AttributeValue::Aggregator(value) => *value = aggregator.expect("there is an AGGREGATOR"),
+            _ => {}
+        }
+    }
+    attributes
 }
 
 /// Attributes that we have encoded, as values.

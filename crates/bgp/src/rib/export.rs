@@ -20,7 +20,7 @@ use crate::iana::attribute as code;
 use crate::interfaces::Interfaces;
 use crate::packet::attribute::AttributeValue;
 use crate::packet::{MAX_EXTENDED_LEN, MAX_LEN, PeerKind};
-use crate::policy::{Applied, Policy, Route, SourceMatch};
+use crate::policy::{Applied, Policy, Route, SourceMatch, Verdict};
 use crate::types::{Asn, Family};
 
 /// What the members of a group have in common: everything that their octets depend on.
@@ -269,6 +269,10 @@ fn admits<N: Net>(prefix: N, best: &Best, group: &GroupKey, interner: &Interner)
     // RFC 9234, section 5, egress 2: what may only go to customers does not go up or across.
     if set.otc.is_some() && group.role.is_some_and(Role::looks_up) {
         return Err(Refusal::OnlyToCustomers);
+    }
+    if group.policy.rules.is_empty() {
+        let accepted = group.policy.otherwise == Verdict::Accept;
+        return accepted.then(Applied::default).ok_or(Refusal::Policy);
     }
     group.policy.evaluate(&seen_by_policy(prefix, best, group, set)).ok_or(Refusal::Policy)
 }

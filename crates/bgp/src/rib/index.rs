@@ -7,76 +7,88 @@
 /// Numbers by hash. What a number stands for is known to the caller.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
-    /// A number + 1, or 0 for none. A power of two long, or empty.
-    cells: Vec<u32>,
+    /// A power of two long, or empty.
+    cells: Vec<Cell>,
     used: usize,
+}
+
+/// A number and its hash: what is far away in memory is looked at only when the hash is right.
+#[derive(Debug, Clone, Copy, Default)]
+struct Cell {
+    /// The number + 1, or 0 for none.
+    number: u32,
+    hash: u32,
+}
+
+/// The part of a hash that decides.
+fn short(hash: u64) -> u32 {
+    (hash >> 32) as u32 ^ hash as u32
 }
 
 impl Index {
     /// The number with this hash for which `is_it` holds.
     pub(crate) fn find(&self, hash: u64, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
         let mask = self.cells.len().checked_sub(1)?;
+        let hash = short(hash);
         let mut at = hash as usize & mask;
         loop {
-            match self.cells[at] {
-                0 => return None,
-                number if is_it(number - 1) => return Some(number - 1),
-                _ => at = (at + 1) & mask,
+            let cell = self.cells[at];
+            let number = cell.number.checked_sub(1)?;
+            if cell.hash == hash && is_it(number) {
+                return Some(number);
             }
+            at = (at + 1) & mask;
         }
     }
 
-    /// Puts in a number that is not there. `hash_of` gives the hashes of those that are.
-    pub(crate) fn insert(&mut self, hash: u64, number: u32, hash_of: impl Fn(u32) -> u64) {
-        if (self.used + 1) * 5 > self.cells.len() * 3 {
-            let numbers: Vec<u32> = self.cells.iter().filter_map(|number| number.checked_sub(1)).collect();
-            self.fill((self.cells.len() * 2).max(64), &numbers, hash_of);
+    /// Puts in a number that is not there.
+    pub(crate) fn insert(&mut self, hash: u64, number: u32) {
+        if (self.used + 1) * 3 > self.cells.len() * 2 {
+            let room = (self.cells.len() * 2).max(64);
+            let old = std::mem::replace(&mut self.cells, vec![Cell::default(); room]);
+            old.into_iter().filter(|cell| cell.number != 0).for_each(|cell| self.put(cell));
         }
-        self.put(hash, number);
+        self.put(Cell { number: number + 1, hash: short(hash) });
         self.used += 1;
     }
 
     /// Takes out a number that is there.
-    pub(crate) fn remove(&mut self, hash: u64, number: u32, hash_of: impl Fn(u32) -> u64) {
+    pub(crate) fn remove(&mut self, hash: u64, number: u32) {
         let mask = self.cells.len() - 1;
-        let mut hole = hash as usize & mask;
-        while self.cells[hole] != number + 1 {
+        let mut hole = short(hash) as usize & mask;
+        while self.cells[hole].number != number + 1 {
             hole = (hole + 1) & mask;
         }
         let mut at = hole;
         loop {
             at = (at + 1) & mask;
-            let Some(other) = self.cells[at].checked_sub(1) else { break };
-            let home = hash_of(other) as usize & mask;
+            let cell = self.cells[at];
+            if cell.number == 0 {
+                break;
+            }
+            let home = cell.hash as usize & mask;
             // It may move to the hole unless its home lies cyclically after the hole.
             if (at.wrapping_sub(home) & mask) >= (at.wrapping_sub(hole) & mask) {
-                self.cells[hole] = self.cells[at];
+                self.cells[hole] = cell;
                 hole = at;
             }
         }
-        self.cells[hole] = 0;
+        self.cells[hole] = Cell::default();
         self.used -= 1;
     }
 
-    /// Keeps only these; cheaper than taking out most of them one by one.
-    pub(crate) fn keep(&mut self, numbers: &[u32], hash_of: impl Fn(u32) -> u64) {
-        let room = (numbers.len() * 2).next_power_of_two().max(64);
-        self.fill(if numbers.is_empty() { 0 } else { room }, numbers, hash_of);
-        self.used = numbers.len();
+    /// Forgets everything.
+    pub(crate) fn clear(&mut self) {
+        *self = Self::default();
     }
 
-    fn fill(&mut self, room: usize, numbers: &[u32], hash_of: impl Fn(u32) -> u64) {
-        self.cells = vec![0; room];
-        numbers.iter().for_each(|number| self.put(hash_of(*number), *number));
-    }
-
-    fn put(&mut self, hash: u64, number: u32) {
+    fn put(&mut self, cell: Cell) {
         let mask = self.cells.len() - 1;
-        let mut at = hash as usize & mask;
-        while self.cells[at] != 0 {
+        let mut at = cell.hash as usize & mask;
+        while self.cells[at].number != 0 {
             at = (at + 1) & mask;
         }
-        self.cells[at] = number + 1;
+        self.cells[at] = cell;
     }
 }
 
@@ -114,18 +126,14 @@ mod tests {
                 let found = index.find(hash_of(number), |other| other == number);
                 assert_eq!(found, model.get(&number).copied());
                 if model.remove(&number) {
-                    index.remove(hash_of(number), number, hash_of);
+                    index.remove(hash_of(number), number);
                 } else {
-                    index.insert(hash_of(number), number, hash_of);
+                    index.insert(hash_of(number), number);
                     model.insert(number);
                 }
             }
-            let kept: Vec<u32> = model.iter().copied().filter(|number| number % 3 == 0).collect();
-            index.keep(&kept, hash_of);
-            for number in 0..500 {
-                let found = index.find(hash_of(number), |other| other == number);
-                assert_eq!(found.is_some(), kept.contains(&number));
-            }
+            index.clear();
+            assert!((0..500).all(|number| index.find(hash_of(number), |other| other == number).is_none()));
         }
     }
 

@@ -105,7 +105,7 @@ impl Interner {
                 u32::try_from(slots.len() - 1).expect("fewer than 2^32 sets fit into memory")
             }
         };
-        self.index.insert(u64::from(hash), number, |number| u64::from(slots[number as usize].hash));
+        self.index.insert(u64::from(hash), number);
         self.used += 1;
         AttributeId(number)
     }
@@ -136,8 +136,7 @@ impl Interner {
         if slot.uses == 0 {
             slot.set = None;
             let (hash, next_hop) = (slot.hash, slot.next_hop);
-            let slots = &self.slots;
-            self.index.remove(u64::from(hash), id.0, |number| u64::from(slots[number as usize].hash));
+            self.index.remove(u64::from(hash), id.0);
             self.next_hops.release(next_hop);
             self.free.push(id.0);
             self.used -= 1;

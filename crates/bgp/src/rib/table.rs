@@ -267,8 +267,7 @@ impl<N: Net> Rib<N> {
                 u32::try_from(self.entries.len() - 1).expect("fewer than 2^32 prefixes fit into memory")
             }
         };
-        let (entries, key) = (&self.entries, self.key);
-        self.index.insert(prefix.hash(key), slot, |slot| entries[slot as usize].prefix.hash(key));
+        self.index.insert(prefix.hash(self.key), slot);
         slot
     }
 
@@ -580,38 +579,34 @@ impl<N: Net> Rib<N> {
     pub(crate) fn take_changes(&mut self, limit: usize) -> Vec<Change<N>> {
         let rest = self.changes.split_off(limit.min(self.changes.len()));
         let changes: Vec<Change<N>> = std::mem::replace(&mut self.changes, rest).into();
-        let mut empty = 0;
+        let mut empty = false;
         for change in &changes {
             let entry = &mut self.entries[change.slot.0 as usize];
             entry.noted = false;
-            empty += usize::from(matches!(entry.paths, Paths::None));
+            empty |= matches!(entry.paths, Paths::None);
         }
-        if empty > 0 {
-            self.free_slots(&changes, empty);
+        if empty {
+            self.free_slots(&changes);
         }
         changes
     }
 
-    fn free_slots(&mut self, changes: &[Change<N>], empty: usize) {
+    fn free_slots(&mut self, changes: &[Change<N>]) {
         let emptied =
             changes.iter().filter(|change| matches!(self.entries[change.slot.0 as usize].paths, Paths::None));
         let emptied: Vec<u32> = emptied.map(|change| change.slot.0).collect();
-        let (entries, key) = (&self.entries, self.key);
-        let hash_of = |slot: u32| entries[slot as usize].prefix.hash(key);
         if self.used == 0 && self.changes.is_empty() {
-            self.index.keep(&[], hash_of);
-        } else {
-            debug_assert_eq!(emptied.len(), empty);
-            emptied.iter().for_each(|slot| self.index.remove(hash_of(*slot), *slot, hash_of));
+            return self.give_back();
         }
-        self.free.extend(emptied);
-        if self.used == 0 && self.changes.is_empty() {
-            self.give_back();
+        for slot in emptied {
+            self.index.remove(self.entries[slot as usize].prefix.hash(self.key), slot);
+            self.free.push(slot);
         }
     }
 
     /// Nothing is left: the memory goes back.
     fn give_back(&mut self) {
+        self.index.clear();
         self.entries = Vec::new();
         self.free = Vec::new();
         self.many = Vec::new();

@@ -192,8 +192,6 @@ pub struct Session {
     retry_at: Option<Instant>,
     failures: u32,
     attempts: u32,
-    /// The session has come up or gone down since bytes were last handed in.
-    has_turned: bool,
     reported: SessionState,
     since: Instant,
     reason: Option<Reason>,
@@ -219,7 +217,6 @@ impl Session {
             retry_at: None,
             failures: 0,
             attempts: 0,
-            has_turned: false,
             reported: SessionState::Idle,
             since: now,
             reason: None,
@@ -440,28 +437,22 @@ impl Session {
         }
     }
 
-    /// Bytes from the peer, up to a message with which the session comes up or goes down: actions must be taken before
-    /// what follows it. What is left of `input` is to be handed in again.
-    pub fn handle_received(&mut self, id: ConnectionId, input: &mut &[u8], now: Instant) {
+    /// Takes a message off the bytes from the peer. Actions must be taken before what follows it, since it may bring the
+    /// session up or down. False: what is left is kept until more comes, or the connection is gone.
+    pub fn handle_received(&mut self, id: ConnectionId, input: &mut &[u8], now: Instant) -> bool {
         let peer = self.settings.peer_kind();
-        self.has_turned = false;
-        // Each round takes a message off the input; the connection may be gone after any.
-        while let Some(connection) = self.connection(id) {
-            let context = connection.context(peer);
-            let message = match connection.framer.next(input, &context) {
-                Ok(None) => return,
-                Ok(Some(message)) => Message::decode(&message, &context),
-                Err(error) => Err(error),
-            };
-            match message {
-                Ok(message) => self.message(id, message, now),
-                Err(error) => self.refuse_malformed(id, error, now),
-            }
-            if self.has_turned {
-                return;
-            }
+        let Some(connection) = self.connection(id) else { return false };
+        let context = connection.context(peer);
+        let message = match connection.framer.next(input, &context) {
+            Ok(None) => return false,
+            Ok(Some(message)) => Message::decode(&message, &context),
+            Err(error) => Err(error),
+        };
+        match message {
+            Ok(message) => self.message(id, message, now),
+            Err(error) => self.refuse_malformed(id, error, now),
         }
-        *input = &[];
+        true
     }
 
     /// Timers that have run out.
@@ -692,7 +683,6 @@ impl Session {
             let collision = Notification::new(error::CEASE, cease::COLLISION);
             self.farewell(&other, told.then_some(collision));
         }
-        self.has_turned = true;
         self.actions.push_back(Action::Established(negotiated.clone()));
         connection.stage = Stage::Established { negotiated, since: now };
         connection.restart_hold_timer(now);
@@ -791,7 +781,6 @@ impl Session {
 
     fn went_down(&mut self, connection: &Connection, reason: &Reason) {
         let Stage::Established { negotiated, .. } = &connection.stage else { return };
-        self.has_turned = true;
         self.actions.push_back(Action::Down(loss(negotiated, reason)));
     }
 

@@ -111,9 +111,7 @@ impl Bench {
 
     fn receive(&mut self, id: ConnectionId, bytes: &[u8]) {
         let mut input = bytes;
-        while !input.is_empty() {
-            self.session.handle_received(id, &mut input, self.now);
-        }
+        while self.session.handle_received(id, &mut input, self.now) {}
     }
 
     fn wait(&mut self, time: Duration) {

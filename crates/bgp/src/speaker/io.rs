@@ -175,7 +175,7 @@ pub enum Output {
         /// The address to dial from, or the kernel's choice.
         source: Option<IpAddr>,
         /// What the socket has to do.
-        transport: Transport,
+        transport: Box<Transport>,
         /// How long to wait for an answer.
         limit: Duration,
     },

@@ -211,8 +211,9 @@ impl Speaker {
     fn received(&mut self, connection: ConnectionId, bytes: &[u8]) {
         let number = number_of(connection);
         let mut input = bytes;
-        while let Some(peer) = self.peers.get_mut(&number).filter(|_| !input.is_empty()) {
-            peer.session.handle_received(connection, &mut input, self.now);
+        while let Some(peer) = self.peers.get_mut(&number)
+            && peer.session.handle_received(connection, &mut input, self.now)
+        {
             self.act(number);
         }
         self.forget_idle_member(number);
@@ -227,7 +228,7 @@ impl Speaker {
                 Action::Connect(connection) => {
                     let remote = (peer.config.address, peer.config.port).into();
                     let (id, source) = (peer.id.clone(), peer.config.source);
-                    let transport = peer.config.transport();
+                    let transport = Box::new(peer.config.transport());
                     let limit = peer.session.dial_limit();
                     let dial = Output::Connect { connection, peer: id, remote, source, transport, limit };
                     self.outputs.push_back(dial);

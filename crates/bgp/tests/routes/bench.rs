@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
+use bgp::config::SendPaths;
 use bgp::packet::attribute::{AsPath, Attribute, AttributeValue, MpReach, MpUnreach, Origin};
-use bgp::packet::capability::{Capability, GracefulRestartCapability};
+use bgp::packet::capability::{AddPathMode, Capability, GracefulRestartCapability};
 use bgp::packet::nlri::Nlri;
 use bgp::packet::notification::Notification;
 use bgp::packet::open::Open;
@@ -60,6 +61,8 @@ pub(crate) struct Probe {
     framer: Framer,
     /// What it believes.
     pub(crate) routes: BTreeMap<IpNet, Told>,
+    /// What it believes where it takes several routes for a prefix, by their identifiers.
+    pub(crate) paths: BTreeMap<(IpNet, u32), Told>,
     pub(crate) updates: usize,
     pub(crate) end_of_ribs: Vec<Family>,
     pub(crate) refreshes: Vec<RouteRefresh>,
@@ -76,6 +79,8 @@ pub(crate) struct Bench {
     pub(crate) probes: BTreeMap<String, Probe>,
     pub(crate) kernel: BTreeMap<IpNet, std::sync::Arc<BestRoute>>,
     pub(crate) complete: Vec<Family>,
+    /// How often a route of it has come or changed.
+    pub(crate) kernel_changes: usize,
     /// Next hops that the speaker wants to know about.
     pub(crate) watched: std::collections::BTreeSet<IpAddr>,
     /// Octets handed out, each allocation once.
@@ -120,6 +125,7 @@ impl Bench {
             probes: BTreeMap::new(),
             kernel: BTreeMap::new(),
             complete: Vec::new(),
+            kernel_changes: 0,
             watched: std::collections::BTreeSet::new(),
             encoded: 0,
             last_allocation: None,
@@ -153,6 +159,11 @@ impl Bench {
             }),
         ]);
         change(&mut capabilities);
+        let takes = peer.add_path.send != SendPaths::None
+            && capabilities.iter().any(|capability| match capability {
+                Capability::AddPath(entries) => entries.iter().all(|(_, mode)| *mode != AddPathMode::Send),
+                _ => false,
+            });
         let as4 = capabilities.iter().any(|capability| matches!(capability, Capability::FourOctetAs(_)));
         let kind = if peer.remote_as == Asn(OUR_AS) { PeerKind::Internal } else { PeerKind::External };
         let context = Context {
@@ -160,6 +171,7 @@ impl Bench {
             families: FamilySet::ALL,
             extended_message: true,
             enhanced_refresh: true,
+            add_path: if takes { FamilySet::ALL } else { FamilySet::EMPTY },
             ..Context::initial(kind)
         };
         let probe = Probe {
@@ -167,6 +179,7 @@ impl Bench {
             context,
             framer: Framer::default(),
             routes: BTreeMap::new(),
+            paths: BTreeMap::new(),
             updates: 0,
             end_of_ribs: Vec::new(),
             refreshes: Vec::new(),
@@ -236,6 +249,27 @@ impl Bench {
         self.say(name, &bytes);
     }
 
+    /// The peer announces a route with a path identifier.
+    pub(crate) fn announce_path(&mut self, name: &str, prefix: &str, path_id: u32, path: &[u32]) {
+        let attributes = [
+            AttributeValue::Origin(Origin::Igp),
+            AttributeValue::AsPath(AsPath::sequence(path.iter().copied())),
+            AttributeValue::NextHop([10, 0, 0, name.as_bytes()[1] - b'0'].into()),
+            AttributeValue::LocalPref(100),
+        ];
+        let nlri = vec![Nlri { prefix: net(prefix), path_id: Some(path_id) }];
+        let attributes = attributes.map(Attribute::new).to_vec();
+        let bytes = Update { attributes, nlri, ..Update::default() }.encode(&self.probes[name].context);
+        self.say(name, &bytes);
+    }
+
+    /// The peer withdraws a route with a path identifier.
+    pub(crate) fn withdraw_path(&mut self, name: &str, prefix: &str, path_id: u32) {
+        let withdrawn = vec![Nlri { prefix: net(prefix), path_id: Some(path_id) }];
+        let bytes = Update { withdrawn, ..Update::default() }.encode(&self.probes[name].context);
+        self.say(name, &bytes);
+    }
+
     pub(crate) fn withdraw(&mut self, name: &str, prefixes: &[&str]) {
         let withdrawn = prefixes.iter().map(|text| Nlri::from(net(text))).collect();
         let bytes = Update { withdrawn, ..Update::default() }.encode(&self.probes[name].context);
@@ -297,6 +331,7 @@ impl Bench {
                     }
                 }
                 Output::BestRoute { prefix, route: Some(route) } => {
+                    self.kernel_changes += 1;
                     self.kernel.insert(prefix, route);
                 }
                 Output::BestRoute { prefix, route: None } => {
@@ -360,10 +395,18 @@ impl Probe {
             }
         }
         for nlri in gone {
-            assert!(self.routes.remove(&nlri.prefix).is_some(), "{} was never announced", nlri.prefix);
+            let known = match nlri.path_id {
+                Some(id) => self.paths.remove(&(nlri.prefix, id)),
+                None => self.routes.remove(&nlri.prefix),
+            };
+            assert!(known.is_some(), "{nlri:?} was never announced");
         }
         for nlri in new {
-            self.routes.insert(nlri.prefix, Told { attributes: update.attributes.clone() });
+            let told = Told { attributes: update.attributes.clone() };
+            match nlri.path_id {
+                Some(id) => self.paths.insert((nlri.prefix, id), told),
+                None => self.routes.insert(nlri.prefix, told),
+            };
         }
     }
 }

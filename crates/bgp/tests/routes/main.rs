@@ -2,6 +2,8 @@
 
 mod bench;
 mod kernel;
+mod model;
+mod paths;
 mod propagation;
 mod queries;
 mod restart;

@@ -16,7 +16,9 @@ pub(crate) fn route(destination: IpNet, best: &BestRoute) -> Option<Route> {
         Some(name) => Some(name.parse().ok()?),
         None => None,
     };
-    let mut gateways = best.gateways.iter().map(|address| Gateway {
+    // A tunnel ends at the next hop itself, whatever lies in between.
+    let addresses = if tunnel.is_some() { &best.next_hops } else { &best.gateways };
+    let mut gateways = addresses.iter().map(|address| Gateway {
         device: tunnel.clone(),
         onlink: tunnel.is_some(),
         ..Gateway::new(*address)

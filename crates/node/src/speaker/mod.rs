@@ -6,6 +6,9 @@
 //! the speaker itself, which is told of every octet that has gone into the socket. New connections (`listener`, `dial`)
 //! are taken a few at a time, after the established ones; what is asked of sockets is in `transport`.
 //!
+//! Where the configuration asks for it, a further thread follows the host's routing table and says how next hops are
+//! reached (`resolver`).
+//!
 //! The shell knows nothing of BGP: it carries bytes and time in, and outputs out. Routes go to a function that its
 //! owner hands in.
 //!
@@ -23,17 +26,19 @@ mod connection;
 mod dial;
 mod listener;
 mod poller;
+mod resolver;
 mod transport;
 mod worker;
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bgp::config::Origination;
-use bgp::{BestRoute, Family, PeerStatus, Shutdown, Speaker, SpeakerConfig, Start};
+use bgp::{BestRoute, Family, PeerStatus, Resolution, Shutdown, Speaker, SpeakerConfig, Start};
 use ipnet::IpNet;
 
 use poller::{Poller, Waker};
@@ -63,6 +68,7 @@ enum Command {
     Configure(Box<SpeakerConfig>),
     Originate(IpNet, Option<Origination>),
     Ask(Ask),
+    NextHop(IpAddr, Option<Resolution>),
     Stop(Shutdown),
 }
 
@@ -132,7 +138,8 @@ impl SpeakerHandle {
         let poller = Poller::new()?;
         let (sender, receiver) = channel();
         let commands = Commands { sender, waker: poller.waker() };
-        let work = move || worker::run(&receiver, poller, Box::new(routes), start);
+        let own = commands.clone();
+        let work = move || worker::run(&receiver, own, poller, Box::new(routes), start);
         let thread = std::thread::Builder::new().name("bgp".to_owned()).spawn(work)?;
         Ok(Self { commands, thread: Some(thread) })
     }

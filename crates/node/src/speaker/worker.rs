@@ -5,7 +5,7 @@
 //! nor a peer with a full table holds up another peer for longer than a round.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,8 @@ use super::connection::{Closing, Connection, DRAIN_LIMIT};
 use super::dial::{Dial, Outcome};
 use super::listener::{Demands, Listener, PAUSE};
 use super::poller::{Interest, Poller, Ready};
-use super::{Command, RouteEvent, transport};
+use super::resolver::Resolver;
+use super::{Command, Commands, RouteEvent, transport};
 
 /// How much is read of a connection before the others have their turn.
 const READ_BYTES: usize = 64 * 1024;
@@ -35,11 +36,11 @@ const LISTENER_TOKENS: u64 = 1 << 32;
 pub(super) type Routes = Box<dyn FnMut(RouteEvent) + Send>;
 
 /// Runs until told to stop.
-pub(super) fn run(commands: &Receiver<Command>, poller: Poller, routes: Routes, start: Start) {
+pub(super) fn run(commands: &Receiver<Command>, own: Commands, poller: Poller, routes: Routes, start: Start) {
     let config = loop {
         match commands.recv() {
             Ok(Command::Configure(config)) => break config,
-            Ok(Command::Originate(..)) => {}
+            Ok(Command::Originate(..) | Command::NextHop(..)) => {}
             Ok(Command::Ask(ask)) => ask(None),
             Ok(Command::Stop(_)) | Err(_) => return,
         }
@@ -61,6 +62,8 @@ pub(super) fn run(commands: &Receiver<Command>, poller: Poller, routes: Routes, 
         more: false,
         buffer: vec![0; READ_BYTES],
         counts: Counts::default(),
+        resolver: None,
+        commands: own,
     };
     worker.listen();
     worker.carry_out();
@@ -85,6 +88,10 @@ struct Worker {
     more: bool,
     buffer: Vec<u8>,
     counts: Counts,
+    /// Once a next hop is to be resolved.
+    resolver: Option<Resolver>,
+    /// For what it finds out.
+    commands: Commands,
 }
 
 /// What has been counted in a round: the recorder is asked once.
@@ -160,6 +167,7 @@ impl Worker {
             }
             Command::Originate(prefix, Some(route)) => self.input(Input::Originate { prefix, route }),
             Command::Originate(prefix, None) => self.input(Input::Withdraw { prefix }),
+            Command::NextHop(address, resolution) => self.input(Input::NextHop { address, resolution }),
             Command::Ask(ask) => ask(Some(&self.speaker)),
             Command::Stop(_) => unreachable!("the caller has dealt with it"),
         }
@@ -351,7 +359,7 @@ impl Worker {
     fn output(&mut self, output: Output) {
         match output {
             Output::Connect { connection, remote, source, transport, limit, .. } => {
-                match Dial::start(remote, source, transport, limit)
+                match Dial::start(remote, source, *transport, limit)
                     .and_then(|dial| self.watch(connection, dial))
                 {
                     Ok(dial) => drop(self.dialling.insert(connection, dial)),
@@ -369,12 +377,12 @@ impl Worker {
                 self.counts.route_changes += 1;
                 (self.routes)(RouteEvent::Changed { prefix, route });
             }
-            // Nobody looks them up yet: they count as being on a link of ours.
-            Output::WatchNextHop { address } => {
-                let resolution = Some(Resolution { cost: 0, gateways: vec![address] });
-                self.input(Input::NextHop { address, resolution });
+            Output::WatchNextHop { address } => self.resolve(address),
+            Output::ForgetNextHop { address } => {
+                if let Some(resolver) = &self.resolver {
+                    resolver.forget(address);
+                }
             }
-            Output::ForgetNextHop { .. } => {}
             Output::RibComplete { family } => {
                 tracing::info!(%family, "BGP routes are complete");
                 (self.routes)(RouteEvent::Complete(family));
@@ -386,6 +394,28 @@ impl Worker {
                 metrics::counter!(telemetry::BGP_SESSION_CHANGES, "state" => state.to_string()).increment(1);
                 let reason = reason.map(|reason| reason.to_string()).unwrap_or_default();
                 tracing::info!(%peer, %state, reason, "BGP session");
+            }
+        }
+    }
+
+    /// Has a next hop resolved. Without the kernel's help it counts as being on a link of ours: routes that cannot be
+    /// installed are better than none.
+    fn resolve(&mut self, address: IpAddr) {
+        if self.resolver.is_none() {
+            let commands = self.commands.clone();
+            let tell = move |address, resolution| commands.send(Command::NextHop(address, resolution));
+            match Resolver::start(tell) {
+                Ok(resolver) => self.resolver = Some(resolver),
+                Err(error) => {
+                    tracing::error!(%error, "BGP's next hops are not looked up in the routing table");
+                }
+            }
+        }
+        match &self.resolver {
+            Some(resolver) => resolver.watch(address),
+            None => {
+                let resolution = Some(Resolution { cost: 0, gateways: vec![address] });
+                self.input(Input::NextHop { address, resolution });
             }
         }
     }

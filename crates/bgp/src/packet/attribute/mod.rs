@@ -201,10 +201,17 @@ impl Attribute {
 
     /// Appends the attribute.
     pub(crate) fn encode(&self, context: &Context, out: &mut Vec<u8>) {
-        let flags = self.flags & (flag::OPTIONAL | flag::TRANSITIVE | flag::PARTIAL);
+        self.value.encode_with(self.flags, context, out);
+    }
+}
+
+impl AttributeValue {
+    /// Appends the attribute, with these flags.
+    pub(crate) fn encode_with(&self, flags: u8, context: &Context, out: &mut Vec<u8>) {
+        let flags = flags & (flag::OPTIONAL | flag::TRANSITIVE | flag::PARTIAL);
         let start = out.len();
-        out.extend_from_slice(&[flags, self.value.code(), 0]);
-        self.value.encode(context, out);
+        out.extend_from_slice(&[flags, self.code(), 0]);
+        self.encode(context, out);
         let length = out.len() - start - 3;
         match u8::try_from(length) {
             Ok(length) => out[start + 2] = length,
@@ -215,22 +222,27 @@ impl Attribute {
             }
         }
     }
+}
 
-    /// What becomes of the attribute when its route is passed on (RFC 4271, section 5): unknown ones only when
-    /// transitive, marked as partial; the MP attributes belong to one message only; the AS4 attributes have been
-    /// merged into what they stand for.
+impl Attribute {
+    /// What becomes of the attribute when its route is passed on.
     #[must_use]
     pub fn passed_on(&self) -> Option<Self> {
+        Some(Self { flags: self.flags_passed_on()?, value: self.value.clone() })
+    }
+
+    /// The flags with which the attribute is passed on with its route, if it is (RFC 4271, section 5): unknown ones only
+    /// when transitive, marked as partial; the MP attributes belong to one message only; the AS4 attributes have been
+    /// merged into what they stand for.
+    pub(crate) fn flags_passed_on(&self) -> Option<u8> {
         match self.value {
             AttributeValue::MpReach(_)
             | AttributeValue::MpUnreach(_)
             | AttributeValue::As4Path(_)
             | AttributeValue::As4Aggregator(_) => None,
             AttributeValue::Unknown { .. } if self.flags & flag::TRANSITIVE == 0 => None,
-            AttributeValue::Unknown { .. } => {
-                Some(Self { flags: self.flags | flag::PARTIAL, value: self.value.clone() })
-            }
-            _ => Some(self.clone()),
+            AttributeValue::Unknown { .. } => Some(self.flags | flag::PARTIAL),
+            _ => Some(self.flags),
         }
     }
 }
