@@ -34,7 +34,7 @@ use crate::unbuilt::Unbuilt;
 pub(crate) use bgp_routes::route as bgp_route;
 use gateway::DefaultRoute;
 use interfaces::Interfaces;
-use static_routes::{Change as StaticChange, StaticRoutes};
+pub(crate) use static_routes::{Change as StaticChange, StaticRoutes};
 use totals::Totals;
 use waiters::{Condition, Programmed, Waiters};
 
@@ -322,6 +322,7 @@ impl Worker {
             self.dataplane.set_blocks(plan.blocks.iter().copied());
             let changes = self.static_routes.replace(&plan.static_routes);
             changes.into_iter().for_each(|change| program(&mut self.dataplane, change));
+            self.live.on_bgp_severity(plan.log_severity);
             (self.on_plan)(&plan);
         }
         let report = self.dataplane.apply(start);

@@ -4,8 +4,9 @@
 
 use std::collections::BTreeMap;
 
-use api::{FelixConfigurationSpec, Metadata};
+use api::{BGPLogSeverity, FelixConfigurationSpec, Metadata};
 use datastore::{Store, StoreError, objects};
+use tracing::Level;
 
 use crate::logging::LogLevel;
 
@@ -108,7 +109,18 @@ impl Live {
     pub(crate) fn for_tests() -> Self {
         let sources = Sources::default();
         let (parameters, _) = Parameters::resolve(&sources);
-        Self::new(sources, parameters, LogLevel::from_fn(|_| {}))
+        Self::new(sources, parameters, LogLevel::from_fn(tracing::Level::INFO, |_| {}))
+    }
+
+    /// BGPConfiguration's logSeverityScreen; `None`: it does not say.
+    pub(crate) fn on_bgp_severity(&mut self, severity: Option<BGPLogSeverity>) {
+        self.log.set_bgp(severity.map(|severity| match severity {
+            BGPLogSeverity::Trace => Level::TRACE,
+            BGPLogSeverity::Debug => Level::DEBUG,
+            BGPLogSeverity::Info => Level::INFO,
+            BGPLogSeverity::Warning => Level::WARN,
+            BGPLogSeverity::Error | BGPLogSeverity::Fatal => Level::ERROR,
+        }));
     }
 
     /// FelixConfiguration has changed. Gives what has no effect, and why.
@@ -230,7 +242,7 @@ mod tests {
     #[test]
     fn the_level_of_the_log_follows_the_datastore_and_ports_wait_for_a_restart() {
         let (told, levels) = std::sync::mpsc::channel();
-        let log = LogLevel::from_fn(move |level| told.send(level).unwrap());
+        let log = LogLevel::from_fn(Level::INFO, move |levels| told.send((levels.all, levels.bgp)).unwrap());
         let sources = Sources { environment: map(&[("healthport", "1")]), ..Sources::default() };
         let (parameters, _) = Parameters::resolve(&sources);
         let mut live = Live::new(sources, parameters, log);
@@ -246,7 +258,12 @@ mod tests {
             ]
         );
         assert_eq!(live.on_config(&map(&[("LogSeverityScreen", "loud")])).len(), 1);
-        assert_eq!(levels.try_iter().collect::<Vec<_>>(), [tracing::Level::DEBUG, tracing::Level::INFO]);
+        assert_eq!(levels.try_iter().collect::<Vec<_>>(), [(Level::DEBUG, None), (Level::INFO, None)]);
+        for severity in [Some(BGPLogSeverity::Trace), Some(BGPLogSeverity::Trace), None] {
+            live.on_bgp_severity(severity);
+        }
+        let told: Vec<_> = levels.try_iter().collect();
+        assert_eq!(told, [(Level::INFO, Some(Level::TRACE)), (Level::INFO, None)]);
     }
 
     #[test]

@@ -106,7 +106,7 @@ struct Node {
 
 impl Node {
     fn start(prepared: Prepared) -> Result<Self> {
-        let Prepared { config, datastore, mut sources, log } = prepared;
+        let Prepared { config, datastore, mut sources, mut log } = prepared;
         tracing::info!(node = config.node_name, version = env!("CARGO_PKG_VERSION"), "starting");
         let store = open_datastore(&datastore, config.wait_for_datastore)?;
         let DatastoreConfig::Embedded { file } = &datastore;

@@ -14,7 +14,8 @@ use crate::felix;
 use crate::health::Health;
 
 /// Fields of BGPConfiguration that the BGP plan follows.
-const BGP_FIELDS: [&str; 16] = [
+const BGP_FIELDS: [&str; 17] = [
+    "logSeverityScreen",
     "programClusterRoutes",
     "nodeToNodeMeshEnabled",
     "asNumber",

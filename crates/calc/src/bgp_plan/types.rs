@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::BGPLogSeverity;
 use bgp::policy::{InterfacePattern, Policy};
 use ipnet::IpNet;
 
@@ -39,6 +40,8 @@ pub struct BgpPlan {
     pub interfaces: BTreeMap<IpNet, Arc<str>>,
     /// Routes that sessions need to reach their peers (`reachableBy`).
     pub static_routes: BTreeSet<StaticRoute>,
+    /// How much BGP logs, if BGPConfiguration says so.
+    pub log_severity: Option<BGPLogSeverity>,
     /// What resources ask for and does not happen.
     pub problems: BTreeSet<Problem>,
 }

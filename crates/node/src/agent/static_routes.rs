@@ -10,14 +10,14 @@ use kernel::route::{Gateway, Route};
 
 /// The static routes, and what BGP has for the same destinations.
 #[derive(Debug, Default)]
-pub(super) struct StaticRoutes {
+pub(crate) struct StaticRoutes {
     routes: BTreeSet<StaticRoute>,
     shadowed: BTreeMap<IpNet, Option<Route>>,
 }
 
 /// What becomes of a destination.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Change {
+pub(crate) enum Change {
     /// It has this route.
     Set(Route),
     /// It has none.
@@ -26,7 +26,7 @@ pub(super) enum Change {
 
 impl StaticRoutes {
     /// These, and no others, are wanted.
-    pub(super) fn replace(&mut self, wanted: &BTreeSet<StaticRoute>) -> Vec<Change> {
+    pub(crate) fn replace(&mut self, wanted: &BTreeSet<StaticRoute>) -> Vec<Change> {
         if self.routes == *wanted {
             return Vec::new();
         }
@@ -47,7 +47,7 @@ impl StaticRoutes {
     }
 
     /// BGP's route for a destination; none when a static one is in its place.
-    pub(super) fn on_bgp(&mut self, destination: IpNet, route: Option<Route>) -> Option<Change> {
+    pub(crate) fn on_bgp(&mut self, destination: IpNet, route: Option<Route>) -> Option<Change> {
         if self.routes.iter().any(|known| known.destination == destination) {
             self.shadowed.insert(destination, route);
             return None;

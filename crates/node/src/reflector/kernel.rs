@@ -6,13 +6,14 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bgp::Family;
+use calc::bgp_plan::StaticRoute;
 use ipnet::IpNet;
 use kernel::monitor::{Event as KernelEvent, Monitor, Subscriptions};
 use kernel::ownership::ROUTE_BIRD;
 use kernel::route::{Route, RouteClass, RouteTable, RouteTableConfig};
 use kernel::{Rtnetlink, netlink};
 
-use crate::agent::bgp_route;
+use crate::agent::{StaticChange, StaticRoutes, bgp_route};
 use crate::health::Reporter;
 use crate::speaker::RouteEvent;
 use crate::telemetry;
@@ -33,6 +34,8 @@ pub(crate) enum Event {
     Bgp(RouteEvent),
     /// The blocks that we announce: what is not given out in them leads nowhere.
     Blocks(BTreeSet<IpNet>),
+    /// Routes to peers by way of a gateway.
+    Static(BTreeSet<StaticRoute>),
     /// What the kernel says.
     Kernel(Vec<KernelEvent>),
     /// The end; routes stay.
@@ -58,7 +61,13 @@ impl KernelRoutes {
             events.send(Event::Kernel(news)).map_err(|_| TrySendError::Disconnected(Vec::new()))
         })?;
         let table = RouteTable::new(Rtnetlink::open()?, RouteTableConfig::default());
-        let worker = Worker { table, health, incomplete: Family::ALL.into(), errors: BTreeSet::new() };
+        let worker = Worker {
+            table,
+            static_routes: StaticRoutes::default(),
+            health,
+            incomplete: Family::ALL.into(),
+            errors: BTreeSet::new(),
+        };
         let thread =
             std::thread::Builder::new().name("routes".to_owned()).spawn(move || worker.run(&receiver))?;
         Ok(Self { events: sender, thread: Some(thread), _monitor: monitor })
@@ -80,6 +89,7 @@ impl KernelRoutes {
 
 struct Worker {
     table: RouteTable<Rtnetlink>,
+    static_routes: StaticRoutes,
     health: Reporter,
     /// Families whose routes are not complete yet.
     incomplete: BTreeSet<Family>,
@@ -123,10 +133,8 @@ impl Worker {
     fn take_in(&mut self, event: Event) {
         match event {
             Event::Bgp(RouteEvent::Changed { prefix, route }) => {
-                match route.and_then(|route| bgp_route(prefix, &route)) {
-                    Some(route) => self.table.set_route(RouteClass::Bgp, OWNER, route),
-                    None => self.table.remove_route(RouteClass::Bgp, OWNER, prefix),
-                }
+                let route = route.and_then(|route| bgp_route(prefix, &route));
+                self.static_routes.on_bgp(prefix, route).into_iter().for_each(|change| self.program(change));
             }
             Event::Bgp(RouteEvent::Complete(family)) => {
                 self.incomplete.remove(&family);
@@ -138,8 +146,20 @@ impl Worker {
                 let routes = blocks.into_iter().map(|block| Route::blackhole(block, ROUTE_BIRD));
                 self.table.set_routes(RouteClass::NoEncapsulationBlackhole, OWNER, routes);
             }
+            Event::Static(wanted) => {
+                self.static_routes.replace(&wanted).into_iter().for_each(|change| self.program(change));
+            }
             Event::Kernel(news) => news.iter().for_each(|event| self.table.on_event(event)),
             Event::Stop => {}
+        }
+    }
+
+    fn program(&mut self, change: StaticChange) {
+        match change {
+            StaticChange::Set(route) => self.table.set_route(RouteClass::Bgp, OWNER, route),
+            StaticChange::Remove(destination) => {
+                self.table.remove_route(RouteClass::Bgp, OWNER, destination);
+            }
         }
     }
 

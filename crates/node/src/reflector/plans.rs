@@ -55,9 +55,13 @@ impl Reaction {
         if !self.listen.is_empty() {
             plan.listen.addresses.clone_from(&self.listen);
         }
+        if self.blocks.is_none() && !plan.static_routes.is_empty() {
+            tracing::warn!("reachableBy makes a route in the kernel, which this does only with --kernel");
+        }
         if let Some(routes) = &self.blocks {
             let blocks: BTreeSet<IpNet> = plan.blocks.clone();
             let _ = routes.send(kernel::Event::Blocks(blocks));
+            let _ = routes.send(kernel::Event::Static(plan.static_routes.clone()));
         }
         (self.configure)(&plan);
     }
