@@ -15,27 +15,34 @@
 //! - RFC 4271: BGP-4.
 //! - RFC 1997: communities (well-known ones honoured: NO_EXPORT, NO_ADVERTISE, NO_EXPORT_SUBCONFED).
 //! - RFC 2545: IPv6 next hops.
+//! - RFC 2385: TCP MD5 signatures (by the shell).
 //! - RFC 2918: route refresh.
 //! - RFC 4360 and RFC 5701: extended communities (carried, not acted on).
 //! - RFC 4456: route reflection.
-//! - RFC 4486: cease subcodes.
+//! - RFC 4486: cease subcodes; prefix limits.
 //! - RFC 4724: graceful restart, both roles.
 //! - RFC 4760: multiprotocol extensions, IPv4 and IPv6 unicast.
+//! - RFC 5082: TTL security (by the shell; first segments are checked here).
 //! - RFC 5492: capabilities.
 //! - RFC 5880, RFC 5881, RFC 5883: BFD, asynchronous, single and multihop (no authentication, demand mode or echo).
+//! - RFC 5925 and RFC 5926: TCP-AO (by the shell, where the kernel has it).
 //! - RFC 6286: AS-wide unique identifiers.
 //! - RFC 6608: subcodes for finite state machine errors.
 //! - RFC 6793: four-octet AS numbers.
 //! - RFC 7313: enhanced route refresh.
 //! - RFC 7606: revised error handling.
 //! - RFC 7607: AS 0.
+//! - RFC 7705: another local AS towards a peer (not: two of them at once in the OPENs of internal peers).
 //! - RFC 7911: add-path, both directions; all routes or the best ones are sent.
 //! - RFC 8092: large communities.
+//! - RFC 8212: nothing without policy, on request.
 //! - RFC 8538: notifications with graceful restart.
-//! - RFC 8654: extended messages (taken; ours stay within 4,096 octets).
-//! - RFC 8950: IPv4 routes with IPv6 next hops, on sessions of both families.
+//! - RFC 8654: extended messages.
+//! - RFC 8950: IPv4 routes with IPv6 next hops, on sessions over IPv6 or of both families.
 //! - RFC 9003: shutdown message.
 //! - RFC 9072: extended optional parameters.
+//! - RFC 9234: roles and Only to Customer.
+//! - RFC 9494: long-lived graceful restart.
 //! - RFC 9687: send hold timer.
 
 pub mod bfd;

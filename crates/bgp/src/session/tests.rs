@@ -449,3 +449,100 @@ fn no_common_family_is_refused_with_what_we_have() {
     let Some(Reason::Malformed(error)) = bench.session.reason() else { panic!("it was refused") };
     assert_eq!(error.notification.data, [1, 4, 0, 1, 0, 1]);
 }
+
+#[test]
+fn a_peer_whose_sessions_do_not_last_rests_longer_and_longer_however_they_end() {
+    let mut bench = Bench::new(false);
+    bench.session.start(bench.now);
+    let mut waits = Vec::new();
+    for _ in 0..12 {
+        let id = bench.session.outgoing.as_ref().expect("it dials").id;
+        bench.session.handle_connected(id, bench.now);
+        bench.receive(id, &peer_open(64512, 9, false).encode());
+        bench.receive(id, &Message::keepalive());
+        assert_eq!(bench.session.state(), S::Established);
+        bench.session.handle_closed(id, TransportFailure::ClosedByPeer, bench.now);
+        let until = bench.session.poll_timeout().expect("it will try again");
+        waits.push((until - bench.now).as_millis());
+        bench.now = until;
+        bench.session.handle_timeout(bench.now);
+        bench.did();
+    }
+    assert!(waits[..2].iter().all(|wait| *wait <= 500), "a restart or two are nothing: {waits:?}");
+    assert!(waits[2..6].is_sorted() && *waits.last().unwrap() >= 22_500, "{waits:?}");
+    assert!(waits.iter().all(|wait| *wait <= 30_000), "bounded: {waits:?}");
+}
+
+#[test]
+fn a_session_that_has_lasted_is_no_flapping() {
+    let (mut bench, mut id) = Bench::at(S::Established);
+    for _ in 0..10 {
+        bench.now += STABLE;
+        bench.session.handle_closed(id, TransportFailure::ClosedByPeer, bench.now);
+        let until = bench.session.poll_timeout().expect("it will try again");
+        assert!(until - bench.now <= RETRY_FIRST);
+        bench.now = until;
+        bench.session.handle_timeout(bench.now);
+        id = bench.session.outgoing.as_ref().expect("it dials").id;
+        bench.session.handle_connected(id, bench.now);
+        bench.receive(id, &peer_open(64512, 9, false).encode());
+        bench.receive(id, &Message::keepalive());
+    }
+}
+
+#[test]
+fn why_it_is_down_says_what_was_expected_and_what_came() {
+    let (mut bench, id) = Bench::at(S::OpenSent);
+    bench.receive(id, &peer_open(64999, 9, false).encode());
+    let wrong = Reason::WrongAs { configured: Asn(64512), offered: Asn(64999) };
+    assert_eq!(bench.session.reason(), Some(&wrong));
+    let (mut bench, _) = Bench::at(S::OpenSent);
+    bench.wait(OPEN_WAIT);
+    assert_eq!(bench.session.reason(), Some(&Reason::NoOpen(OPEN_WAIT)));
+    let (mut bench, id) = Bench::at(S::Established);
+    bench.receive(id, &[0; 19]);
+    let Some(Reason::Malformed(error)) = bench.session.reason() else { panic!("it was refused") };
+    assert_eq!(error.field, "Marker");
+}
+
+#[test]
+fn an_internal_peer_is_not_told_a_role() {
+    for (remote_as, expected) in [(64512, 0), (64513, 1)] {
+        let role = Some(RoleConfig { role: crate::config::Role::Customer, strict: false });
+        let settings = Settings { remote_as: Asn(remote_as), role, ..settings(false) };
+        let open = negotiate::our_open(&settings, false, false);
+        let roles = open.capabilities.iter().filter(|capability| matches!(capability, Capability::Role(3)));
+        assert_eq!(roles.count(), expected, "AS {remote_as}");
+    }
+}
+
+#[test]
+fn long_lived_graceful_restart_counts_only_with_graceful_restart_at_both_ends() {
+    let long_lived = Some(LongLived { stale_time: Duration::from_secs(1 << 30) });
+    let ours = Settings { long_lived, ..settings(false) };
+    let offered = negotiate::our_open(&ours, false, true).capabilities;
+    let family = (Family::Ipv4Unicast.into(), true, (1 << 24) - 1);
+    assert!(offered.contains(&Capability::LongLivedGracefulRestart(vec![family])), "24 bits: {offered:?}");
+    let without = Settings { graceful_restart: None, ..ours.clone() };
+    let offered = negotiate::our_open(&without, false, true).capabilities;
+    assert!(!offered.iter().any(|capability| matches!(capability, Capability::LongLivedGracefulRestart(_))));
+    for (restarts, expected) in [(true, true), (false, false)] {
+        let mut theirs = peer_open(64512, 9, restarts);
+        theirs.capabilities.push(Capability::LongLivedGracefulRestart(vec![family]));
+        let agreed = negotiate::negotiate(&ours, &theirs).expect("they fit");
+        assert_eq!(agreed.long_lived.is_some(), expected);
+    }
+}
+
+#[test]
+fn ipv4_alone_over_ipv6_takes_ipv6_next_hops() {
+    for over_ipv6 in [true, false] {
+        let ours = Settings { over_ipv6, ..settings(false) };
+        let theirs = Open {
+            router_id: RouterId([10, 0, 0, 9].into()),
+            ..negotiate::our_open(&Settings { over_ipv6: true, ..settings(false) }, false, false)
+        };
+        let agreed = negotiate::negotiate(&ours, &theirs).expect("they fit");
+        assert_eq!(agreed.context.extended_next_hop, over_ipv6);
+    }
+}

@@ -165,7 +165,8 @@ impl Bench {
                 _ => false,
             });
         let as4 = capabilities.iter().any(|capability| matches!(capability, Capability::FourOctetAs(_)));
-        let kind = if peer.remote_as == Asn(OUR_AS) { PeerKind::Internal } else { PeerKind::External };
+        let ours = peer.effective_local_as(Asn(OUR_AS));
+        let kind = if peer.remote_as == ours { PeerKind::Internal } else { PeerKind::External };
         let context = Context {
             as4,
             families: FamilySet::ALL,

@@ -2,7 +2,9 @@
 
 mod bench;
 mod kernel;
+mod long_lived;
 mod model;
+mod options;
 mod paths;
 mod propagation;
 mod queries;
