@@ -61,6 +61,11 @@ impl Notification {
         self.code == iana::error::CEASE && self.subcode == cease::HARD_RESET
     }
 
+    /// What a hard reset is for: the NOTIFICATION in it (RFC 8538, section 3.1).
+    pub fn reset_for(&self) -> Option<Self> {
+        Self::decode(&self.data).filter(|_| self.is_hard_reset())
+    }
+
     /// Reads the body (without the header). A body of less than two octets is caught as a bad message length.
     pub(crate) fn decode(body: &[u8]) -> Option<Self> {
         let [code, subcode, data @ ..] = body else { return None };
@@ -81,6 +86,9 @@ impl fmt::Display for Notification {
             write!(f, ", {subcode}")?;
         }
         write!(f, " ({}/{})", self.code, self.subcode)?;
+        if let Some(inner) = self.reset_for().filter(|inner| !inner.is_hard_reset()) {
+            return write!(f, " for {inner}");
+        }
         match self.shutdown_message() {
             Some(message) => write!(f, ": {message:?}"),
             None => Ok(()),
@@ -106,5 +114,12 @@ mod tests {
             "cease, administrative shutdown (6/2): \"maintenance\""
         );
         assert_eq!(Notification::new(4, 0).to_string(), "hold timer expired (4/0)");
+        let reset = Notification::with_data(6, 9, [6, 1]);
+        assert_eq!(
+            reset.to_string(),
+            "cease, hard reset (6/9) for cease, maximum number of prefixes reached (6/1)"
+        );
+        // One in another says no more than one.
+        assert_eq!(Notification::with_data(6, 9, [6, 9, 6, 9]).to_string(), "cease, hard reset (6/9)");
     }
 }
