@@ -100,7 +100,8 @@ fn a_clean_restart_loses_no_route_but_a_stop_for_good_withdraws_them() {
     world.run(secs(1));
     for host in [1, 2] {
         assert_eq!(world.hosts[host].removed.len(), 2);
-        let told = format!("host {host}: Mesh_10_0_0_1 is Idle (peer closed: cease, hard reset (6/9))");
+        let why = "cease, hard reset (6/9) for cease, administrative shutdown (6/2): \"bye\"";
+        let told = format!("host {host}: Mesh_10_0_0_1 is Idle (peer closed: {why})");
         assert!(world.trace.iter().any(|line| line.ends_with(&told)), "{told}: not seen");
     }
 }
