@@ -374,6 +374,34 @@ fn settings_of_the_whole_cluster_are_in_the_default_bgp_configuration() {
 }
 
 #[test]
+fn route_reflection_is_a_matter_of_a_cluster_with_a_mesh() {
+    let kind = "BGPConfiguration";
+    let reflection = |reflection: Value| json!({"routeReflection": reflection});
+    accepts(kind, "default", reflection(json!({})));
+    accepts(
+        kind,
+        "default",
+        reflection(json!({
+            "meshLimit": 0, "reflectors": 4, "reflectorsPerClient": 3,
+            "topologyLabels": ["zone"], "nodeSelector": "has(reflect)",
+        })),
+    );
+    let only = "spec.routeReflection can only be set in the BGPConfiguration default";
+    refuses(kind, "node.n", reflection(json!({"meshLimit": 1})), only);
+    let without_mesh = json!({"nodeToNodeMeshEnabled": false, "routeReflection": {"meshLimit": 1}});
+    refuses(kind, "default", without_mesh, "spec.routeReflection means nothing while");
+    for (spec, expected) in [
+        (json!({"reflectors": 1001}), "spec.routeReflection.reflectors: \"1001\" is out of range"),
+        (json!({"reflectorsPerClient": 9}), "spec.routeReflection.reflectorsPerClient: \"9\" is out of range"),
+        (json!({"reflectors": 2, "reflectorsPerClient": 3}), "spec.routeReflection.reflectors: \"2\" is less than"),
+        (json!({"topologyLabels": [""]}), "spec.routeReflection.topologyLabels[0] is the empty text"),
+        (json!({"nodeSelector": "all("}), "spec.routeReflection.nodeSelector: \"all(\" is not a selector"),
+    ] {
+        refuses(kind, "default", reflection(spec), expected);
+    }
+}
+
+#[test]
 fn filters_of_bgp_routes_follow_their_rules() {
     let kind = "BGPFilter";
     let rule = |rule: Value| json!({"importV4": [rule]});

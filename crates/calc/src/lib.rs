@@ -2,6 +2,7 @@
 //!
 //! - [`Graph`] takes rows of the datastore and gives [`contract::Change`]s: policies, IP sets, endpoints and routes.
 //! - [`contract`] has the types that the dataplane consumes; they know neither the datastore nor the kernel.
+//! - [`reflection`] chooses route reflectors among the nodes.
 //! - [`bgp_plan`] makes the plan of the BGP speaker from the same rows.
 //! - [`program`] renders policy to a rule program for any backend; [`evaluator`] interprets such a program.
 //!
@@ -25,6 +26,7 @@ mod pools;
 mod profiles;
 pub mod program;
 mod published;
+pub mod reflection;
 mod routes;
 mod services;
 mod slab;

@@ -22,7 +22,6 @@ use datastore::{SyncMonitor, Syncer};
 use crate::bgp::{Bgp, left_behind};
 use crate::health::{Health, Reporter};
 use crate::instance::NameLock;
-use crate::run::open_datastore;
 use crate::signals::{OnHangup, Wake, work_until_stopped};
 use crate::status::Status;
 use crate::{EXIT_CANNOT_START, cni, http, logging, telemetry};
@@ -175,7 +174,7 @@ impl Opened {
 }
 
 fn open_existing(file: &Path, node: &str) -> Result<Opened> {
-    let store = open_datastore(&DatastoreConfig::Embedded { file: file.to_owned() }, false)?;
+    let store = DatastoreConfig::Embedded { file: file.to_owned() }.open_existing()?;
     let name = NameLock::take(file, node)?;
     Ok(Opened::Datastore { store, name })
 }

@@ -206,7 +206,7 @@ impl Node {
     }
 }
 
-pub(crate) fn open_datastore(config: &DatastoreConfig, wait: bool) -> Result<Arc<dyn Store>> {
+fn open_datastore(config: &DatastoreConfig, wait: bool) -> Result<Arc<dyn Store>> {
     loop {
         match config.open() {
             Ok(store) => return Ok(store),

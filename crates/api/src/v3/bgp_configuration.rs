@@ -4,7 +4,7 @@ use super::secret::check_password;
 use super::{BGPPassword, object};
 use crate::rules::{
     Place, ROUTE_PRIORITIES, Rules, SINGLETON, check_community, check_count, check_duration,
-    check_interface_pattern, check_range,
+    check_interface_pattern, check_range, check_selector,
 };
 use crate::scalars::{AsNumber, GoDuration, Net, words};
 use crate::{Kind, NoStatus, Object, Spec};
@@ -61,6 +61,27 @@ object! {
         /// Metric of IPv6 routes, 1..2147483646; 1024 if absent.
         #[serde(rename = "ipv6NormalRoutePriority")]
         ipv6_normal_route_priority: Option<i64>,
+        /// Ours: beyond a number of nodes, some of them reflect routes in place of the full mesh; never if absent. In
+        /// `default` only, needs the mesh.
+        route_reflection: Option<RouteReflection>,
+    }
+}
+
+object! {
+    /// Ours: route reflectors (RFC 4456) that the nodes choose among themselves.
+    #[derive(Default, Eq)]
+    pub struct RouteReflection {
+        /// Up to so many nodes form a full mesh; 100 if absent.
+        mesh_limit: Option<u32>,
+        /// How many nodes reflect, 2..1000; if absent, one for each 200 sessions of clients, at least one more than a client
+        /// has.
+        reflectors: Option<u32>,
+        /// With how many of them each other node peers, 2..8; 2 if absent.
+        reflectors_per_client: Option<u32>,
+        /// Node labels that tell failure domains, the widest first; `topology.kubernetes.io/zone` and `rack` if empty.
+        topology_labels: Vec<String>,
+        /// Which nodes may reflect; all if empty.
+        node_selector: String,
     }
 }
 
@@ -170,6 +191,39 @@ const MAX_COMMUNITIES: usize = 500;
 /// How many communities a prefix may get.
 const MAX_PREFIX_COMMUNITIES: usize = 50;
 
+/// Up to so many nodes form a full mesh where nobody says another number.
+pub const DEFAULT_MESH_LIMIT: u32 = 100;
+/// With how many reflectors a node peers where nobody says another number.
+pub const DEFAULT_REFLECTORS_PER_CLIENT: u32 = 2;
+/// Node labels that tell failure domains where nobody names others, the widest first.
+pub const DEFAULT_TOPOLOGY_LABELS: [&str; 2] = ["topology.kubernetes.io/zone", "rack"];
+/// How many reflectors a cluster may ask for.
+const REFLECTORS: (i64, i64) = (2, 1_000);
+/// With how many of them a node may peer.
+const REFLECTORS_PER_CLIENT: (i64, i64) = (2, 8);
+/// How many labels may tell failure domains.
+const MAX_TOPOLOGY_LABELS: usize = 8;
+
+impl RouteReflection {
+    /// Up to how many nodes form a full mesh, the default filled in.
+    pub fn mesh_limit(&self) -> u32 {
+        self.mesh_limit.unwrap_or(DEFAULT_MESH_LIMIT)
+    }
+
+    /// With how many reflectors each other node peers, the default filled in.
+    pub fn reflectors_per_client(&self) -> u32 {
+        self.reflectors_per_client.unwrap_or(DEFAULT_REFLECTORS_PER_CLIENT)
+    }
+
+    /// The labels that tell failure domains, the defaults filled in.
+    pub fn topology_labels(&self) -> Vec<&str> {
+        match self.topology_labels.is_empty() {
+            true => DEFAULT_TOPOLOGY_LABELS.to_vec(),
+            false => self.topology_labels.iter().map(String::as_str).collect(),
+        }
+    }
+}
+
 impl BGPConfigurationSpec {
     /// Whether every node peers with every other, the default filled in.
     pub fn has_mesh(&self) -> bool {
@@ -223,6 +277,7 @@ fn check_only_in_default(spec: &BGPConfigurationSpec, at: &Place<'_>) {
         ("serviceLoadBalancerIPs", !spec.service_load_balancer_ips.is_empty()),
         ("nodeMeshPassword", spec.node_mesh_password.is_some()),
         ("nodeMeshMaxRestartTime", spec.node_mesh_max_restart_time.is_some()),
+        ("routeReflection", spec.route_reflection.is_some()),
     ];
     for (field, _) in fields.iter().filter(|(_, is_set)| *is_set) {
         at.field(field).refuse_all("can only be set in the BGPConfiguration default");
@@ -233,12 +288,40 @@ fn check_mesh(spec: &BGPConfigurationSpec, at: &Place<'_>) {
     let fields = [
         ("nodeMeshPassword", spec.node_mesh_password.is_some()),
         ("nodeMeshMaxRestartTime", spec.node_mesh_max_restart_time.is_some()),
+        ("routeReflection", spec.route_reflection.is_some()),
     ];
     for (field, _) in fields.iter().filter(|(_, is_set)| *is_set && !spec.has_mesh()) {
         at.field(field).refuse_all("means nothing while nodeToNodeMeshEnabled is false");
     }
     check_duration(spec.node_mesh_max_restart_time, &at.field("nodeMeshMaxRestartTime"));
     check_password(spec.node_mesh_password.as_ref(), &at.field("nodeMeshPassword"));
+    if let Some(reflection) = &spec.route_reflection {
+        check_reflection(reflection, &at.field("routeReflection"));
+    }
+}
+
+fn check_reflection(reflection: &RouteReflection, at: &Place<'_>) {
+    let RouteReflection { reflectors, reflectors_per_client, .. } = reflection;
+    for (number, (first, last), field) in [
+        (reflectors, REFLECTORS, "reflectors"),
+        (reflectors_per_client, REFLECTORS_PER_CLIENT, "reflectorsPerClient"),
+    ] {
+        if let Some(number) = number {
+            check_range(i64::from(*number), first, last, &at.field(field));
+        }
+    }
+    if let Some(number) = reflectors.filter(|number| *number < reflection.reflectors_per_client()) {
+        at.field("reflectors").refuse(number, "is less than reflectorsPerClient");
+    }
+    check_count(&reflection.topology_labels, MAX_TOPOLOGY_LABELS, &at.field("topologyLabels"));
+    for (index, label) in reflection.topology_labels.iter().enumerate() {
+        if label.is_empty() {
+            at.field("topologyLabels")
+                .index(index)
+                .refuse_all("is the empty text; name a label of the nodes");
+        }
+    }
+    check_selector(&reflection.node_selector, &at.field("nodeSelector"));
 }
 
 fn check_communities(spec: &BGPConfigurationSpec, at: &Place<'_>) {
