@@ -392,8 +392,14 @@ fn route_reflection_is_a_matter_of_a_cluster_with_a_mesh() {
     refuses(kind, "default", without_mesh, "spec.routeReflection means nothing while");
     for (spec, expected) in [
         (json!({"reflectors": 1001}), "spec.routeReflection.reflectors: \"1001\" is out of range"),
-        (json!({"reflectorsPerClient": 9}), "spec.routeReflection.reflectorsPerClient: \"9\" is out of range"),
-        (json!({"reflectors": 2, "reflectorsPerClient": 3}), "spec.routeReflection.reflectors: \"2\" is less than"),
+        (
+            json!({"reflectorsPerClient": 9}),
+            "spec.routeReflection.reflectorsPerClient: \"9\" is out of range",
+        ),
+        (
+            json!({"reflectors": 2, "reflectorsPerClient": 3}),
+            "spec.routeReflection.reflectors: \"2\" is less than",
+        ),
         (json!({"topologyLabels": [""]}), "spec.routeReflection.topologyLabels[0] is the empty text"),
         (json!({"nodeSelector": "all("}), "spec.routeReflection.nodeSelector: \"all(\" is not a selector"),
     ] {

@@ -165,8 +165,10 @@ pub struct PeerConfig {
     pub add_path: AddPath,
     /// The next hop of routes that we pass on.
     pub next_hop: NextHopMode,
-    /// An internal peer that we reflect routes for (RFC 4456).
+    /// An internal peer that we reflect routes for (RFC 4456). A change keeps the session.
     pub reflector_client: bool,
+    /// The peer may connect or not; after a restart nobody waits for its routes.
+    pub on_demand: bool,
     /// How often our own AS number may be in a received AS_PATH.
     pub allow_local_as: u8,
     /// How segments are signed. A change resets the session.
@@ -212,6 +214,7 @@ impl PeerConfig {
             add_path: AddPath::default(),
             next_hop: NextHopMode::Auto,
             reflector_client: false,
+            on_demand: false,
             allow_local_as: 0,
             authentication: None,
             ttl_security: None,

@@ -22,7 +22,9 @@ mod peers;
 mod planner;
 mod policy;
 mod problems;
+mod reflection;
 mod services;
+mod session_watch;
 mod speaker;
 mod types;
 
@@ -31,9 +33,11 @@ pub use filter_tests::{ANNOTATION as FILTER_TESTS, FilterTestError, check_filter
 pub use planner::{BgpPlanner, RouterIdSource, Tunnels};
 pub use problems::Problem;
 pub use services::{Service, ServiceEndpoints};
+pub use session_watch::SessionWatch;
 pub use speaker::Passwords;
 pub use types::{
-    BgpPlan, Listen, NextHop, Originated, OriginatedKind, PasswordRef, Peer, PeerSource, StaticRoute,
+    BgpPlan, Listen, NextHop, Originated, OriginatedKind, PasswordRef, Peer, PeerSource, ReflectionPlan,
+    ReflectionRole, SessionFeedback, StaticRoute,
 };
 
 #[cfg(test)]

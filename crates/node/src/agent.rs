@@ -19,7 +19,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bgp::BestRoute;
-use calc::bgp_plan::{BgpPlan, BgpPlanner};
+use calc::bgp_plan::{BgpPlan, BgpPlanner, SessionFeedback};
 use calc::contract::{Change, WorkloadEndpointId};
 use calc::{Graph, GraphConfig};
 use dataplane::{ApplyReport, RealDataplane};
@@ -65,6 +65,8 @@ pub(crate) enum Event {
     },
     /// BGP has heard all its peers: what the kernel has of an earlier process and BGP did not name is stale.
     RoutesComplete,
+    /// How BGP's sessions are.
+    Sessions(SessionFeedback),
     /// Somebody wants to know when an endpoint is there, or gone.
     Wait(waiters::Waiter),
     /// The end.
@@ -279,6 +281,7 @@ impl Worker {
                 change.into_iter().for_each(|change| program(dataplane, change));
             }
             Event::RoutesComplete => dataplane.allow_bgp_sweep(),
+            Event::Sessions(feedback) => self.planner.on_sessions(feedback),
             Event::Wait(waiter) => self.waiters.add(waiter),
             Event::Stop => return ControlFlow::Break(()),
         }

@@ -4,6 +4,7 @@
 mod passwords;
 mod plan;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use bgp::session::SessionState;
 use bgp::{Family, PeerStatus, Shutdown, Start};
-use calc::bgp_plan::BgpPlan;
+use calc::bgp_plan::{BgpPlan, SessionFeedback, SessionWatch};
 use kernel::Rtnetlink;
 use kernel::ownership::ROUTE_BIRD;
 
@@ -35,6 +36,7 @@ pub(crate) struct Bgp {
     started: Instant,
     /// Before there has been a plan, having no peers means nothing.
     planned: Arc<Mutex<Planned>>,
+    watch: Mutex<SessionWatch>,
 }
 
 impl Bgp {
@@ -61,7 +63,7 @@ impl Bgp {
         let health = health.register("bgp", None);
         health.not_ready("no plan yet: waiting for the datastore to be in sync");
         let planned = Arc::new(Mutex::new(planned));
-        Ok(Self { speaker, health, started: Instant::now(), planned })
+        Ok(Self { speaker, health, started: Instant::now(), planned, watch: Mutex::default() })
     }
 
     /// Where plans go.
@@ -75,26 +77,31 @@ impl Bgp {
         self.speaker.query()
     }
 
-    /// Says how BGP is, to the node's health.
-    pub(crate) fn report(&self) {
+    /// Says how BGP is, to the node's health, and gives what the plan has to know if that is new.
+    pub(crate) fn report(&self) -> Option<SessionFeedback> {
         if !self.speaker.is_running() {
             self.health.not_ready("its thread has ended");
-            return;
+            return None;
         }
         let mut planned = self.planned.lock().unwrap_or_else(PoisonError::into_inner);
         planned.look_again(Instant::now());
-        if !planned.is_planned() {
-            return;
-        }
+        let plan = planned.plan()?.clone();
         drop(planned);
         let peers = self.speaker.status();
         let up = peers.iter().filter(|peer| peer.state == SessionState::Established).count();
         telemetry::gauge(telemetry::BGP_PEERS, peers.len());
         telemetry::gauge(telemetry::BGP_ESTABLISHED, up);
+        let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = watch.look(&plan, &peers, Instant::now());
+        let on_demand: BTreeSet<_> =
+            plan.peers.iter().filter(|peer| peer.on_demand).map(calc::bgp_plan::Peer::id).collect();
+        let peers: Vec<_> = peers.into_iter().filter(|peer| !on_demand.contains(&peer.id)).collect();
+        let up = peers.iter().filter(|peer| peer.state == SessionState::Established).count();
         match not_ready(&peers, up, self.started.elapsed()) {
             Some(cause) => self.health.not_ready(cause),
             None => self.health.ready(),
         }
+        news
     }
 
     /// Stops, and waits until the connections are closed.

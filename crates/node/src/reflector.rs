@@ -103,7 +103,7 @@ impl Reflector {
     fn serve(mut self) {
         work_until_stopped(PERIOD, OnHangup::Tell, |wake| {
             self.source.look(wake, &self.plans.handle());
-            self.bgp.report();
+            self.bgp.report().into_iter().for_each(|news| self.plans.handle().sessions(news));
         });
         tracing::info!("stopping");
         let _ = std::fs::remove_file(&self.socket);

@@ -175,7 +175,8 @@ impl Node {
         work_until_stopped(HEALTH_PERIOD, OnHangup::End, |_| {
             self.report_datastore();
             if let Some(bgp) = &self.bgp {
-                bgp.report();
+                let news = bgp.report();
+                news.into_iter().for_each(|news| self.agent.send(agent::Event::Sessions(news)));
             }
             if self.agent_thread.is_finished() {
                 tracing::error!("the agent has ended; so does the node");

@@ -14,7 +14,7 @@ use crate::felix;
 use crate::health::Health;
 
 /// Fields of BGPConfiguration that the BGP plan follows.
-const BGP_FIELDS: [&str; 17] = [
+const BGP_FIELDS: [&str; 18] = [
     "logSeverityScreen",
     "programClusterRoutes",
     "nodeToNodeMeshEnabled",
@@ -30,6 +30,7 @@ const BGP_FIELDS: [&str; 17] = [
     "communities",
     "prefixAdvertisements",
     "ignoredInterfaces",
+    "routeReflection",
     "ipv4NormalRoutePriority",
     "ipv6NormalRoutePriority",
 ];

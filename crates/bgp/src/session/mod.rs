@@ -231,6 +231,16 @@ impl Session {
         self.forwarding_preserved = forwarding_preserved;
     }
 
+    /// Who dials from now on. What is under way goes on.
+    pub fn set_passive(&mut self, passive: bool, now: Instant) {
+        let was = std::mem::replace(&mut self.settings.passive, passive);
+        let waits = self.enabled && self.idle_until.is_none() && self.retry_at.is_none();
+        if was && !passive && waits && !self.has_connection() {
+            self.dial(now);
+            self.report(now);
+        }
+    }
+
     /// Its settings.
     pub fn settings(&self) -> &Settings {
         &self.settings

@@ -28,6 +28,9 @@ pub fn difference(
         old_speaker.local_as != new_speaker.local_as || old_speaker.router_id != new_speaker.router_id;
     let same_session = PeerConfig {
         label: old.label.clone(),
+        connect: old.connect,
+        reflector_client: old.reflector_client,
+        on_demand: old.on_demand,
         next_hop: old.next_hop,
         allow_local_as: old.allow_local_as,
         prefix_limit: old.prefix_limit,
@@ -54,6 +57,7 @@ pub fn difference(
             || old.export != new.export
             || interfaces(|peer| &peer.export)
             || old.require_policy != new.require_policy
+            || old.reflector_client != new.reflector_client
             || old.next_hop != new.next_hop,
     }
 }
@@ -72,13 +76,11 @@ pub fn reset_causes(
         ("the source address", old.source != new.source),
         ("the peer's AS", old.remote_as != new.remote_as),
         ("our AS towards the peer", old.local_as != new.local_as),
-        ("who connects", old.connect != new.connect),
         ("the address families", old.families != new.families),
         ("the timers", old.timers != new.timers),
         ("graceful restart", old.graceful_restart != new.graceful_restart),
         ("long-lived graceful restart", old.long_lived != new.long_lived),
         ("add-path", old.add_path != new.add_path),
-        ("route reflection", old.reflector_client != new.reflector_client),
         ("the password", old.authentication != new.authentication),
         ("TTL security", old.ttl_security != new.ttl_security || old.ttl != new.ttl),
         ("the role", old.role != new.role),
@@ -122,6 +124,10 @@ mod tests {
         );
         let next_hop = changed(|_, peer| peer.next_hop = NextHopMode::OurSelf);
         assert_eq!(next_hop, PeerDifference { export: true, ..nothing });
+        let client = changed(|_, peer| peer.reflector_client = true);
+        assert_eq!(client, PeerDifference { export: true, ..nothing });
+        assert_eq!(changed(|_, peer| peer.connect = ConnectMode::Passive), nothing);
+        assert_eq!(changed(|_, peer| peer.on_demand = true), nothing);
         assert!(changed(|_, peer| peer.remote_as = Asn(1)).reset);
         assert!(changed(|_, peer| peer.timers.hold *= 2).reset);
         assert!(changed(|_, peer| peer.graceful_restart = None).reset);
@@ -136,7 +142,7 @@ mod tests {
             (|_, peer| peer.export = Policy::reject_all(), &[]),
             (|speaker, _| speaker.cluster_id = Some([1, 1, 1, 1].into()), &[]),
             (|_, peer| peer.port = 180, &["the peer's port"]),
-            (|_, peer| peer.connect = ConnectMode::Passive, &["who connects"]),
+            (|_, peer| peer.connect = ConnectMode::Passive, &[]),
             (
                 |_, peer| peer.authentication = Secret::new("x").ok().map(Authentication::Md5),
                 &["the password"],

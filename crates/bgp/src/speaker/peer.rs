@@ -144,7 +144,7 @@ impl Peer {
         if !self.session.settings().families.contains(family) {
             return true;
         }
-        let Some(agreed) = self.session.negotiated() else { return false };
+        let Some(agreed) = self.session.negotiated() else { return self.config.on_demand };
         let waits = agreed.context.families.contains(family)
             && agreed.graceful_restart.as_ref().is_some_and(|restart| !restart.restarting);
         !waits || self.end_of_rib.contains(family)

@@ -4,9 +4,10 @@ use super::difference::{PeerDifference, difference};
 use super::family::Shared;
 use super::peer::Peer;
 use super::{Speaker, Start};
-use crate::config::{PeerConfig, SpeakerConfig};
+use crate::config::{ConnectMode, PeerConfig, SpeakerConfig};
 use crate::iana::{cease, error};
 use crate::packet::notification::Notification;
+use crate::rib::best_path::SourceKind;
 use crate::rib::{PeerNumber, SelectionRules, best_path};
 use crate::session::{Loss, Reason};
 use crate::types::{Family, PeerId};
@@ -23,6 +24,7 @@ impl Speaker {
         self.remove_peers(&old, &new);
         self.reconfigure_members(&old, &new);
         self.change_selection(&new);
+        self.change_clients(&new);
         for (id, peer) in &new.peers {
             match old.peers.get(id) {
                 None => self.add_peer(id.clone(), peer.clone()),
@@ -58,6 +60,31 @@ impl Speaker {
             self.ipv4.rib.reselect(|_, _| true, sources, interner);
             self.ipv6.rib.reselect(|_, _| true, sources, interner);
         }
+    }
+
+    /// Peers become clients of ours, or cease to be (RFC 4456): sessions go on, and everyone is told what follows for the
+    /// routes that came from them.
+    fn change_clients(&mut self, new: &SpeakerConfig) {
+        let changes = |id: &PeerId, peer: &PeerConfig| {
+            let number = *self.numbers.get(id)?;
+            let known = &self.peers.get(&number)?.config;
+            let (before, after) = (known.reflector_client, peer.reflector_client);
+            (before != after).then_some((number, after))
+        };
+        let changed: Vec<_> = new.peers.iter().filter_map(|(id, peer)| changes(id, peer)).collect();
+        if changed.is_empty() {
+            return;
+        }
+        // What was told followed from what the peers were; it is noted with that before they are something else.
+        self.ipv4.rib.reselect(|_, _| true, &self.sources, &mut self.interner);
+        self.ipv6.rib.reselect(|_, _| true, &self.sources, &mut self.interner);
+        for (number, is_client) in changed {
+            let source = self.sources.get_mut(&number).expect("a peer has a source");
+            if source.kind.is_internal() {
+                source.kind = if is_client { SourceKind::Client } else { SourceKind::Internal };
+            }
+        }
+        while self.rounds() {}
     }
 
     pub(super) fn add_peer(&mut self, id: PeerId, config: PeerConfig) {
@@ -101,12 +128,15 @@ impl Speaker {
         let number = self.numbers[id];
         let peer = self.peers.get_mut(&number).expect("a number belongs to a peer");
         peer.config = config.clone();
+        peer.session.set_passive(config.connect == ConnectMode::Passive, self.now);
         if difference.export {
             self.change_export(number);
         }
         if difference.import {
             self.change_import(id, config);
         }
+        // Somebody may have to be dialled now. An import that could not be changed has made it another peer.
+        self.act(self.numbers[id]);
     }
 
     fn change_export(&mut self, number: PeerNumber) {

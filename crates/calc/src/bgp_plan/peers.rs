@@ -12,27 +12,36 @@ use ipnet::IpNet;
 
 use super::planner::{BgpPlanner, NodeRow};
 use super::problems::Problem;
-use super::types::{NextHop, PasswordRef, Peer, PeerSource, StaticRoute};
+use super::types::{NextHop, PasswordRef, Peer, PeerSource, ReflectionPlan, StaticRoute};
 
 /// Who is at the other end.
 #[derive(Debug, Clone, Copy)]
-struct Remote<'a> {
-    address: IpAddr,
-    port: u16,
-    as_number: u32,
+pub(super) struct Remote<'a> {
+    pub(super) address: IpAddr,
+    pub(super) port: u16,
+    pub(super) as_number: u32,
     /// The node that has the address, if one does.
-    node: Option<&'a NodeRow>,
+    pub(super) node: Option<&'a NodeRow>,
 }
 
-type Sessions = BTreeMap<(IpAddr, u16), Peer>;
+pub(super) type Sessions = BTreeMap<(IpAddr, u16), Peer>;
+
+/// The sessions to have, and what belongs to them.
+#[derive(Default)]
+pub(super) struct PlannedSessions {
+    pub(super) peers: Vec<Peer>,
+    pub(super) static_routes: BTreeSet<StaticRoute>,
+    pub(super) reflection: Option<ReflectionPlan>,
+}
 
 impl BgpPlanner {
     /// Sessions by address and port, and the routes that they need.
-    pub(super) fn sessions(&self, problems: &mut BTreeSet<Problem>) -> (Vec<Peer>, BTreeSet<StaticRoute>) {
-        let Some(us) = self.nodes.get(&self.node_name) else { return (Vec::new(), BTreeSet::new()) };
+    pub(super) fn sessions(&self, problems: &mut BTreeSet<Problem>) -> PlannedSessions {
+        let Some(us) = self.nodes.get(&self.node_name) else { return PlannedSessions::default() };
         let mut sessions = Sessions::new();
         let mut static_routes = BTreeSet::new();
-        self.add_mesh(us, &mut sessions);
+        let reflection = self.add_reflection(us, &mut sessions);
+        self.add_mesh(us, reflection.is_some(), &mut sessions);
         for (name, spec) in &self.peers {
             problems.extend(self.problems_of(name, spec));
             if spec.local_workload_selector.is_empty() {
@@ -41,7 +50,7 @@ impl BgpPlanner {
                 self.add_local_workloads(us, name, spec, &mut sessions);
             }
         }
-        (sessions.into_values().collect(), static_routes)
+        PlannedSessions { peers: sessions.into_values().collect(), static_routes, reflection }
     }
 
     /// What a peer asks for and does not get.
@@ -82,14 +91,16 @@ impl BgpPlanner {
         problems
     }
 
-    /// A route reflector keeps out of the mesh, and so do the others towards it.
-    fn add_mesh(&self, us: &NodeRow, sessions: &mut Sessions) {
+    /// A route reflector keeps out of the mesh, and so do the others towards it. Where nodes choose their own reflectors,
+    /// only those of other ASes are left for the mesh.
+    fn add_mesh(&self, us: &NodeRow, has_reflection: bool, sessions: &mut Sessions) {
         if !self.is_mesh_on() || us.cluster_id.is_some() {
             return;
         }
         let global = self.global();
         let others =
             self.nodes.iter().filter(|(name, node)| **name != self.node_name && node.cluster_id.is_none());
+        let others = others.filter(|(_, node)| !has_reflection || self.as_of(node) != self.local_as());
         for (name, node) in others {
             for address in &node.addresses {
                 let remote = Remote {
@@ -208,7 +219,7 @@ impl BgpPlanner {
     }
 
     /// A session, unless it would be with ourselves or in a family that we have no address of.
-    fn session(
+    pub(super) fn session(
         &self,
         us: &NodeRow,
         source: PeerSource,
@@ -235,6 +246,7 @@ impl BgpPlanner {
                 SourceAddress::None => None,
             },
             reflector_client: is_internal && reflects,
+            on_demand: false,
             next_hop: next_hop(spec, is_internal),
             ttl_security: spec.ttl_security.filter(|hops| *hops > 0),
             password: password(spec.password.as_ref()),
@@ -249,7 +261,7 @@ impl BgpPlanner {
 }
 
 /// Of several that ask for one session, the most special counts; of equals, the first by name.
-fn add(sessions: &mut Sessions, peer: Peer) {
+pub(super) fn add(sessions: &mut Sessions, peer: Peer) {
     let rank = |source: &PeerSource| match source {
         PeerSource::Mesh { .. } => 0,
         PeerSource::Global { .. } => 1,
@@ -307,12 +319,12 @@ fn address_and_port(text: &str) -> Option<(IpAddr, Option<u16>)> {
     Some((socket.ip(), Some(socket.port())))
 }
 
-fn password(password: Option<&BGPPassword>) -> Option<PasswordRef> {
+pub(super) fn password(password: Option<&BGPPassword>) -> Option<PasswordRef> {
     let reference = password?.secret_key_ref.as_ref()?;
     let optional = reference.optional.unwrap_or(false);
     Some(PasswordRef { name: reference.name.clone(), key: reference.key.clone(), optional })
 }
 
-fn duration(duration: Option<GoDuration>) -> Option<Duration> {
+pub(super) fn duration(duration: Option<GoDuration>) -> Option<Duration> {
     duration.and_then(GoDuration::to_duration)
 }

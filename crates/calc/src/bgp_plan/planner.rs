@@ -13,10 +13,11 @@ use sha2::{Digest, Sha256};
 
 use super::filter_tests::{ANNOTATION as FILTER_TESTS, FilterTestError, check_filter};
 use super::originate::PoolRow;
+use super::peers::PlannedSessions;
 use super::policy::Policies;
 use super::problems::Problem;
 use super::services::{EXCLUDED, Ranges, Service, ServiceEndpoints, Services};
-use super::types::{BgpPlan, Listen};
+use super::types::{BgpPlan, Listen, SessionFeedback};
 use crate::contract::TunnelKind;
 
 /// The AS of a cluster that does not set one.
@@ -115,8 +116,10 @@ pub struct BgpPlanner {
     pub(super) interfaces: BTreeMap<Arc<str>, BTreeSet<IpNet>>,
     pub(super) tunnels: Tunnels,
     cluster_ips: Vec<IpNet>,
+    /// How the sessions of the last plan are.
+    pub(super) feedback: SessionFeedback,
     is_stale: bool,
-    last: Option<BgpPlan>,
+    pub(super) last: Option<BgpPlan>,
 }
 
 impl BgpPlanner {
@@ -137,6 +140,7 @@ impl BgpPlanner {
             interfaces: BTreeMap::new(),
             tunnels: Tunnels::default(),
             cluster_ips: Vec::new(),
+            feedback: SessionFeedback::default(),
             is_stale: true,
             last: None,
         }
@@ -212,9 +216,11 @@ impl BgpPlanner {
     pub fn plan(&self) -> BgpPlan {
         let us = self.nodes.get(&self.node_name);
         let mut problems = self.filter_problems.values().flatten().cloned().collect();
-        let (mut peers, static_routes) = self.sessions(&mut problems);
+        let PlannedSessions { mut peers, static_routes, reflection } = self.sessions(&mut problems);
+        let reflects = self.is_reflector() || reflection.as_ref().is_some_and(|plan| plan.reflects);
         let originate = self.originated();
-        let common = [false, true].map(|v6| (v6, self.common_export(v6, &originate, &mut problems))).into();
+        let common =
+            [false, true].map(|v6| (v6, self.common_export(v6, reflects, &originate, &mut problems))).into();
         let mut made = Policies::new();
         for peer in &mut peers {
             let of = (peer.address.is_ipv6(), &peer.filters[..]);
@@ -226,6 +232,7 @@ impl BgpPlanner {
             listen: self.listen(),
             mesh: self.is_mesh_on(),
             cluster_id: us.and_then(|us| us.cluster_id),
+            reflection,
             peers,
             addresses: us.map(|us| us.addresses.clone()).unwrap_or_default(),
             originate,
@@ -237,6 +244,11 @@ impl BgpPlanner {
             log_severity: self.setting(|spec| spec.log_severity_screen),
             problems,
         }
+    }
+
+    /// The next [`BgpPlanner::flush`] makes the plan anew.
+    pub(super) fn mark_stale(&mut self) {
+        self.is_stale = true;
     }
 
     /// How many rows it keeps.

@@ -82,6 +82,7 @@ impl BgpPlanner {
     pub(super) fn common_export(
         &self,
         v6: bool,
+        reflects: bool,
         originate: &BTreeMap<IpNet, Originated>,
         problems: &mut BTreeSet<Problem>,
     ) -> Vec<Rule> {
@@ -101,7 +102,7 @@ impl BgpPlanner {
             originate.iter().filter(|(net, of)| of.kind == OriginatedKind::Service && is_v6(net) == v6);
         let services: PrefixSet = services.map(|(net, _)| PrefixMatch::exactly(*net)).collect();
         let passed_on = self.service_ranges();
-        let passed_on = passed_on.outside().filter(|net| self.is_reflector() && is_v6(net) == v6);
+        let passed_on = passed_on.outside().filter(|net| reflects && is_v6(net) == v6);
         let passed_on: PrefixSet = passed_on.map(PrefixMatch::within).collect();
         let enabled: PrefixSet = pools()
             .filter(|(_, pool)| pool.is_enabled)

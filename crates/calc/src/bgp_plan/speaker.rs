@@ -119,6 +119,7 @@ impl Peer {
         config.source = self.source_address;
         config.connect = if self.passive { ConnectMode::Passive } else { ConnectMode::Active };
         config.reflector_client = self.reflector_client;
+        config.on_demand = self.on_demand;
         config.next_hop = match self.next_hop {
             NextHop::Auto => NextHopMode::Auto,
             NextHop::Own => NextHopMode::OurSelf,

@@ -24,6 +24,8 @@ pub struct BgpPlan {
     pub mesh: bool,
     /// Own route reflector cluster, if this node is a reflector.
     pub cluster_id: Option<Ipv4Addr>,
+    /// What this node is among nodes that choose their own route reflectors; `None` when they do not.
+    pub reflection: Option<ReflectionPlan>,
     /// The sessions to have, by peer address and port.
     pub peers: Vec<Peer>,
     /// This node's own addresses, one of each family at most.
@@ -44,6 +46,42 @@ pub struct BgpPlan {
     pub log_severity: Option<BGPLogSeverity>,
     /// What resources ask for and does not happen.
     pub problems: BTreeSet<Problem>,
+}
+
+/// What a node is among nodes that choose their own route reflectors.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReflectionPlan {
+    /// What it is.
+    pub role: ReflectionRole,
+    /// It passes routes on, as a reflector or for those who still take it for one.
+    pub reflects: bool,
+    /// Counts changes of what is wanted.
+    pub generation: u64,
+    /// The peers that are wanted, and whether they are clients; others are there only until these are up.
+    pub wanted: BTreeMap<IpAddr, bool>,
+}
+
+/// What a node is among nodes that choose their own route reflectors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ReflectionRole {
+    /// One of a few that are a full mesh.
+    Mesh,
+    /// It reflects, and peers with the other reflectors and its clients.
+    Reflector,
+    /// It peers with its reflectors.
+    Client,
+}
+
+/// How sessions are, by the peers' addresses: what the shell tells the planner.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SessionFeedback {
+    /// Not Established for some seconds: nobody loses anything when the session is given up. What is not named may be up by
+    /// now, whatever it was a moment ago.
+    pub idle: BTreeSet<IpAddr>,
+    /// Wanted, and not Established for longer than a restart takes.
+    pub down: BTreeSet<IpAddr>,
+    /// The generation of the plan that has settled: for a while everything that it wants has been up, or is known to be down.
+    pub settled: Option<u64>,
 }
 
 /// A prefix that this node could announce.
@@ -98,6 +136,8 @@ pub struct Peer {
     pub passive: bool,
     /// The peer is a client of ours, a route reflector (RFC 4456).
     pub reflector_client: bool,
+    /// It may connect or not: nobody waits for it, and nobody misses it.
+    pub on_demand: bool,
     /// How next hops are told.
     pub next_hop: NextHop,
     /// Hops to the peer, for GTSM (RFC 5082); `None`: not used, any number of hops.

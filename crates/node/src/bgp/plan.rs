@@ -1,6 +1,7 @@
 //! The plan on its way to the speaker: passwords are filled in, what cannot be done is said.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bgp::SpeakerConfig;
@@ -20,7 +21,7 @@ pub(super) struct Planned {
     speaker: Configurator,
     passwords: PasswordFiles,
     health: Health,
-    plan: Option<BgpPlan>,
+    plan: Option<Arc<BgpPlan>>,
     config: Option<SpeakerConfig>,
     problems: BTreeSet<Problem>,
     next_look: Instant,
@@ -39,20 +40,20 @@ impl Planned {
         }
     }
 
-    /// Whether there has been a plan.
-    pub(super) fn is_planned(&self) -> bool {
-        self.plan.is_some()
+    /// The last plan.
+    pub(super) fn plan(&self) -> Option<&Arc<BgpPlan>> {
+        self.plan.as_ref()
     }
 
     /// A new plan.
     pub(super) fn on_plan(&mut self, plan: &BgpPlan) {
-        self.plan = Some(plan.clone());
+        self.plan = Some(Arc::new(plan.clone()));
         self.configure();
     }
 
     /// Passwords come, change and go without a word from the datastore.
     pub(super) fn look_again(&mut self, now: Instant) {
-        let has_passwords = |plan: &BgpPlan| plan.peers.iter().any(|peer| peer.password.is_some());
+        let has_passwords = |plan: &Arc<BgpPlan>| plan.peers.iter().any(|peer| peer.password.is_some());
         if now >= self.next_look && self.plan.as_ref().is_some_and(has_passwords) {
             self.next_look = now + LOOK;
             self.configure();

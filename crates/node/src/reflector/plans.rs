@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
 use api::Kind;
-use calc::bgp_plan::{BgpPlan, BgpPlanner};
+use calc::bgp_plan::{BgpPlan, BgpPlanner, SessionFeedback};
 use datastore::{Scope, SyncEvent, Update};
 use ipnet::IpNet;
 
@@ -70,6 +70,7 @@ impl Reaction {
 #[derive(Debug)]
 enum Event {
     Sync(SyncEvent),
+    Sessions(SessionFeedback),
     Stop,
 }
 
@@ -83,6 +84,11 @@ impl PlansHandle {
         if !updates.is_empty() {
             let _ = self.0.send(Event::Sync(SyncEvent::Updates(updates)));
         }
+    }
+
+    /// How sessions are.
+    pub(super) fn sessions(&self, feedback: SessionFeedback) {
+        let _ = self.0.send(Event::Sessions(feedback));
     }
 
     /// All rows that there are have been told.
@@ -140,6 +146,7 @@ fn follow(events: &Receiver<Event>, planner: &mut BgpPlanner, mut on_plan: impl 
                 Event::Sync(SyncEvent::Updates(updates)) => {
                     updates.into_iter().for_each(|Update { key, row }| planner.on_update(&key, row));
                 }
+                Event::Sessions(feedback) => planner.on_sessions(feedback),
                 Event::Sync(SyncEvent::InSync) => in_sync = true,
                 Event::Stop => return,
             }
