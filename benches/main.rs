@@ -3,6 +3,7 @@
 //! Every subject works in network namespaces and a temporary folder of its own, and leaves nothing behind. The binary
 //! under test is `tortie` beside this one. `scripts/bench` builds both and runs everything.
 
+mod bgp;
 mod cni;
 mod harness;
 mod nft;
@@ -21,6 +22,11 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Subject {
+    /// BGP speakers beside each other: rows 1 to 8
+    Bgp(bgp::Options),
+    /// The byte copy that `bgp` measures beside the speakers
+    #[command(hide = true)]
+    BgpCopy(bgp::copy::Options),
     /// CNI ADD and DEL beside ptp with host-local: rows 10 to 12 of the goals
     Cni(cni::Options),
     /// A policy or endpoint written to the datastore until the kernel has it
@@ -34,8 +40,12 @@ enum Subject {
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     testkit::require_root();
-    harness::machine::describe();
+    if !matches!(arguments.subject, Subject::BgpCopy(_)) {
+        harness::machine::describe();
+    }
     match arguments.subject {
+        Subject::Bgp(options) => bgp::run(&options),
+        Subject::BgpCopy(options) => bgp::copy::run(&options),
         Subject::Cni(options) => cni::run(&options),
         Subject::Policy(options) => policy::run(&options),
         Subject::Node(options) => node::run(&options),
