@@ -10,6 +10,8 @@ use super::wire::{self, Prefix, Said};
 
 /// For all sessions together to come up.
 const UP_LIMIT: Duration = Duration::from_secs(60);
+/// After this long without an end, a speaker has started.
+const STEADY: Duration = Duration::from_millis(300);
 const RETRY: Duration = Duration::from_millis(50);
 
 /// Who a neighbour is.
@@ -24,6 +26,7 @@ pub(crate) type Numbering = fn(Prefix) -> usize;
 
 /// A neighbour's session.
 struct Session {
+    neighbour: Neighbour,
     stream: Stream,
     said_open: bool,
     established: bool,
@@ -58,6 +61,9 @@ pub(crate) struct Fleet {
     sessions: Vec<Session>,
     poller: Poller,
     numbering: Numbering,
+    speaker: SocketAddrV4,
+    /// While a speaker starts, it may end sessions and expect new ones.
+    starting: bool,
 }
 
 impl Fleet {
@@ -67,29 +73,42 @@ impl Fleet {
         neighbours: &[Neighbour],
         numbering: Numbering,
     ) -> Result<Self> {
-        let mut fleet = Self { sessions: Vec::new(), poller: Poller::new()?, numbering };
+        let mut fleet =
+            Self { sessions: Vec::new(), poller: Poller::new()?, numbering, speaker, starting: true };
         let deadline = Instant::now() + UP_LIMIT;
-        for neighbour in neighbours {
-            let stream = dial(neighbour.address, speaker, deadline)?;
-            fleet.add(stream, neighbour)?;
+        for (number, neighbour) in neighbours.iter().enumerate() {
+            let session = fleet.dial(number, *neighbour, deadline)?;
+            fleet.sessions.push(session);
         }
-        fleet.run(deadline, |fleet| fleet.sessions.iter().all(|session| session.established))?;
+        let all = |fleet: &Self| fleet.sessions.iter().all(|session| session.established);
+        fleet.run(deadline, all)?;
+        fleet.settle(STEADY)?;
+        fleet.run(deadline, all)?;
+        fleet.starting = false;
         Ok(fleet)
     }
 
-    fn add(&mut self, mut stream: Stream, neighbour: &Neighbour) -> Result<()> {
+    /// A speaker that has just been started may not listen yet.
+    fn dial(&self, number: usize, neighbour: Neighbour, deadline: Instant) -> Result<Session> {
+        let mut stream = loop {
+            match Stream::connect(neighbour.address, self.speaker) {
+                Ok(stream) => break stream,
+                Err(error) if Instant::now() >= deadline => return Err(error),
+                Err(_) => std::thread::sleep(RETRY),
+            }
+        };
         stream.queue(&wire::open(neighbour.asn, neighbour.address));
         stream.flush()?;
-        self.poller.add(self.sessions.len(), &stream)?;
-        self.sessions.push(Session {
+        self.poller.add(number, &stream)?;
+        Ok(Session {
+            neighbour,
             stream,
             said_open: false,
             established: false,
             has: Bits::default(),
             updates: 0,
             last_update: Instant::now(),
-        });
-        Ok(())
+        })
     }
 
     /// Sends octets from a neighbour: the first of them before this returns.
@@ -167,7 +186,11 @@ impl Fleet {
         let had_output = session.stream.has_output();
         session.stream.flush()?;
         if readable {
-            session.take_in(self.numbering)?;
+            let taken = session.take_in(self.numbering);
+            if self.starting && (taken.is_err() || session.stream.closed) {
+                return self.dial_again(number);
+            }
+            taken?;
             ensure!(!session.stream.closed, "the speaker closed the session of neighbour {number}");
         }
         if had_output != session.stream.has_output() {
@@ -177,10 +200,20 @@ impl Fleet {
     }
 }
 
+impl Fleet {
+    fn dial_again(&mut self, number: usize) -> Result<()> {
+        let session = &self.sessions[number];
+        self.poller.remove(&session.stream)?;
+        std::thread::sleep(RETRY);
+        self.sessions[number] = self.dial(number, session.neighbour, Instant::now() + UP_LIMIT)?;
+        Ok(())
+    }
+}
+
 impl Session {
     fn take_in(&mut self, numbering: Numbering) -> Result<()> {
         let (mut answer, mut refused) = (false, None);
-        let Self { stream, said_open, established, has, updates, last_update } = self;
+        let Self { stream, said_open, established, has, updates, last_update, .. } = self;
         stream.receive(|octets| {
             let mut news = false;
             let used = wire::read(octets, |said| match said {
@@ -211,16 +244,5 @@ impl Session {
             stream.flush()?;
         }
         Ok(())
-    }
-}
-
-/// A speaker that has just been started may not listen yet.
-fn dial(from: Ipv4Addr, to: SocketAddrV4, deadline: Instant) -> Result<Stream> {
-    loop {
-        match Stream::connect(from, to) {
-            Ok(stream) => return Ok(stream),
-            Err(error) if Instant::now() >= deadline => return Err(error),
-            Err(_) => std::thread::sleep(RETRY),
-        }
     }
 }

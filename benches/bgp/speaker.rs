@@ -97,7 +97,7 @@ impl Speaker {
                 ]
                 .concat(),
             ),
-            Kind::Openbgpd => arguments("/usr/sbin/openbgpd", &["-d", "-f", &config]),
+            Kind::Openbgpd => arguments("/usr/sbin/bgpd", &["-d", "-f", &config]),
             Kind::Gobgp => arguments(
                 "/usr/bin/gobgpd",
                 &["-f", &config, "-t", "yaml", "--api-hosts", "127.0.0.1:50051", "-l", "error"],
@@ -249,13 +249,14 @@ fn frr(neighbours: &[Neighbour]) -> String {
 
 fn openbgpd(neighbours: &[Neighbour]) -> String {
     let mut text = format!(
-        "AS {ASN}\nrouter-id {0}\nlisten on {0}\nfib-update no\nallow from any\nallow to any\nnexthop qualify via default\n",
+        "AS {ASN}\nrouter-id {0}\nlisten on {0}\nfib-update no\nnexthop qualify via default\n",
         ADDRESS.ip()
     );
     for Neighbour { address, asn } in neighbours {
         let client = if *asn == ASN { "route-reflector\n" } else { "" };
         let _ = writeln!(text, "neighbor {address} {{ remote-as {asn}\n passive\n multihop 2\n {client} }}");
     }
+    text.push_str("allow from any\nallow to any\n");
     text
 }
 
