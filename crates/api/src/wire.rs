@@ -1,8 +1,10 @@
 //! What the node's unix socket speaks: one JSON request and one JSON answer per connection, each ended by the closing
 //! of its direction or a newline.
 //!
-//! The CNI plugins and `calicoctl node status` are its clients; they hold no credentials and know nothing of the
-//! datastore. The types live here because both ends reach this crate.
+//! The CNI plugins, `calicoctl node status` and `calicoctl bgp` are its clients; they hold no credentials and know nothing of
+//! the datastore. The types live here because both ends reach this crate.
+
+pub mod bgp;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -32,6 +34,8 @@ pub enum Request {
     Delegate(CniRequest),
     /// What `calicoctl node status` shows.
     NodeStatus,
+    /// A question of `calicoctl bgp`.
+    Bgp(bgp::Question),
 }
 
 /// The node's answer.
@@ -44,10 +48,12 @@ pub enum Answer {
     Done,
     /// Answer to [`Request::Delegate`].
     Delegation(Delegation),
-    /// The CNI call was refused or failed, and everything that it had done is undone.
+    /// The request was refused or failed, and everything that it had done is undone.
     Error(WireError),
     /// Answer to [`Request::NodeStatus`].
     NodeStatus(NodeStatus),
+    /// Answer to [`Request::Bgp`].
+    Bgp(bgp::Reply),
 }
 
 /// What an ADD is to do about the IPAM plugin that its configuration names.

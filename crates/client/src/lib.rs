@@ -39,7 +39,6 @@ pub struct Unreachable {
     /// Where it was looked for.
     pub socket: PathBuf,
     /// What went wrong.
-    #[source]
     pub reason: io::Error,
 }
 

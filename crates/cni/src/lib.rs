@@ -118,7 +118,7 @@ fn forward(plugin: Plugin, call: Forwarded, environment: &Environment) -> Result
         Answer::Error(error) => Err(Failure { version, error }),
         Answer::Result(result) => written(&result, version),
         Answer::Done => Ok(String::new()),
-        Answer::NodeStatus(_) | Answer::Delegation(_) => {
+        Answer::NodeStatus(_) | Answer::Delegation(_) | Answer::Bgp(_) => {
             Err(Failure::new(version, code::FAILED, "the node answered another question"))
         }
     }

@@ -28,6 +28,11 @@ pub(crate) struct FileArgs {
 }
 
 impl FileArgs {
+    /// These files, as they are.
+    pub(crate) fn of(filename: Vec<PathBuf>) -> Self {
+        Self { filename, recursive: false, skip_empty: false, namespace: None }
+    }
+
     /// Reads and checks everything, or nothing.
     pub(crate) fn load(&self, console: &mut Console<'_>) -> Result<Vec<Document>> {
         ensure!(!self.filename.is_empty(), "no file: name one with -f FILE, or -f - for standard input");

@@ -6,6 +6,7 @@
 
 mod bgp_routes;
 mod gateway;
+pub(crate) mod imagine;
 mod interfaces;
 mod static_routes;
 mod totals;
@@ -67,6 +68,8 @@ pub(crate) enum Event {
     RoutesComplete,
     /// How BGP's sessions are.
     Sessions(SessionFeedback),
+    /// What would BGP's plan be if these rows were so?
+    Imagine(imagine::Imagined),
     /// Somebody wants to know when an endpoint is there, or gone.
     Wait(waiters::Waiter),
     /// The end.
@@ -81,6 +84,11 @@ impl AgentHandle {
     /// Sends an event. After the agent's end nobody needs to know.
     pub(crate) fn send(&self, event: Event) {
         let _ = self.0.send(event);
+    }
+
+    /// What BGP's plan would be with these rows; `None`: the agent is busy for too long, or has ended.
+    pub(crate) fn imagine(&self, rows: Vec<Update>) -> Option<BgpPlan> {
+        imagine::ask(rows, |imagined| self.send(Event::Imagine(imagined)))
     }
 
     /// Waits until the kernel has an endpoint's policy, routes and settings.
@@ -282,6 +290,7 @@ impl Worker {
             }
             Event::RoutesComplete => dataplane.allow_bgp_sweep(),
             Event::Sessions(feedback) => self.planner.on_sessions(feedback),
+            Event::Imagine(imagined) => imagined.answer(&self.planner),
             Event::Wait(waiter) => self.waiters.add(waiter),
             Event::Stop => return ControlFlow::Break(()),
         }

@@ -3,6 +3,8 @@
 
 mod passwords;
 mod plan;
+mod questions;
+mod words;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -22,8 +24,10 @@ use crate::speaker::{RouteEvent, SpeakerHandle, StatusQuery};
 use crate::telemetry;
 use passwords::PasswordFiles;
 use plan::Planned;
+use questions::Imagine;
 
 pub(crate) use passwords::FOLDER as PASSWORDS;
+pub(crate) use questions::Questions;
 
 /// So long after the start every peer has to be Established for the node to be ready, later one is enough
 /// (control-plane.md 4.5).
@@ -75,6 +79,11 @@ impl Bgp {
     /// For whoever wants to ask.
     pub(crate) fn peers(&self) -> StatusQuery {
         self.speaker.query()
+    }
+
+    /// Who answers `calicoctl bgp`.
+    pub(crate) fn questions(&self, imagine: Imagine) -> Questions {
+        Questions { speaker: self.speaker.query(), planned: self.planned.clone(), imagine }
     }
 
     /// Says how BGP is, to the node's health, and gives what the plan has to know if that is new.

@@ -89,7 +89,9 @@ impl Reflector {
         };
         let plans = Plans::start(args, reaction)?;
         let socket = args.socket();
-        let status = Status::new(&args.node, Some(bgp.peers()), health);
+        let handle = plans.handle();
+        let questions = bgp.questions(Box::new(move |rows| handle.imagine(rows)));
+        let status = Status::new(&args.node, Some(bgp.peers()), Some(questions), health);
         let source = opened.follow(&plans.handle(), source_health);
         cni::serve(&socket, None, Arc::new(status))?;
         let shutdown = match args.fresh {

@@ -150,7 +150,9 @@ impl Node {
 
         let mtu = node_mtu(&mut rtnetlink, addresses)?;
         write_mtu(&config.nodename_file, mtu)?;
-        let status = Status::new(&config.node_name, bgp.as_ref().map(Bgp::peers), health.clone());
+        let planner = agent.clone();
+        let questions = bgp.as_ref().map(|bgp| bgp.questions(Box::new(move |rows| planner.imagine(rows))));
+        let status = Status::new(&config.node_name, bgp.as_ref().map(Bgp::peers), questions, health.clone());
         let socket = config.run_dir.join(SOCKET);
         let cni = Cni::new(cni::Parts {
             node_name: config.node_name.clone(),

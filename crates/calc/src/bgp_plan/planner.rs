@@ -97,7 +97,7 @@ pub(super) struct WorkloadRow {
 }
 
 /// Keeps the rows that the plan depends on. Not one of its methods blocks, reads a clock or does any I/O.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct BgpPlanner {
     pub(super) node_name: String,
     router_id: RouterIdSource,

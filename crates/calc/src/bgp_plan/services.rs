@@ -75,7 +75,7 @@ impl ServiceEndpoints {
 }
 
 /// The Services that are known.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct Services {
     pub(super) services: BTreeMap<Name, Service>,
     pub(super) endpoints: BTreeMap<Name, ServiceEndpoints>,

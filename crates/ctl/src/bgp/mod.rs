@@ -1,7 +1,12 @@
 //! `calicoctl bgp`.
 
+mod ask;
+mod peers;
 mod plan;
 mod plan_output;
+mod routes;
+mod what_if;
+mod why;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -11,12 +16,24 @@ use crate::cli::Global;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum BgpVerb {
+    /// Show this host's sessions, and why those that are down are down
+    Peers(peers::PeersArgs),
+    /// Show this host's routes
+    Routes(routes::RoutesArgs),
+    /// Explain a route: why it is used or not, who was told, what the kernel has
+    Why(why::WhyArgs),
+    /// Say which routes would change if a peer were lost, or a file applied
+    WhatIf(what_if::WhatIfArgs),
     /// Say what a change would do to sessions and announcements, without doing it
     Plan(plan::PlanArgs),
 }
 
 pub(crate) fn run(verb: &BgpVerb, global: &Global, console: &mut Console<'_>) -> Result<()> {
     match verb {
+        BgpVerb::Peers(args) => peers::run(args, console),
+        BgpVerb::Routes(args) => routes::run(args, console),
+        BgpVerb::Why(args) => why::run(args, console),
+        BgpVerb::WhatIf(args) => what_if::run(args, console),
         BgpVerb::Plan(args) => plan::run(args, global, console),
     }
 }

@@ -1,6 +1,7 @@
 //! calicoctl over a datastore file, verb by verb.
 
 mod bad_input;
+mod bgp;
 mod bgp_plan;
 mod delete;
 mod get;

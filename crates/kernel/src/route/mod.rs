@@ -300,13 +300,45 @@ impl Rtnetlink {
         Ok(routes)
     }
 
+    /// The routes of the main table for exactly this prefix.
+    ///
+    /// # Errors
+    /// As [`crate::netlink::Socket::dump`].
+    pub fn routes_to(&mut self, prefix: IpNet) -> Result<Vec<KernelRoute>, Error> {
+        let wanted = |route: &KernelRoute| route.destination == prefix.trunc();
+        self.routes_where(family(prefix.addr()), wanted)
+    }
+
+    /// The route that packets of this host to an address take, whatever table it is in, as it lies in that table (Linux
+    /// 4.13, `RTM_F_FIB_MATCH`); `None`: there is none.
+    ///
+    /// # Errors
+    /// The socket failed, or the request was refused for another reason.
+    pub fn lookup(&mut self, address: IpAddr) -> Result<Option<KernelRoute>, Error> {
+        let answer = self.socket.get(&wire::lookup(address), format_args!("route to {address}"), |reply| {
+            read_route(reply.payload)
+        });
+        match answer {
+            Err(error) if error.is_absent() || error.errno().is_some_and(is_unreachable) => Ok(None),
+            answer => answer,
+        }
+    }
+
     fn routes_of(&mut self, family: AddressFamily) -> Result<Vec<KernelRoute>, Error> {
+        self.routes_where(family, |_| true)
+    }
+
+    fn routes_where(
+        &mut self,
+        family: AddressFamily,
+        wanted: impl Fn(&KernelRoute) -> bool,
+    ) -> Result<Vec<KernelRoute>, Error> {
         let routes = self.socket.dump(&wire::list_main(family), "routes of the main table", |reply| {
             // A kernel without IPv6 answers with the routes of every family that it has.
             let fits = |route: &KernelRoute| {
                 route.table == MAIN_TABLE && self::family(route.destination.addr()) == family
             };
-            read_route(reply.payload).filter(fits)
+            read_route(reply.payload).filter(fits).filter(&wanted)
         });
         match routes {
             // IPv6 may be disabled, or (at boot) the table not made yet.
@@ -316,6 +348,12 @@ impl Rtnetlink {
             routes => routes,
         }
     }
+}
+
+/// No route, or one that says so.
+fn is_unreachable(errno: crate::netlink::Errno) -> bool {
+    use crate::netlink::Errno;
+    [Errno::NETUNREACH, Errno::HOSTUNREACH, Errno::AFNOSUPPORT, Errno::INVAL, Errno::ACCESS].contains(&errno)
 }
 
 pub(crate) fn family(address: IpAddr) -> AddressFamily {

@@ -22,6 +22,16 @@ pub(super) fn list_main(family: AddressFamily) -> Message {
     list(&RouteNetlinkMessage::GetRoute(body))
 }
 
+/// Which route an address takes, as it lies in its table (`RTM_F_LOOKUP_TABLE`, `RTM_F_FIB_MATCH`).
+pub(super) fn lookup(address: IpAddr) -> Message {
+    let mut body = RouteMessage::default();
+    body.header.address_family = family(address);
+    body.header.destination_prefix_length = if address.is_ipv4() { 32 } else { 128 };
+    body.header.flags = RouteFlags::LookupTable | RouteFlags::FibMatch;
+    body.attributes.push(RouteAttribute::Destination(address.into()));
+    Message::route(&RouteNetlinkMessage::GetRoute(body), 0)
+}
+
 pub(super) fn change(change: &RouteChange) -> Message {
     match change {
         RouteChange::Add(route) => add_route(route, flags::EXCLUSIVE),

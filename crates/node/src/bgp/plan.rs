@@ -60,6 +60,11 @@ impl Planned {
         }
     }
 
+    /// The configuration that a plan would make; `None` without identifier.
+    pub(super) fn config_for(&self, plan: &BgpPlan) -> Option<SpeakerConfig> {
+        plan.speaker_config(&self.passwords).0
+    }
+
     /// A plan without identifier leaves things as they are: sessions that are up are better than none.
     fn configure(&mut self) {
         let Some(plan) = &self.plan else { return };

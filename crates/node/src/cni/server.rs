@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use api::cni::code;
+use api::wire::bgp::Question;
 use api::wire::{Answer, CniCommand, CniRequest, MAX_MESSAGE_BYTES, NodeStatus, Request};
 
 use super::{Cni, deferred, refuse};
@@ -25,10 +26,12 @@ const CLIENT_LIMIT: Duration = Duration::from_secs(10);
 /// Room for a request as they usually are, so that it is read in one go.
 const USUAL_BYTES: usize = 8 * 1024;
 
-/// Answers `calicoctl node status`.
+/// Answers `calicoctl node status` and `calicoctl bgp`.
 pub(crate) trait StatusSource: Send + Sync + 'static {
     /// The node's state now.
     fn node_status(&self) -> NodeStatus;
+    /// The answer to a question about BGP.
+    fn bgp(&self, question: Question) -> Answer;
 }
 
 /// Binds the socket, replays deferred requests and serves on a thread of its own until the process ends. A socket that an
@@ -165,6 +168,7 @@ fn serve_one(mut stream: UnixStream, cni: Option<&Cni>, status: &dyn StatusSourc
         Ok(Request::Ipam(request)) => by_cni(&|cni| measured(&request, || cni.handle_ipam(&request))),
         Ok(Request::Delegate(request)) => by_cni(&|cni| cni.prepare_delegation(&request)),
         Ok(Request::NodeStatus) => Answer::NodeStatus(status.node_status()),
+        Ok(Request::Bgp(question)) => status.bgp(question),
         Err(error) => Answer::Error(refuse(code::DECODING_FAILURE, format!("not a request: {error}"))),
     };
     let text = serde_json::to_vec(&answer).unwrap_or_default();

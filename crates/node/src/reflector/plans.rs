@@ -13,6 +13,7 @@ use datastore::{Scope, SyncEvent, Update};
 use ipnet::IpNet;
 
 use super::{ReflectorArgs, kernel};
+use crate::agent::imagine::{self, Imagined};
 
 /// The kinds that the plan depends on.
 const KINDS: [Kind; 6] = [
@@ -71,6 +72,7 @@ impl Reaction {
 enum Event {
     Sync(SyncEvent),
     Sessions(SessionFeedback),
+    Imagine(Imagined),
     Stop,
 }
 
@@ -94,6 +96,11 @@ impl PlansHandle {
     /// All rows that there are have been told.
     pub(super) fn in_sync(&self) {
         let _ = self.0.send(Event::Sync(SyncEvent::InSync));
+    }
+
+    /// What the plan would be with these rows; `None`: the thread has ended.
+    pub(super) fn imagine(&self, rows: Vec<Update>) -> Option<BgpPlan> {
+        imagine::ask(rows, |imagined| drop(self.0.send(Event::Imagine(imagined))))
     }
 
     /// For a syncer.
@@ -148,6 +155,7 @@ fn follow(events: &Receiver<Event>, planner: &mut BgpPlanner, mut on_plan: impl 
                 }
                 Event::Sessions(feedback) => planner.on_sessions(feedback),
                 Event::Sync(SyncEvent::InSync) => in_sync = true,
+                Event::Imagine(imagined) => imagined.answer(planner),
                 Event::Stop => return,
             }
         }

@@ -4,6 +4,7 @@
 
 mod addresses;
 mod bgp;
+mod bgp_questions;
 mod datastore;
 mod demo;
 mod health;

@@ -30,6 +30,7 @@ pub use why::{Explanation, ImportTrace, PathExplanation, RejectedRoute};
 use std::net::IpAddr;
 
 use super::Speaker;
+use crate::config::PeerConfig;
 use crate::rib::PeerNumber;
 use crate::types::PeerId;
 
@@ -61,6 +62,11 @@ impl Speaker {
     /// There is none, or several have the address.
     pub fn find_peer(&self, text: &str) -> Result<&PeerId, PeerError> {
         self.number(text).map(|number| &self.peers[&number].id)
+    }
+
+    /// How a peer is configured, members of ranges too.
+    pub fn peer_config(&self, peer: &PeerId) -> Option<&PeerConfig> {
+        self.numbers.get(peer).map(|number| &self.peers[number].config)
     }
 
     pub(super) fn number(&self, text: &str) -> Result<PeerNumber, PeerError> {
