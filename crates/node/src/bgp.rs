@@ -1,6 +1,7 @@
 //! BGP of this node: the datastore's plan as the speaker's configuration ([`plan`]), its routes for the agent, and how its
 //! peers are for health and metrics. Sockets and time are the business of [`crate::speaker`].
 
+mod metrics;
 mod passwords;
 mod plan;
 mod questions;
@@ -26,6 +27,7 @@ use passwords::PasswordFiles;
 use plan::Planned;
 use questions::Imagine;
 
+pub(crate) use metrics::BgpMetrics;
 pub(crate) use passwords::FOLDER as PASSWORDS;
 pub(crate) use questions::Questions;
 
@@ -41,6 +43,21 @@ pub(crate) struct Bgp {
     /// Before there has been a plan, having no peers means nothing.
     planned: Arc<Mutex<Planned>>,
     watch: Mutex<SessionWatch>,
+}
+
+/// What there is to know of the running speaker.
+pub(crate) struct BgpFacts {
+    pub(crate) speaker: StatusQuery,
+    /// When it started.
+    pub(crate) started: Instant,
+    planned: Arc<Mutex<Planned>>,
+}
+
+impl BgpFacts {
+    /// When its configuration last changed; `None`: it has none.
+    pub(crate) fn configured_at(&self) -> Option<Instant> {
+        self.planned.lock().unwrap_or_else(PoisonError::into_inner).configured_at()
+    }
 }
 
 impl Bgp {
@@ -79,6 +96,11 @@ impl Bgp {
     /// For whoever wants to ask.
     pub(crate) fn peers(&self) -> StatusQuery {
         self.speaker.query()
+    }
+
+    /// For the node's status.
+    pub(crate) fn facts(&self) -> BgpFacts {
+        BgpFacts { speaker: self.speaker.query(), started: self.started, planned: self.planned.clone() }
     }
 
     /// Who answers `calicoctl bgp`.

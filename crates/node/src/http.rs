@@ -9,6 +9,7 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use metrics_exporter_prometheus::PrometheusHandle;
 
+use crate::bgp::BgpMetrics;
 use crate::health::Health;
 
 /// Binds an address and serves these routes on a thread until the process ends. Binding happens before this returns,
@@ -67,9 +68,9 @@ fn verdict(causes: &[String], yes: &str, notices: &[String]) -> (StatusCode, Str
     (status, lines.map(|line| line + "\n").collect())
 }
 
-/// `/metrics` in Prometheus' text format.
-pub(crate) fn metrics_routes(metrics: PrometheusHandle) -> Router {
-    Router::new().route("/metrics", get(async move || metrics.render()))
+/// `/metrics` in Prometheus' text format: those of the registry, and those of BGP's sessions, which are made on demand.
+pub(crate) fn metrics_routes(metrics: PrometheusHandle, bgp: BgpMetrics) -> Router {
+    Router::new().route("/metrics", get(async move || metrics.render() + &bgp.render()))
 }
 
 #[cfg(test)]

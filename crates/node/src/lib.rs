@@ -14,6 +14,7 @@ pub mod health;
 mod http;
 mod instance;
 mod logging;
+mod node_status;
 mod recovery;
 mod reflector;
 mod run;

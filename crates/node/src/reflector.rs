@@ -19,7 +19,7 @@ use bgp::{Shutdown, Start};
 use datastore::config::DatastoreConfig;
 use datastore::{SyncMonitor, Syncer};
 
-use crate::bgp::{Bgp, left_behind};
+use crate::bgp::{Bgp, BgpMetrics, left_behind};
 use crate::health::{Health, Reporter};
 use crate::instance::NameLock;
 use crate::signals::{OnHangup, Wake, work_until_stopped};
@@ -70,17 +70,19 @@ impl Reflector {
         tracing::info!(node = args.node, version = env!("CARGO_PKG_VERSION"), "starting a reflector");
         let health = Health::default();
         let metrics = telemetry::install()?;
+        let bgp_metrics = BgpMetrics::default();
         if let Some((host, port)) = &args.health {
             http::serve("health", host, *port, http::health_routes(health.clone()))?;
         }
         if let Some((host, port)) = &args.metrics {
-            http::serve("metrics", host, *port, http::metrics_routes(metrics))?;
+            http::serve("metrics", host, *port, http::metrics_routes(metrics, bgp_metrics.clone()))?;
         }
         let source_health = health.register("resources", None);
         // What cannot be read is said before anything is touched.
         let opened = Opened::open(args)?;
         let kernel = args.kernel.then(|| KernelRoutes::start(health.register("routes", None))).transpose()?;
         let bgp = start_bgp(args, kernel.as_ref(), &health)?;
+        bgp_metrics.follow(bgp.peers());
         let reaction = Reaction {
             listen: args.listen.clone(),
             port: args.port,

@@ -19,7 +19,7 @@ use kernel::pod::Remover;
 use metrics_exporter_prometheus::PrometheusHandle;
 
 use crate::agent::{self, Agent, AgentHandle};
-use crate::bgp::Bgp;
+use crate::bgp::{Bgp, BgpMetrics};
 use crate::cni::{self, Cni};
 use crate::config::{NodeConfig, RouterId};
 use crate::felix::{self, Live, Parameters, Sources};
@@ -30,7 +30,7 @@ use crate::signals::{OnHangup, work_until_stopped};
 use crate::startup::{self, Addresses};
 use crate::status::Status;
 use crate::unbuilt::Unbuilt;
-use crate::{addresses, http, recovery, telemetry};
+use crate::{addresses, http, node_status, recovery, telemetry};
 
 /// Exit code: the configuration or the state of the host or datastore does not allow the node to run.
 pub const EXIT_CANNOT_START: u8 = 1;
@@ -97,6 +97,7 @@ struct Node {
     agent: AgentHandle,
     agent_thread: std::thread::JoinHandle<()>,
     syncer: Syncer,
+    status_syncer: Syncer,
     sync_health: (SyncMonitor, Reporter),
     bgp: Option<Bgp>,
     socket: std::path::PathBuf,
@@ -122,10 +123,12 @@ impl Node {
         let (parameters, _) = Parameters::resolve(&sources);
         log.set(parameters.log_level);
         let health = Health::default();
-        serve_http(&parameters, &health, telemetry::install()?)?;
+        let bgp_metrics = BgpMetrics::default();
+        serve_http(&parameters, &health, telemetry::install()?, bgp_metrics.clone())?;
         let (agent, events) = agent::queue();
         let bgp =
             config.bgp.then(|| Bgp::start(agent.clone(), config.secrets_dir.clone(), &health)).transpose()?;
+        bgp.iter().for_each(|bgp| bgp_metrics.follow(bgp.peers()));
         let dataplane = open_dataplane(&config, sources.local())?;
         let interface_prefixes = dataplane.parameters().interface_prefix.join(",");
         let monitor = Monitor::start(None, Subscriptions::default(), agent::kernel_events(agent.clone()))?;
@@ -153,6 +156,8 @@ impl Node {
         let planner = agent.clone();
         let questions = bgp.as_ref().map(|bgp| bgp.questions(Box::new(move |rows| planner.imagine(rows))));
         let status = Status::new(&config.node_name, bgp.as_ref().map(Bgp::peers), questions, health.clone());
+        let reporter = node_status::Reporter::new(bgp.as_ref().map(Bgp::facts));
+        let status_syncer = node_status::start(&config.node_name, store.clone(), reporter)?;
         let socket = config.run_dir.join(SOCKET);
         let cni = Cni::new(cni::Parts {
             node_name: config.node_name.clone(),
@@ -168,7 +173,17 @@ impl Node {
         });
         cni::serve(&socket, Some(Arc::new(cni)), Arc::new(status))?;
         let sync_health = (syncer.monitor(), sync_reporter);
-        Ok(Self { agent, agent_thread, syncer, sync_health, bgp, socket, _monitor: monitor, _name: name })
+        Ok(Self {
+            agent,
+            agent_thread,
+            syncer,
+            status_syncer,
+            sync_health,
+            bgp,
+            socket,
+            _monitor: monitor,
+            _name: name,
+        })
     }
 
     /// Watches over the parts until a signal says to stop, then stops: BGP so that peers keep our routes, and everything
@@ -189,6 +204,7 @@ impl Node {
         // Whoever connects from now on is told that no node runs, and tries again later.
         let _ = fs::remove_file(&self.socket);
         self.syncer.stop();
+        self.status_syncer.stop();
         if let Some(bgp) = self.bgp {
             bgp.stop(bgp::Shutdown::Restarting);
         }
@@ -249,12 +265,17 @@ fn write_mtu(nodename_file: &Path, mtu: Option<u32>) -> Result<()> {
     fs::write(&file, mtu.to_string()).with_context(|| format!("cannot write {}", file.display()))
 }
 
-fn serve_http(parameters: &Parameters, health: &Health, metrics: PrometheusHandle) -> Result<()> {
+fn serve_http(
+    parameters: &Parameters,
+    health: &Health,
+    metrics: PrometheusHandle,
+    bgp: BgpMetrics,
+) -> Result<()> {
     if let Some((host, port)) = &parameters.health {
         http::serve("health", host, *port, http::health_routes(health.clone()))?;
     }
     if let Some((host, port)) = &parameters.metrics {
-        http::serve("metrics", host, *port, http::metrics_routes(metrics))?;
+        http::serve("metrics", host, *port, http::metrics_routes(metrics, bgp))?;
     }
     Ok(())
 }

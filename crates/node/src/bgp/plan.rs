@@ -23,6 +23,7 @@ pub(super) struct Planned {
     health: Health,
     plan: Option<Arc<BgpPlan>>,
     config: Option<SpeakerConfig>,
+    configured_at: Option<Instant>,
     problems: BTreeSet<Problem>,
     next_look: Instant,
 }
@@ -35,6 +36,7 @@ impl Planned {
             health,
             plan: None,
             config: None,
+            configured_at: None,
             problems: BTreeSet::new(),
             next_look: Instant::now(),
         }
@@ -43,6 +45,11 @@ impl Planned {
     /// The last plan.
     pub(super) fn plan(&self) -> Option<&Arc<BgpPlan>> {
         self.plan.as_ref()
+    }
+
+    /// When the configuration last changed.
+    pub(super) fn configured_at(&self) -> Option<Instant> {
+        self.configured_at
     }
 
     /// A new plan.
@@ -79,6 +86,7 @@ impl Planned {
         self.say(problems);
         if config.is_some() && config != self.config {
             self.config.clone_from(&config);
+            self.configured_at = Some(Instant::now());
             config.into_iter().for_each(|config| self.speaker.configure(config));
         }
     }

@@ -1,0 +1,114 @@
+//! CalicoNodeStatus: the status of objects that ask for this node's, filled in every `updatePeriodSeconds`.
+//!
+//! A thread follows the objects and writes the classes that each asks for. As in Calico, `lastUpdated` says that the node
+//! still reports; when nothing else has changed, nothing else does. A period of 0 stops the reports, and leaves the last one.
+
+mod report;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use api::{CalicoNodeStatusSpec, Key, Kind, Resource, Row};
+use datastore::resources::{ResourceError, Resources};
+use datastore::{Scope, Store, SyncEvent, Syncer, Update};
+
+pub(crate) use report::Reporter;
+
+/// The period when an object names none.
+const DEFAULT_PERIOD: u32 = 10;
+/// How long to sleep when nothing is due.
+const IDLE: Duration = Duration::from_secs(3600);
+
+/// Starts to report. It ends with the syncer.
+///
+/// # Errors
+/// No thread.
+pub(crate) fn start(node: &str, store: Arc<dyn Store>, reporter: Reporter) -> io::Result<Syncer> {
+    let (sender, events) = channel();
+    let deliver = move |event: SyncEvent| match sender.send(event) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(_) => ControlFlow::Break(()),
+    };
+    let mut work = Work { node: node.to_owned(), store: store.clone(), reporter, objects: BTreeMap::new() };
+    std::thread::Builder::new().name("node-status".to_owned()).spawn(move || work.run(&events))?;
+    Ok(Syncer::spawn(store, vec![Scope::all(Kind::CalicoNodeStatus)], deliver))
+}
+
+struct Work {
+    node: String,
+    store: Arc<dyn Store>,
+    reporter: Reporter,
+    /// Those for this node.
+    objects: BTreeMap<String, Wanted>,
+}
+
+struct Wanted {
+    spec: CalicoNodeStatusSpec,
+    /// When it is due; never with a period of 0.
+    due: Option<Instant>,
+}
+
+impl Work {
+    fn run(&mut self, events: &Receiver<SyncEvent>) {
+        loop {
+            let next = self.objects.values().filter_map(|wanted| wanted.due).min();
+            let wait = next.map_or(IDLE, |due| due.saturating_duration_since(Instant::now()));
+            match events.recv_timeout(wait) {
+                Ok(SyncEvent::Updates(updates)) => {
+                    updates.into_iter().for_each(|update| self.on_update(update))
+                }
+                Ok(SyncEvent::InSync) | Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            self.report_due(Instant::now());
+        }
+    }
+
+    fn on_update(&mut self, update: Update) {
+        let Key::Resource { name, .. } = &update.key else { return };
+        let object = update.row.as_deref().and_then(|row| match row {
+            Row::Resource(Resource::CalicoNodeStatus(object)) => Some(object),
+            _ => None,
+        });
+        match object.filter(|object| object.spec.node == self.node) {
+            None => drop(self.objects.remove(name)),
+            // Our own reports come back; only a new wish is news.
+            Some(object) if self.objects.get(name).is_some_and(|wanted| wanted.spec == object.spec) => {}
+            Some(object) => {
+                let due = (period(&object.spec) > 0).then(Instant::now);
+                self.objects.insert(name.clone(), Wanted { spec: object.spec.clone(), due });
+            }
+        }
+    }
+
+    fn report_due(&mut self, now: Instant) {
+        for (name, wanted) in &mut self.objects {
+            if wanted.due.is_none_or(|due| due > now) {
+                continue;
+            }
+            wanted.due = Some(now + Duration::from_secs(period(&wanted.spec).into()));
+            let status = self.reporter.status(&wanted.spec.classes);
+            let resources = Resources::new(&*self.store);
+            let written = resources.modify(Kind::CalicoNodeStatus, None, name, |resource| {
+                let mut resource = resource.clone();
+                if let Resource::CalicoNodeStatus(object) = &mut resource {
+                    object.status = Some(status.clone());
+                }
+                Ok::<_, ResourceError>(resource)
+            });
+            // One that has just been deleted needs no report.
+            if let Err(error) = written.map(drop).or_else(|e| if e.is_not_found() { Ok(()) } else { Err(e) })
+            {
+                tracing::warn!(object = name, %error, "the node's status cannot be written; it is tried again");
+            }
+        }
+    }
+}
+
+fn period(spec: &CalicoNodeStatusSpec) -> u32 {
+    spec.update_period_seconds.unwrap_or(DEFAULT_PERIOD)
+}
