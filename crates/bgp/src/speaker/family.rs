@@ -188,7 +188,7 @@ impl<N: Net> FamilyRib<N> {
     pub(super) fn round(
         &mut self,
         shared: &mut Shared<'_>,
-        name: &dyn Fn(PeerNumber) -> (PeerId, Asn),
+        name: &dyn Fn(PeerNumber) -> Teller,
         congested: &dyn Fn(PeerNumber) -> bool,
         outputs: &mut VecDeque<Output>,
     ) -> Vec<Emit> {
@@ -295,13 +295,21 @@ fn into_kernel<N: Net>(
     Some(policy.changes(&applied))
 }
 
+/// The peer that a route comes from, as the kernel's route needs it.
+pub(super) struct Teller {
+    pub(super) id: PeerId,
+    pub(super) asn: Asn,
+    /// The interface that it is known by.
+    pub(super) interface: Option<Arc<str>>,
+}
+
 /// The best route for the kernel. `last`: the one before; the routes of an UPDATE have it in common.
 fn best_route(
     selected: &Selected,
     changes: Actions,
     last: &mut Option<(Selected, Actions, Arc<BestRoute>)>,
     interner: &Interner,
-    name: &dyn Fn(PeerNumber) -> (PeerId, Asn),
+    name: &dyn Fn(PeerNumber) -> Teller,
 ) -> Option<Arc<BestRoute>> {
     let best = learned(selected)?;
     if let Some((.., route)) =
@@ -309,11 +317,18 @@ fn best_route(
     {
         return Some(route.clone());
     }
-    let (peer, peer_as) = name(best.peer);
+    let Teller { id: peer, asn: peer_as, .. } = name(best.peer);
+    let link = |route: &Best| {
+        let next_hop = interner.get(route.attributes).next_hop;
+        let is_link_local = matches!(next_hop, IpAddr::V6(address) if address.is_unicast_link_local());
+        Some((next_hop, name(route.peer).interface.filter(|_| is_link_local)?))
+    };
+    let links = selected.used().filter_map(link).collect();
     let gateways = selected.used().flat_map(|route| interner.gateways(route.attributes));
     let route = Arc::new(BestRoute {
         next_hops: next_hops(selected, interner),
         gateways: gateways.copied().collect::<BTreeSet<_>>().into_iter().collect(),
+        links,
         tunnel: changes.tunnel.clone().map(|device| device.0),
         peer,
         peer_as,

@@ -1,5 +1,6 @@
 //! What goes into a speaker and what comes out.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -245,6 +246,9 @@ pub struct BestRoute {
     /// Through whom they are reached (RFC 4271, section 5.1.3): sorted, each once, not empty. The next hops themselves
     /// when they are on a link of ours, or not resolved.
     pub gateways: Vec<IpAddr>,
+    /// The interfaces of those next hops and gateways that are link-local addresses: an address of a peer that is known by
+    /// its interface means nothing elsewhere.
+    pub links: BTreeMap<IpAddr, Arc<str>>,
     /// The tunnel device that packets go through to them; the devices that they are on if none.
     pub tunnel: Option<Arc<str>>,
     /// The peer that the best one came from.

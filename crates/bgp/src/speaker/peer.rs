@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::LazyLock;
 use std::time::Instant;
 
+use super::family::Teller;
 use super::io::Arrival;
 use super::status::MessageCounts;
 use crate::config::{PeerConfig, SendPaths, SpeakerConfig};
@@ -97,6 +98,12 @@ impl Peer {
         Source { kind, router_id, address: self.config.address }
     }
 
+    /// What the kernel's routes say about it.
+    pub(super) fn teller(&self) -> Teller {
+        let interface = self.config.interface.as_deref().map(Into::into);
+        Teller { id: self.id.clone(), asn: self.config.remote_as, interface }
+    }
+
     /// The update group that it belongs to.
     pub(super) fn group(&self, family: Family, speaker: &SpeakerConfig) -> GroupKey {
         let context = self.agreed.as_ref().map(|agreed| agreed.context);
@@ -104,6 +111,10 @@ impl Peer {
             family == Family::Ipv4Unicast && context.is_some_and(|context| context.extended_next_hop);
         let of_session = self.local.filter(|address| Family::of_address(*address) == family);
         let over_other = self.local.filter(|_| extended_next_hop);
+        // A peer that is known by its link may have no way to our other addresses (RFC 8950, section 6).
+        let on_link = self.local.filter(|address| {
+            is_link_local(*address) && (family == Family::Ipv6Unicast || extended_next_hop)
+        });
         let role = self.session.settings().external_role();
         let real_as = self.config.local_as.filter(|local| !local.replace_as).map(|_| speaker.local_as);
         GroupKey {
@@ -120,7 +131,7 @@ impl Peer {
             cluster_id: speaker.cluster_id.unwrap_or(speaker.router_id.0),
             as4: context.is_none_or(|context| context.as4),
             next_hop: self.config.next_hop,
-            our_address: of_session.or(speaker.addresses.of(family)).or(over_other),
+            our_address: on_link.or(of_session).or(speaker.addresses.of(family)).or(over_other),
             paths: match context.is_some_and(|context| context.add_path_send.contains(family)) {
                 true => self.config.add_path.send,
                 false => SendPaths::None,

@@ -235,7 +235,7 @@ impl Speaker {
         let shared = &mut Shared { sources: &self.sources, interner: &mut self.interner };
         let peers = &self.peers;
         let congested = |number: PeerNumber| peers[&number].session.outstanding() >= CONGESTED;
-        let name = |number: PeerNumber| (peers[&number].id.clone(), peers[&number].config.remote_as);
+        let name = |number: PeerNumber| peers[&number].teller();
         let mut emits = self.ipv4.round(shared, &name, &congested, &mut self.outputs);
         emits.extend(self.ipv6.round(shared, &name, &congested, &mut self.outputs));
         self.send(emits);

@@ -1,5 +1,7 @@
 //! BGP's choice as a route of the kernel.
 
+use std::net::IpAddr;
+
 use bgp::BestRoute;
 use bgp::policy::mirrored;
 use ipnet::IpNet;
@@ -18,8 +20,12 @@ pub(crate) fn route(destination: IpNet, best: &BestRoute) -> Option<Route> {
     };
     // A tunnel ends at the next hop itself, whatever lies in between.
     let addresses = if tunnel.is_some() { &best.next_hops } else { &best.gateways };
+    let device = |address: &IpAddr| match &tunnel {
+        Some(tunnel) => Some(tunnel.clone()),
+        None => best.links.get(address).and_then(|name| name.parse().ok()),
+    };
     let mut gateways = addresses.iter().map(|address| Gateway {
-        device: tunnel.clone(),
+        device: device(address),
         onlink: tunnel.is_some(),
         ..Gateway::new(*address)
     });
@@ -35,6 +41,8 @@ pub(crate) fn route(destination: IpNet, best: &BestRoute) -> Option<Route> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use bgp::{Asn, PeerId};
 
     use super::*;
@@ -44,6 +52,7 @@ mod tests {
         BestRoute {
             next_hops: gateways.clone(),
             gateways,
+            links: BTreeMap::new(),
             tunnel: tunnel.map(Into::into),
             peer: PeerId::from("p"),
             peer_as: Asn(64512),
@@ -60,6 +69,19 @@ mod tests {
         assert_eq!(metric("10.65.0.0/26", 100), 2_147_483_547);
         assert_eq!(metric("10.65.0.0/26", u32::MAX), 0);
         assert_eq!(metric("fd65::/122", u32::MAX), 1);
+    }
+
+    #[test]
+    fn a_link_local_gateway_is_on_the_link_of_its_peer() {
+        let mut best = best(&["fe80::2"], 100, None);
+        best.links.insert("fe80::2".parse().unwrap(), "fabric".into());
+        let Some(Route { target: Target::Gateway(gateway), .. }) =
+            route("10.65.0.0/26".parse().unwrap(), &best)
+        else {
+            panic!("one gateway")
+        };
+        assert_eq!(gateway.device, Some("fabric".parse().unwrap()));
+        assert!(!gateway.onlink);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use kernel::tcp::{self, Dropped};
 use rustix::io::Errno;
 use socket2::Socket;
 
-use super::transport;
+use super::{neighbour, transport};
 
 /// A socket whose connect(2) has not come to an end.
 #[derive(Debug)]
@@ -43,6 +43,10 @@ impl Dial {
         transport: Transport,
         limit: Duration,
     ) -> Result<Self, TransportFailure> {
+        let remote = match (&transport.interface, remote.ip().is_unspecified()) {
+            (Some(interface), true) => SocketAddr::new(neighbour::on(interface)?.into(), remote.port()),
+            _ => remote,
+        };
         let remote = transport::with_scope(remote, &transport)?;
         let socket = transport::dialling_socket(remote, source, &transport)?;
         let before = tcp::dropped().unwrap_or_default();

@@ -4,7 +4,8 @@
 //! piece of each connection in turn straight into the speaker, and writes what the speaker says at once (`connection`): a
 //! busy speaker reads less, so that peers wait, and nothing is queued on the way in. What is queued for a peer is bounded by
 //! the speaker itself, which is told of every octet that has gone into the socket. New connections (`listener`, `dial`)
-//! are taken a few at a time, after the established ones; what is asked of sockets is in `transport`.
+//! are taken a few at a time, after the established ones; what is asked of sockets is in `transport`, and who is at the
+//! other end of a link in `neighbour`.
 //!
 //! Where the configuration asks for it, a further thread follows the host's routing table and says how next hops are
 //! reached (`resolver`).
@@ -25,6 +26,7 @@
 mod connection;
 mod dial;
 mod listener;
+mod neighbour;
 mod poller;
 mod resolver;
 mod transport;

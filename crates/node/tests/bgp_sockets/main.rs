@@ -3,4 +3,5 @@
 mod flood;
 mod limits;
 mod security;
+mod unnumbered;
 mod world;
