@@ -1,6 +1,6 @@
 //! `calicoctl delete`.
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, anyhow, bail, ensure};
 use api::documents::Document;
 use api::{Key, Kind};
 use clap::Args;
@@ -65,7 +65,7 @@ pub(crate) fn run(args: &DeleteArgs, global: &Global, console: &mut Console<'_>)
                 Ok(Done::Skipped("that do not exist"))
             }
             Err(error) if is_not_found(&error) => {
-                Err(error).context("--skip-not-exists passes over what is not there")
+                Err(anyhow!("{error:#}; --skip-not-exists passes over what is not there"))
             }
             Err(error) => Err(error),
         },
