@@ -16,7 +16,8 @@ use crate::tally::{self, Done, Words};
 Examples:
   calicoctl apply -f policy.yaml
   calicoctl apply -f k8s-network-policy.yaml -n production
-  calicoctl get felixconfig default -o yaml > felix.yaml; edit felix.yaml; calicoctl apply -f felix.yaml
+  calicoctl get felixconfig default -o yaml > felix.yaml   edit it, then:
+  calicoctl apply -f felix.yaml
 
 A file with metadata.resourceVersion is only applied to that version: if someone else changed the
 resource since, it is a conflict. Kubernetes NetworkPolicy, Namespace and ServiceAccount are

@@ -16,7 +16,8 @@ use crate::{Console, json_patch, kinds, merge_patch};
 Examples:
   calicoctl patch node node-1 -p '{\"spec\": {\"bgp\": {\"routeReflectorClusterID\": \"224.0.0.1\"}}}'
   calicoctl patch ippool pool-1 -p 'spec: {disabled: true}'
-  calicoctl patch felixconfig default -t json -p '[{\"op\": \"remove\", \"path\": \"/spec/logSeverityScreen\"}]'
+  calicoctl patch felixconfig default -t json \\
+    -p '[{\"op\": \"remove\", \"path\": \"/spec/logSeverityScreen\"}]'
 
 In a strategic or merge patch null removes a field, and a list replaces the whole list.")]
 pub(crate) struct PatchArgs {

@@ -50,12 +50,14 @@ pub(crate) enum Verb {
     #[command(after_help = "\
 Examples:
   tortie lab up                                      three hosts on one subnet
-  tortie lab up --hosts 4 --subnets 2                node-1 and node-3 behind one router port, node-2 and node-4 behind another
+  tortie lab up --hosts 4 --subnets 2                node-1 and node-3 behind one router port,
+                                                     node-2 and node-4 behind another
   tortie lab up --set FELIX_LOGSEVERITYSCREEN=Debug  any variable of `tortie node`
   tortie lab up --dir /tmp/other                     a second lab beside the first
 
-The routers between subnets know the hosts and nothing of the pods, so that pools without encapsulation carry pods'
-traffic within a subnet only, as in a data centre whose routers do not speak BGP with the hosts.")]
+The routers between subnets know the hosts and nothing of the pods, so that pools without
+encapsulation carry pods' traffic within a subnet only, as in a data centre whose routers do not
+speak BGP with the hosts.")]
     Up(UpArgs),
     /// Show hosts, BGP sessions and pods
     Status,
@@ -88,7 +90,7 @@ Examples:
 Examples:
   tortie lab fault kill node-1                       SIGKILL to its node: pods go on, policy holds
   tortie lab fault start node-1
-  tortie lab fault cut node-2                        its link to the fabric is down; BGP notices by its hold time
+  tortie lab fault cut node-2                        no link to the fabric until mended
   tortie lab fault mend node-2")]
     Fault {
         /// What to do

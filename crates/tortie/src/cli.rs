@@ -14,9 +14,9 @@ use clap_complete::Shell;
     version,
     after_help = "\
 Start here:
-  tortie lab demo                 see it work: hosts, BGP, pods and policy on this machine, cleaned up afterwards
+  tortie lab demo                 see it work on this machine: hosts, BGP, pods, policy; cleans up
   tortie lab up                   the same, kept running to play with
-  tortie ctl get nodes            what calicoctl does; a link named calicoctl to this binary does it too
+  tortie ctl get nodes            what calicoctl does; so does a link to this binary named calicoctl
   tortie completion bash          completion for your shell
 
 Called as calicoctl, calico or calico-ipam (by a link of that name) it is that program.
@@ -50,13 +50,15 @@ enum Command {
 const NODE_HELP: &str = "\
 Configuration comes from the environment, as for calico/node. The variables that matter first:
   NODENAME                    the node's name (default: the host's)
-  IP, IP_AUTODETECTION_METHOD the node's address, or how to find it (first-found, interface=REGEX, cidr=CIDR, …)
+  IP, IP_AUTODETECTION_METHOD the node's address, or how to find it: first-found, interface=REGEX,
+                              skip-interface=REGEX, cidr=CIDR or can-reach=DESTINATION
   CALICO_IPV4POOL_CIDR        the pool to make when there is none
   TORTIE_DATASTORE            file of the embedded datastore (default: /var/lib/calico/tortie.db)
-  TORTIE_RUN_DIR              folder of the unix socket that the CNI plugins use (default: /var/run/calico)
+  TORTIE_RUN_DIR              folder of the socket for the CNI plugins (default: /var/run/calico)
   FELIX_HEALTHENABLED         true: serve /liveness and /readiness on localhost:9099
   FELIX_LOGSEVERITYSCREEN     Debug, Info, Warning or Error; TORTIE_LOG_FORMAT=json for JSON lines
-SIGTERM stops it; routes and policy stay in the kernel. Exit codes: 1 cannot start, 3 the kernel refuses the rules.";
+docs/configuration.md has them all. SIGTERM stops it; routes and policy stay in the kernel.
+Exit codes: 1 cannot start, 3 the kernel refuses the rules.";
 
 /// Runs `tortie`.
 pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
