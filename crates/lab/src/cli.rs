@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
+use ipnet::{Ipv4Net, Ipv6Net};
 
 use crate::faults::Fault;
 use crate::{commands, demo};
@@ -118,10 +119,10 @@ pub(crate) struct UpArgs {
     pub(crate) subnets: u8,
     /// The pool that pods get their addresses from
     #[arg(long, default_value = "10.65.0.0/16", value_name = "CIDR")]
-    pub(crate) pool: String,
+    pub(crate) pool: Ipv4Net,
     /// Give pods IPv6 addresses too, from this pool (hosts get them on the fabric)
     #[arg(long, value_name = "CIDR")]
-    pub(crate) pool6: Option<String>,
+    pub(crate) pool6: Option<Ipv6Net>,
     /// A further environment variable for every node, such as FELIX_LOGSEVERITYSCREEN=Debug (repeatable)
     #[arg(long = "set", value_name = "NAME=VALUE", value_parser = pair)]
     pub(crate) settings: Vec<(String, String)>,

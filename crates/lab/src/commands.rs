@@ -54,9 +54,11 @@ pub(crate) fn run(lab: &LabDir, verb: Verb) -> Result<ExitCode> {
 
 fn up(lab: &LabDir, args: UpArgs) -> Result<ExitCode> {
     let mut topology = Topology::new(args.hosts, args.subnets).map_err(anyhow::Error::msg)?;
-    let mut settings = vec![("CALICO_IPV4POOL_CIDR".to_owned(), args.pool)];
+    topology.check_pools(args.pool, args.pool6).map_err(anyhow::Error::msg)?;
+    let mut settings = vec![("CALICO_IPV4POOL_CIDR".to_owned(), args.pool.to_string())];
     if let Some(pool) = args.pool6 {
         topology.ipv6 = true;
+        let pool = pool.to_string();
         let ipv6 = [("CALICO_IPV6POOL_CIDR", pool.as_str()), ("IP6", "autodetect")];
         settings.extend(ipv6.map(|(name, value)| (name.to_owned(), value.to_owned())));
     }

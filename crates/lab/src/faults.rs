@@ -55,9 +55,8 @@ fn start(lab: &LabDir, state: &LabState, host: &Host) -> Result<String> {
     if let Ok(running) = node::process(lab, &host.name) {
         bail!("the node of {} runs already (process {})", host.name, running.number());
     }
-    node::start(lab, state, host)?;
-    let deadline = Instant::now() + READY_LIMIT;
-    let status = process::wait_until(deadline, || node::status(lab, &host.name)).with_context(|| {
+    let mut node = node::start(lab, state, host)?;
+    let status = node.wait(lab, Instant::now() + READY_LIMIT, |_| Ok(())).with_context(|| {
         format!("the node of {} does not answer (log: {})", host.name, lab.node_log(&host.name).display())
     })?;
     Ok(format!("the node of {} runs (process {})", host.name, status.pid))

@@ -36,11 +36,12 @@ fn build(lab: &LabDir, state: &LabState) -> Result<()> {
         symlink(&binary, lab.bin().join(name))?;
     }
     fabric::build(lab, &state.topology)?;
+    let mut nodes = Vec::new();
     for host in &state.topology.hosts {
         interrupt::check()?;
-        node::start(lab, state, host)?;
+        nodes.push(node::start(lab, state, host)?);
     }
-    node::wait_ready(lab, &state.topology.hosts, READY_LIMIT)
+    node::wait_ready(lab, &mut nodes, READY_LIMIT)
 }
 
 /// Removes everything that a lab made, whatever state it is in. Without a lab, does nothing.

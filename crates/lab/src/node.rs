@@ -3,10 +3,10 @@
 use std::fs::File;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use api::wire::{Answer, NodeStatus, Request};
 use client::Patience;
 use kernel::netns::Netns;
@@ -35,11 +35,18 @@ pub(crate) fn environment(lab: &LabDir, host: Option<&str>) -> Vec<(String, Stri
     variables
 }
 
+/// A node that was started; it stays when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Started {
+    host: String,
+    child: Child,
+}
+
 /// Starts the node of a host, with the lab's settings.
 ///
 /// # Errors
 /// The binary cannot be run.
-pub(crate) fn start(lab: &LabDir, state: &LabState, host: &Host) -> Result<()> {
+pub(crate) fn start(lab: &LabDir, state: &LabState, host: &Host) -> Result<Started> {
     let log = File::options().create(true).append(true).open(lab.node_log(&host.name))?;
     let files = lab.host_files(&host.name);
     let mut command = Command::new(lab.bin().join("tortie"));
@@ -59,29 +66,62 @@ pub(crate) fn start(lab: &LabDir, state: &LabState, host: &Host) -> Result<()> {
         // Its own group, so that Ctrl-C at `lab up` does not end what is to stay.
         .process_group(0);
     let namespace = Netns::open(lab.host(&host.name))?;
-    namespace
+    let child = namespace
         .run(move || command.spawn())?
         .with_context(|| format!("cannot start the node of {}", host.name))?;
-    Ok(())
+    Ok(Started { host: host.name.clone(), child })
 }
 
 /// Waits until nodes say that they are ready.
 ///
 /// # Errors
-/// The time is over, or a node has ended: which one, why, and where its log is.
-pub(crate) fn wait_ready(lab: &LabDir, hosts: &[Host], limit: Duration) -> Result<()> {
+/// The time is over, or a node has ended: which one, why, and its last words.
+pub(crate) fn wait_ready(lab: &LabDir, nodes: &mut [Started], limit: Duration) -> Result<()> {
     let deadline = Instant::now() + limit;
-    for host in hosts {
-        wait_until(deadline, || match status(lab, &host.name)?.not_ready {
-            causes if causes.is_empty() => Ok(()),
+    for node in nodes {
+        node.wait(lab, deadline, |status| match &status.not_ready[..] {
+            [] => Ok(()),
             causes => bail!("{}", causes.join("; ")),
         })
-        .with_context(|| {
-            let log = lab.node_log(&host.name);
-            format!("{} is not ready after {} s (log: {})", host.name, limit.as_secs(), log.display())
-        })?;
+        .with_context(|| format!("{} is not ready", node.host))?;
     }
     Ok(())
+}
+
+impl Started {
+    /// Waits until the node answers, and what it says of itself is good.
+    ///
+    /// # Errors
+    /// The last complaint when the time is over; or the node has ended. Either quotes its log, which may go with the lab.
+    pub(crate) fn wait(
+        &mut self,
+        lab: &LabDir,
+        deadline: Instant,
+        good: impl Fn(&NodeStatus) -> Result<()>,
+    ) -> Result<NodeStatus> {
+        let answer = wait_until(deadline, || {
+            if let Some(end) = self.child.try_wait()? {
+                // Nothing will come of waiting longer.
+                return Ok(Err(anyhow!("its node ended with {end}")));
+            }
+            let status = status(lab, &self.host)?;
+            good(&status)?;
+            Ok(Ok(status))
+        });
+        answer.and_then(|answer| answer).map_err(|error| match last_words(&lab.node_log(&self.host)) {
+            words if words.is_empty() => error,
+            words => anyhow!("{error:#}; its log ends with: {words}"),
+        })
+    }
+}
+
+/// What a process wrote last: its own complaint (`tortie node: …`, which may have several lines), or the last line.
+fn last_words(log: &Path) -> String {
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<_> = text.trim_end().lines().collect();
+    let complaint = lines.iter().rposition(|line| line.starts_with("tortie node: "));
+    let first = complaint.unwrap_or_else(|| lines.len().saturating_sub(1));
+    lines[first..].join("\n")
 }
 
 /// What a node says of itself.
@@ -102,6 +142,31 @@ pub(crate) fn status(lab: &LabDir, host: &str) -> Result<NodeStatus> {
 pub(crate) fn process(lab: &LabDir, host: &str) -> Result<process::Process> {
     let mut nodes: Vec<_> =
         process::running(lab).into_iter().filter(|process| process.host.as_deref() == Some(host)).collect();
+    ensure!(
+        !nodes.is_empty(),
+        "no node runs on {host}; start it with: tortie lab fault start {host}{}",
+        lab.option()
+    );
     ensure!(nodes.len() == 1, "{} node processes run on {host}, not one", nodes.len());
     Ok(nodes.remove(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_words_are_the_complaint_or_the_last_line() {
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let words = |text: &str| {
+            std::fs::write(&log, text).unwrap();
+            last_words(log.path())
+        };
+        assert_eq!(
+            words("INFO a\ntortie node: IP=\"x\": no\nAS=\"0\": no\n"),
+            "tortie node: IP=\"x\": no\nAS=\"0\": no"
+        );
+        assert_eq!(words("INFO a\nWARN b\n"), "WARN b");
+        assert_eq!(words(""), "");
+    }
 }

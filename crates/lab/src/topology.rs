@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
 /// Most hosts in a lab: one subnet's worth.
@@ -68,6 +68,23 @@ impl Topology {
         Ok(Self { hosts: (0..hosts).map(host).collect(), subnets, ipv6: false })
     }
 
+    /// Pods' addresses must not be hosts' too.
+    ///
+    /// # Errors
+    /// A pool and the network of the fabric that it overlaps, in words.
+    pub(crate) fn check_pools(&self, ipv4: Ipv4Net, ipv6: Option<Ipv6Net>) -> Result<(), String> {
+        for subnet in 0..self.subnets {
+            let (network, network6) = (Self::network(subnet), Self::network6(subnet));
+            if ipv4.contains(&network) || network.contains(&ipv4) {
+                return Err(overlap("--pool", ipv4.into(), network.into()));
+            }
+            if let Some(ipv6) = ipv6.filter(|ipv6| ipv6.contains(&network6) || network6.contains(ipv6)) {
+                return Err(overlap("--pool6", ipv6.into(), network6.into()));
+            }
+        }
+        Ok(())
+    }
+
     /// The host of this name.
     pub(crate) fn host(&self, name: &str) -> Option<&Host> {
         self.hosts.iter().find(|host| host.name == name)
@@ -83,6 +100,11 @@ impl Topology {
         Ipv4Net::new_assert(Ipv4Addr::new(172, 30, subnet, 0), 24)
     }
 
+    /// Likewise for IPv6.
+    pub(crate) fn network6(subnet: u8) -> Ipv6Net {
+        Ipv6Net::new_assert(Ipv6Addr::new(0xfd30, 0, 0, subnet.into(), 0, 0, 0, 0), 64)
+    }
+
     /// The fabric's own address in a subnet: the default gateway of its hosts.
     pub(crate) fn gateway(subnet: u8) -> Ipv4Addr {
         Ipv4Addr::new(172, 30, subnet, 254)
@@ -92,6 +114,10 @@ impl Topology {
     pub(crate) fn gateway6(subnet: u8) -> Ipv6Addr {
         Ipv6Addr::new(0xfd30, 0, 0, subnet.into(), 0, 0, 0, 254)
     }
+}
+
+fn overlap(option: &str, pool: IpNet, network: IpNet) -> String {
+    format!("{option} {pool} overlaps {network}, where the hosts have their addresses; use another")
 }
 
 #[cfg(test)]
@@ -116,5 +142,24 @@ mod tests {
             topology.hosts.iter().map(|host| host.address).collect();
         assert_eq!(addresses.len(), usize::from(MAX_HOSTS));
         assert!(Topology::new(0, 1).is_err() && Topology::new(3, 4).is_err());
+    }
+
+    #[test]
+    fn pools_of_pods_are_apart_from_the_fabric() {
+        let topology = Topology::new(3, 2).unwrap();
+        let check = |ipv4: &str, ipv6: Option<&str>| {
+            topology.check_pools(ipv4.parse().unwrap(), ipv6.map(|ipv6| ipv6.parse().unwrap()))
+        };
+        assert_eq!(check("10.65.0.0/16", Some("fd00:65::/48")), Ok(()));
+        assert!(
+            check("172.30.1.128/25", None)
+                .unwrap_err()
+                .starts_with("--pool 172.30.1.128/25 overlaps 172.30.1.0/24")
+        );
+        assert!(check("172.16.0.0/12", None).is_err());
+        assert!(
+            check("10.65.0.0/16", Some("fd30::/32")).unwrap_err().starts_with("--pool6 fd30::/32 overlaps")
+        );
+        assert_eq!(check("172.30.2.0/24", None), Ok(()), "the lab has two subnets only");
     }
 }

@@ -59,8 +59,8 @@ fn kill_and_start(demo: &Demo, name: &str) -> Result<Duration> {
     ensure!(node::status(&demo.lab, name).is_err(), "a node still answers on {name}");
     let host = demo.state.topology.host(name).context("no such host")?;
     let start = Instant::now();
-    node::start(&demo.lab, &demo.state, host)?;
-    node::wait_ready(&demo.lab, std::slice::from_ref(host), READY_LIMIT)?;
+    let mut node = node::start(&demo.lab, &demo.state, host)?;
+    node::wait_ready(&demo.lab, std::slice::from_mut(&mut node), READY_LIMIT)?;
     Ok(start.elapsed())
 }
 

@@ -90,10 +90,40 @@ fn without_a_lab_every_verb_says_how_to_make_one_and_down_touches_nothing() {
     for (words, expected) in [
         (["up", "--hosts", "0"], "--hosts 0: a lab has 1 to"),
         (["up", "--subnets", "9"], "--subnets 9: use 1 to 3"),
+        (["up", "--pool", "172.30.0.0/16"], "--pool 172.30.0.0/16 overlaps 172.30.0.0/24"),
     ] {
         let said = failed(&run(&words), 1);
         assert!(said.contains(expected), "{said}");
     }
+}
+
+#[test]
+fn a_lab_whose_node_does_not_start_says_why_and_leaves_nothing() {
+    testkit::require_root();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("lab");
+    let up = |options: &[&str]| tortie(["lab", "up", "--dir"]).arg(&path).args(options).output().unwrap();
+    let said = failed(&up(&["--set", "IP=1.2.3.4.5"]), 1);
+    assert!(said.contains("node-1 is not ready: its node ended with exit status: 1"), "{said}");
+    assert!(said.contains("IP=\"1.2.3.4.5\": use autodetect"), "{said}");
+    assert!(!path.exists());
+    assert!(failed(&up(&["--pool", "10.65.0.0"]), 2).contains("--pool"));
+}
+
+#[test]
+fn a_node_that_does_not_start_again_says_why() {
+    let lab = Lab::up(1, &[]);
+    lab.fault("stop", "node-1");
+    let said = failed(&lab.lab(&["fault", "kill", "node-1"]), 1);
+    assert!(
+        said.contains("no node runs on node-1; start it with: tortie lab fault start node-1 --dir"),
+        "{said}"
+    );
+    std::fs::rename(lab.datastore(), lab.folder().join("kept.db")).unwrap();
+    std::fs::create_dir(lab.datastore()).unwrap();
+    let said = failed(&lab.lab(&["fault", "start", "node-1"]), 1);
+    assert!(said.contains("the node of node-1 does not answer"), "{said}");
+    assert!(said.contains("ended with exit status: 1") && said.contains("is a folder"), "{said}");
 }
 
 #[test]
