@@ -22,14 +22,13 @@ fn cases() -> Vec<Case> {
 
 #[test]
 fn every_probe_gets_its_verdict() {
-    let runner = Runner::new("policy-truth.jsonl").suite("policy.truth", |case| {
-        let mut world = World::default();
-        world.become_(&objects::rows(&case.given["objects"])?);
-        world.check(case)
-    });
-    let report = runner.report(&cases());
-    println!("policy.truth: {} passed, {} failed", report.passed, report.failures.len());
-    assert!(report.failures.is_empty(), "{}", report.failures.join("\n"));
+    Runner::new("policy-truth.jsonl")
+        .suite("policy.truth", |case| {
+            let mut world = World::default();
+            world.become_(&objects::rows(&case.given["objects"])?);
+            world.check(case)
+        })
+        .run_suites();
 }
 
 #[test]

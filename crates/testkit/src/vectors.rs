@@ -13,6 +13,7 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
@@ -122,18 +123,37 @@ impl<'a> Runner<'a> {
         self
     }
 
-    /// Runs all cases, prints the failing ones and a count.
+    /// Runs all cases of the file, prints the failing ones and a count.
     ///
     /// # Panics
     /// When a case fails, a known difference passes or names no case, or a suite has no check.
     pub fn run(&self) {
-        let report = self.report(&load(&self.file));
-        for failure in &report.failures {
+        self.conclude(&self.file, &load(&self.file));
+    }
+
+    /// Likewise, but only the cases whose suite has a check here: for a file whose suites are checked in several places.
+    ///
+    /// # Panics
+    /// As [`Runner::run`]; also when the file has no such case.
+    pub fn run_suites(&self) {
+        let suites = self.checks.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+        let name = format!("{} ({suites})", self.file);
+        let cases: Vec<_> =
+            load(&self.file).into_iter().filter(|case| self.checks.contains_key(&case.suite)).collect();
+        assert!(!cases.is_empty(), "{name}: the file holds no such case");
+        self.conclude(&name, &cases);
+    }
+
+    fn conclude(&self, name: &str, cases: &[Case]) {
+        let Report { passed, known, failures } = self.report(cases);
+        for failure in &failures {
             println!("{failure}");
         }
-        let Report { passed, known, failures } = &report;
-        println!("{}: {passed} passed, {} failed, {known} known differences", self.file, failures.len());
-        assert!(failures.is_empty(), "{}: {} failed:\n{}", self.file, failures.len(), failures.join("\n"));
+        let count =
+            format!("{name}: {passed} passed, {} failed, {known} known differences\n", failures.len());
+        // Not by println!, which the test runner would keep to itself when all pass.
+        std::io::stderr().write_all(count.as_bytes()).expect("standard error takes a line");
+        assert!(failures.is_empty(), "{name}: {} failed:\n{}", failures.len(), failures.join("\n"));
     }
 
     /// Runs these cases.
