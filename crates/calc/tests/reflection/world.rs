@@ -206,6 +206,13 @@ impl World {
 
     /// A new host, which is put into the datastore and boots.
     pub(crate) fn join(&mut self) -> usize {
+        let number = self.add();
+        self.boot(number);
+        number
+    }
+
+    /// A new host, which is put into the datastore.
+    pub(crate) fn add(&mut self) -> usize {
         let number = self.hosts.len();
         self.hosts.push(Host {
             number,
@@ -226,7 +233,6 @@ impl World {
             registered: false,
         });
         self.register(number);
-        self.boot(number);
         number
     }
 

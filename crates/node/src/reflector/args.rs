@@ -18,7 +18,7 @@ Examples:
 
 FILE has resources as calicoctl takes them, such as Node (this one has to be there), BGPConfiguration, BGPPeer,
 BGPFilter, IPPool. It is read again when it changes and at SIGHUP; one that cannot be used changes nothing.
-A BlockAffinity of the node, state confirmed, is a prefix that the node originates:
+A BlockAffinity of the node, state confirmed, is a prefix that the node originates, if it lies in an IPPool:
   {apiVersion: projectcalico.org/v3, kind: BlockAffinity, metadata: {name: b}, spec: {state: confirmed, node: rr-1, cidr: 10.65.0.0/26}}
 Without FILE the datastore is read: TORTIE_DATASTORE, or what calicoctl's configuration says.
 
