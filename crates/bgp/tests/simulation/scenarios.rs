@@ -267,3 +267,46 @@ fn the_same_prefix_from_two_hosts_goes_to_the_lower_identifier_and_fails_over() 
     world.run(secs(1));
     assert_eq!(next_hop(&world), address(2));
 }
+
+/// A hub and two that know only it.
+fn star(seed: u64) -> World {
+    let mut configs: Vec<_> = (0..3).map(|host| mesh_config(host, 3, true)).collect();
+    configs[1].peers.retain(|id, _| *id == peer_id(0));
+    configs[2].peers.retain(|id, _| *id == peer_id(0));
+    let mut world = World::new(seed, configs);
+    (0..3).for_each(|host| world.boot(host));
+    world.originate(1, "10.65.1.0/26");
+    world.originate(2, "10.65.2.0/26");
+    world.await_condition(MINUTE, "up", World::all_established);
+    world.run(secs(1));
+    world
+}
+
+#[test]
+fn a_peer_becomes_a_client_and_ceases_to_be_one_without_a_reset() {
+    for seed in 0..10 {
+        let mut world = star(seed);
+        let has = |world: &World, host: usize, prefix: &str| {
+            world.hosts[host].kernel.contains_key(&prefix.parse().unwrap())
+        };
+        for clients in [&[1][..], &[1, 2], &[2], &[], &[1, 2]] {
+            let before = world.trace.len();
+            let mut config = world.hosts[0].config.clone();
+            for host in [1, 2] {
+                config.peers.get_mut(&peer_id(host)).unwrap().reflector_client = clients.contains(&host);
+            }
+            world.hosts[0].config = config.clone();
+            world.input(0, bgp::Input::Configure(config));
+            world.run(secs(1));
+            // Of two internal peers one has to be a client (RFC 4456, section 6).
+            let reflected = !clients.is_empty();
+            assert_eq!(has(&world, 1, "10.65.2.0/26"), reflected, "seed {seed}, clients {clients:?}");
+            assert_eq!(has(&world, 2, "10.65.1.0/26"), reflected, "seed {seed}, clients {clients:?}");
+            let changes: Vec<_> = world.trace[before..]
+                .iter()
+                .filter(|line| line.contains("Idle") || line.contains("Established"))
+                .collect();
+            assert!(changes.is_empty(), "{changes:?}");
+        }
+    }
+}

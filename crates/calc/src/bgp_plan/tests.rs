@@ -147,3 +147,96 @@ fn it_is_empty_when_everything_has_been_removed() {
     }
     assert_eq!(planner.size(), 0);
 }
+
+/// Eight nodes that are beyond their full mesh.
+fn reflecting(own: &str) -> BgpPlanner {
+    let mut planner = BgpPlanner::new(own, RouterIdSource::NodeAddress);
+    let spec = json!({"routeReflection": {"meshLimit": 7}});
+    set(&mut planner, &Key::cluster(Kind::BGPConfiguration, "default"), Some(resource("default", &spec)));
+    for number in 1..=8 {
+        let name = format!("n{number}");
+        let spec = json!({"bgp": {"ipv4Address": format!("10.0.0.{number}/24")}});
+        set(&mut planner, &node(&name), Some(resource(&name, &spec)));
+    }
+    planner
+}
+
+fn by_role(role: ReflectionRole) -> Vec<String> {
+    let names = (1..=8).map(|number| format!("n{number}"));
+    names.filter(|name| reflecting(name).plan().reflection.unwrap().role == role).collect()
+}
+
+#[test]
+fn beyond_the_mesh_both_ends_of_a_session_agree_on_it() {
+    let reflectors = by_role(ReflectionRole::Reflector);
+    assert_eq!(reflectors.len(), 3);
+    for client in by_role(ReflectionRole::Client) {
+        let plan = reflecting(&client).plan();
+        assert_eq!(plan.peers.len(), 2, "{client}");
+        for peer in &plan.peers {
+            let PeerSource::Mesh { node } = &peer.source else { panic!("{peer:?}") };
+            assert!(reflectors.contains(node) && !peer.passive && !peer.reflector_client);
+            let theirs = reflecting(node).plan();
+            let back = theirs.peers.iter().find(|back| back.address == plan.addresses[0]).unwrap();
+            assert!(back.passive && back.reflector_client && !back.on_demand);
+        }
+    }
+    // Reflectors peer with each other, and take the clients for which they stand by.
+    let plan = reflecting(&reflectors[0]).plan();
+    assert_eq!(plan.peers.iter().filter(|peer| !peer.reflector_client).count(), 2);
+    assert_eq!(plan.peers.len(), 7);
+    assert_eq!(plan.reflection.unwrap().wanted.len(), 7);
+}
+
+#[test]
+fn without_the_field_nothing_is_chosen_and_nothing_kept() {
+    let mut planner = reflecting("n1");
+    set(
+        &mut planner,
+        &Key::cluster(Kind::BGPConfiguration, "default"),
+        Some(resource("default", &json!({}))),
+    );
+    let plan = planner.flush().unwrap();
+    assert_eq!((plan.reflection, plan.peers.len()), (None, 7));
+    planner.on_sessions(SessionFeedback { settled: Some(0), ..SessionFeedback::default() });
+    assert_eq!(planner.flush(), None);
+}
+
+#[test]
+fn a_session_stays_until_what_replaces_it_has_settled_or_it_is_idle() {
+    let client = by_role(ReflectionRole::Client).remove(0);
+    let mut planner = reflecting(&client);
+    set(&mut planner, &node("n8"), None);
+    let mesh = planner.flush().unwrap();
+    let eighth = resource("n8", &json!({"bgp": {"ipv4Address": "10.0.0.8/24"}}));
+    assert_ne!(client, "n8");
+    assert_eq!((mesh.reflection.unwrap().role, mesh.peers.len()), (ReflectionRole::Mesh, 6));
+    set(&mut planner, &node("n8"), Some(eighth));
+    let plan = planner.flush().unwrap();
+    let reflection = plan.reflection.unwrap();
+    let extra: Vec<_> =
+        plan.peers.iter().filter(|peer| !reflection.wanted.contains_key(&peer.address)).collect();
+    assert!(extra.len() >= 4 && extra.iter().all(|peer| peer.on_demand), "{extra:?}");
+    // One of them is not up: nobody needs it any more.
+    let idle = std::collections::BTreeSet::from([extra[0].address]);
+    planner.on_sessions(SessionFeedback { idle, ..SessionFeedback::default() });
+    assert_eq!(planner.flush().unwrap().peers.len(), plan.peers.len() - 1);
+    // What settled before does not count.
+    let settled = |generation| SessionFeedback { settled: Some(generation), ..SessionFeedback::default() };
+    planner.on_sessions(settled(reflection.generation - 1));
+    assert_eq!(planner.flush(), None);
+    planner.on_sessions(settled(reflection.generation));
+    assert_eq!(planner.flush().unwrap().peers.len(), 2);
+}
+
+#[test]
+fn a_client_dials_who_stands_by_while_its_reflector_is_down() {
+    let client = by_role(ReflectionRole::Client).remove(0);
+    let mut planner = reflecting(&client);
+    let first = planner.flush().unwrap().peers[0].address;
+    let down = std::collections::BTreeSet::from([first]);
+    planner.on_sessions(SessionFeedback { down, ..SessionFeedback::default() });
+    let plan = planner.flush().unwrap();
+    assert_eq!(plan.peers.len(), 3);
+    assert!(plan.peers.iter().all(|peer| !peer.passive));
+}
