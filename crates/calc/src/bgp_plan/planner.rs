@@ -37,6 +37,16 @@ pub enum RouterIdSource {
     Literal(Ipv4Addr),
 }
 
+/// How much of the last plan may no longer hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Stale {
+    Nothing,
+    /// What is originated.
+    Originated,
+    /// Anything.
+    Plan,
+}
+
 /// Which tunnels the dataplane makes. The routes of those that it does not make are BGP's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Tunnels {
@@ -118,7 +128,7 @@ pub struct BgpPlanner {
     cluster_ips: Vec<IpNet>,
     /// How the sessions of the last plan are.
     pub(super) feedback: SessionFeedback,
-    is_stale: bool,
+    stale: Stale,
     pub(super) last: Option<BgpPlan>,
 }
 
@@ -141,7 +151,7 @@ impl BgpPlanner {
             tunnels: Tunnels::default(),
             cluster_ips: Vec::new(),
             feedback: SessionFeedback::default(),
-            is_stale: true,
+            stale: Stale::Plan,
             last: None,
         }
     }
@@ -161,19 +171,22 @@ impl BgpPlanner {
     /// A Kubernetes Service is now this; `None`: it does not exist, or has no addresses to announce.
     pub fn on_service(&mut self, namespace: &str, name: &str, service: Option<Service>) {
         let key = (namespace.to_owned(), name.to_owned());
-        self.is_stale |= replace(&mut self.services.services, key, service);
+        let changed = replace(&mut self.services.services, key, service);
+        self.note(changed, Stale::Plan);
     }
 
     /// An EndpointSlice (or Endpoints) is now this; `None`: it does not exist.
     pub fn on_endpoints(&mut self, namespace: &str, name: &str, endpoints: Option<ServiceEndpoints>) {
         let key = (namespace.to_owned(), name.to_owned());
-        self.is_stale |= replace(&mut self.services.endpoints, key, endpoints);
+        let changed = replace(&mut self.services.endpoints, key, endpoints);
+        self.note(changed, Stale::Plan);
     }
 
     /// An interface of the host has these addresses, with the lengths of their networks; none: it is gone.
     pub fn on_interface(&mut self, name: &str, addresses: BTreeSet<IpNet>) {
         let addresses = (!addresses.is_empty()).then_some(addresses);
-        self.is_stale |= replace(&mut self.interfaces, name.into(), addresses);
+        let changed = replace(&mut self.interfaces, name.into(), addresses);
+        self.note(changed, Stale::Plan);
     }
 
     /// A row is now this; `None`: it does not exist. Rows that the plan does not depend on are ignored.
@@ -196,20 +209,37 @@ impl BgpPlanner {
             }
             _ => false,
         };
-        self.is_stale |= changed;
+        let is_workload = matches!(key, Key::Resource { kind: Kind::WorkloadEndpoint, .. });
+        let are_peers = || self.peers.values().any(|peer| !peer.local_workload_selector.is_empty());
+        let stale = if is_workload && !are_peers() { Stale::Originated } else { Stale::Plan };
+        self.note(changed, stale);
+    }
+
+    fn note(&mut self, changed: bool, stale: Stale) {
+        if changed {
+            self.stale = self.stale.max(stale);
+        }
     }
 
     /// The plan, if it is not what this returned last.
     pub fn flush(&mut self) -> Option<BgpPlan> {
-        if !std::mem::take(&mut self.is_stale) {
+        let plan = match (std::mem::replace(&mut self.stale, Stale::Nothing), &self.last) {
+            (Stale::Nothing, _) => return None,
+            // Workloads come and go all the time; sessions need not be worked out for that.
+            (Stale::Originated, Some(last)) => {
+                let originate = self.originated();
+                if originate == last.originate {
+                    return None;
+                }
+                BgpPlan { originate, ..last.clone() }
+            }
+            _ => self.plan(),
+        };
+        if self.last.as_ref() == Some(&plan) {
             return None;
         }
-        let plan = Some(self.plan());
-        if plan == self.last {
-            return None;
-        }
-        self.last.clone_from(&plan);
-        plan
+        self.last = Some(plan.clone());
+        Some(plan)
     }
 
     /// The plan that the rows make.
@@ -234,6 +264,7 @@ impl BgpPlanner {
             cluster_id: us.and_then(|us| us.cluster_id),
             reflection,
             peers,
+            normal_priorities: [false, true].map(|v6| self.normal_priority(v6)),
             addresses: us.map(|us| us.addresses.clone()).unwrap_or_default(),
             originate,
             blocks: self.own_blocks(),
@@ -248,7 +279,7 @@ impl BgpPlanner {
 
     /// The next [`BgpPlanner::flush`] makes the plan anew.
     pub(super) fn mark_stale(&mut self) {
-        self.is_stale = true;
+        self.stale = Stale::Plan;
     }
 
     /// How many rows it keeps.

@@ -133,6 +133,31 @@ fn a_plan_comes_out_only_when_it_differs() {
 }
 
 #[test]
+fn workloads_that_come_and_go_change_what_is_originated_and_nothing_else() {
+    let mut planner = planner();
+    let before = planner.flush().unwrap();
+    set(&mut planner, &pod("p"), Some(pod_document("n1", "192.168.0.5")));
+    let with = planner.flush().unwrap();
+    assert_eq!(with, planner.plan());
+    assert_eq!(with.peers, before.peers);
+    assert_eq!(with.originate.len(), before.originate.len() + 1);
+    set(&mut planner, &pod("p"), None);
+    assert_eq!(planner.flush(), Some(before));
+}
+
+#[test]
+fn pods_that_peer_are_sessions_as_soon_as_they_are_there() {
+    let mut planner = planner();
+    let peer = resource("pods", &json!({"localWorkloadSelector": "all()", "asNumber": 65010}));
+    set(&mut planner, &Key::cluster(Kind::BGPPeer, "pods"), Some(peer));
+    planner.flush();
+    set(&mut planner, &pod("p"), Some(pod_document("n1", "192.168.0.5")));
+    let plan = planner.flush().unwrap();
+    let peer = plan.peers.iter().find(|peer| peer.remote_as == 65010).unwrap();
+    assert_eq!((peer.address.to_string().as_str(), peer.passive), ("192.168.0.5", true));
+}
+
+#[test]
 fn it_is_empty_when_everything_has_been_removed() {
     let mut planner = planner();
     set(&mut planner, &pod("p"), Some(pod_document("n1", "192.168.1.5")));

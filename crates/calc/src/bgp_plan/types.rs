@@ -28,6 +28,8 @@ pub struct BgpPlan {
     pub reflection: Option<ReflectionPlan>,
     /// The sessions to have, by peer address and port.
     pub peers: Vec<Peer>,
+    /// The priority of routes for which nobody says another: of IPv4, of IPv6.
+    pub normal_priorities: [u32; 2],
     /// This node's own addresses, one of each family at most.
     pub addresses: Vec<IpAddr>,
     /// What could be announced, with this node as next hop; the peers' export policies say what is.

@@ -89,8 +89,7 @@ fn attributes(plan: &BgpPlan, given: &Value, is_learned: bool, is_kernel: bool) 
         (false, true) => None,
         (false, false) => {
             let v6 = given["net"].as_str().unwrap().contains(':');
-            let of_family = plan.originate.iter().find(|(net, _)| (net.max_prefix_len() == 128) == v6);
-            let normal = of_family.map_or(1024, |(_, originated)| originated.priority);
+            let normal = plan.normal_priorities[usize::from(v6)];
             Some(mirrored(number("metric").unwrap_or(normal)))
         }
     };

@@ -84,11 +84,34 @@ impl Planned {
             );
         }
         self.say(problems);
-        if config.is_some() && config != self.config {
-            self.config.clone_from(&config);
-            self.configured_at = Some(Instant::now());
-            config.into_iter().for_each(|config| self.speaker.configure(config));
+        if let Some(config) = config {
+            self.tell(config);
         }
+    }
+
+    /// What the speaker needs to be told: only routes, where nothing else differs.
+    fn tell(&mut self, mut config: SpeakerConfig) {
+        let Some(old) = &mut self.config else {
+            self.config = Some(config.clone());
+            self.configured_at = Some(Instant::now());
+            return self.speaker.configure(config);
+        };
+        let originated = std::mem::take(&mut config.originated);
+        let before = std::mem::take(&mut old.originated);
+        if *old == config {
+            for prefix in before.keys().filter(|prefix| !originated.contains_key(*prefix)) {
+                self.speaker.originate(*prefix, None);
+            }
+            for (prefix, route) in
+                originated.iter().filter(|(prefix, route)| before.get(*prefix) != Some(*route))
+            {
+                self.speaker.originate(*prefix, Some(route.clone()));
+            }
+        } else {
+            self.configured_at = Some(Instant::now());
+            self.speaker.configure(SpeakerConfig { originated: originated.clone(), ..config.clone() });
+        }
+        self.config = Some(SpeakerConfig { originated, ..config });
     }
 
     /// Each problem is logged when it comes, and a notice while it lasts.

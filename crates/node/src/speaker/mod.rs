@@ -128,6 +128,11 @@ impl Configurator {
         // A thread that has ended is seen by `SpeakerHandle::is_running`.
         self.0.send(Command::Configure(Box::new(config)));
     }
+
+    /// As [`SpeakerHandle::originate`].
+    pub fn originate(&self, prefix: IpNet, route: Option<Origination>) {
+        self.0.send(Command::Originate(prefix, route));
+    }
 }
 
 impl SpeakerHandle {
