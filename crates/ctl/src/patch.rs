@@ -46,13 +46,23 @@ enum PatchType {
     Merge,
 }
 
+/// JSON first: YAML takes some of its texts and numbers for something else.
+fn parse(text: &str) -> Result<Value> {
+    let json = match serde_json::from_str(text) {
+        Ok(patch) => return Ok(patch),
+        Err(error) => error,
+    };
+    serde_saphyr::from_str(text).map_err(|yaml| match text.trim_start().starts_with(['{', '[']) {
+        true => anyhow!("the patch is not JSON: {json}; quote it whole: -p '{{…}}'"),
+        // The first line says what and where; a drawing of the text follows.
+        false => anyhow!("the patch is not YAML: {}", yaml.to_string().lines().next().unwrap_or_default()),
+    })
+}
+
 pub(crate) fn run(args: &PatchArgs, global: &Global, console: &mut Console<'_>) -> Result<()> {
     let kind = kinds::parse(&args.kind)?;
     let namespace = kinds::namespace(kind, args.namespace.as_deref())?;
-    // JSON first: YAML takes some of its texts and numbers for something else.
-    let patch: Value = serde_json::from_str(&args.patch)
-        .or_else(|_| serde_saphyr::from_str(&args.patch))
-        .map_err(|error| anyhow!("the patch is neither JSON nor YAML: {error}"))?;
+    let patch = parse(&args.patch)?;
     let session = Session::open(global, console, Access::Existing)?;
     session.resources().modify(kind, namespace.as_deref(), &args.name, |before| {
         patched(before, &patch, args.patch_type).with_context(|| format!("{} was not patched", before.key()))

@@ -27,7 +27,8 @@ fn a_patch_that_makes_no_valid_resource_changes_nothing() {
     let world = World::with(&pool("a", "10.0.0.0/16"));
     let before = world.snapshot();
     for (patch, words) in [
-        ("{", &["neither JSON nor YAML"][..]),
+        ("{", &["the patch is not JSON", "line 1", "quote it whole"][..]),
+        ("a: [1", &["the patch is not YAML", "line 1"]),
         (r#"{"spec": {"colour": "red"}}"#, &["IPPool a", "spec.colour"]),
         (r#"{"spec": {"ipipMode": "Sometimes"}}"#, &["IPPool a", "spec.ipipMode", "Sometimes"]),
         (r#"{"spec": {"cidr": "10.9.0.0/16"}}"#, &["IPPool a", "spec.cidr", "cannot change"]),
