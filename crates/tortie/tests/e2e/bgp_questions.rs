@@ -62,8 +62,8 @@ fn what_is_shown_is_what_the_hosts_have() {
         let routes = bgp(&lab, "node-1", &format!("routes {words}"));
         list(&routes).iter().map(|route| route["prefix"].as_str().expect("a prefix").to_owned()).collect()
     };
-    assert_eq!(routes_of("--received 172.30.0.2"), [theirs.clone()]);
-    assert_eq!(routes_of("--advertised 172.30.0.2"), [ours.clone()]);
+    assert_eq!(routes_of("--received 172.30.0.2"), std::slice::from_ref(&theirs));
+    assert_eq!(routes_of("--advertised 172.30.0.2"), std::slice::from_ref(&ours));
     let mut all = vec![ours.clone(), theirs.clone()];
     all.sort();
     let mut shown = routes_of("--prefix 10.65.0.0/16 --longer");
