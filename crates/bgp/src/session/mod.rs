@@ -18,6 +18,9 @@
 //!
 //! The state of the peer, as operators see it, is that of the connection that got furthest.
 //!
+//! What RFC 4271 leaves to the implementer (section 8.1.1): flapping peers are damped; DelayOpen is not there, since a
+//! collision is cheap; a passive peer is one that is not dialled.
+//!
 //! Calling order: any of the `handle_*` methods, then [`Session::poll_action`] until it is empty; wake up again at
 //! [`Session::poll_timeout`].
 
@@ -868,6 +871,7 @@ fn loss(negotiated: &Negotiated, reason: &Reason) -> Loss {
         | Reason::NoOpen(_)
         | Reason::PrefixLimit { .. }
         | Reason::TooFarAway { .. }
+        | Reason::Unsigned
         | Reason::Reconfigured
         | Reason::Stopped => false,
     };

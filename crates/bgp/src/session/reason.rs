@@ -58,6 +58,9 @@ pub enum Reason {
         /// What it must have at least.
         least: u8,
     },
+    /// We wait for the peer to dial, and the kernel drops segments that are not signed as they should be (RFC 2385,
+    /// RFC 5925); it does not say whose.
+    Unsigned,
     /// The peer dialled again while a session was up: it has restarted (RFC 4724, section 4.2).
     PeerRestarted,
     /// The configuration changed in a way that a session cannot follow.
@@ -95,6 +98,10 @@ impl fmt::Display for Reason {
             Self::TooFarAway { hop_limit, least } => {
                 write!(f, "TTL security: peer dialled with TTL {hop_limit}, at least {least} is needed")
             }
+            Self::Unsigned => f.write_str(
+                "waiting for the peer, while the kernel drops segments with a wrong signature or without one: \
+                 is the password (MD5, TCP-AO) the same at both ends?",
+            ),
             Self::PeerRestarted => f.write_str("peer has restarted"),
             Self::Reconfigured => f.write_str("configuration changed"),
             Self::Stopped => f.write_str("speaker stopped"),
@@ -169,6 +176,7 @@ mod tests {
             Reason::PrefixLimit { family: Family::Ipv4Unicast, max: 1, restart: None },
             Reason::PrefixLimit { family: Family::Ipv4Unicast, max: 1, restart: Some(second) },
             Reason::TooFarAway { hop_limit: 64, least: 255 },
+            Reason::Unsigned,
             Reason::PeerRestarted,
             Reason::Reconfigured,
             Reason::Stopped,

@@ -37,6 +37,7 @@ impl Reason {
                  number of hops",
                 256 - u16::from(*least)
             ),
+            Self::Unsigned => "compare the password at both ends".to_owned(),
             // What we sent says what was wrong.
             Self::Sent(_) | Self::PeerRestarted | Self::Reconfigured | Self::Stopped => return None,
         };

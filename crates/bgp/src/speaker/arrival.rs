@@ -45,6 +45,14 @@ impl Speaker {
         Some(connection)
     }
 
+    /// Those that we wait for and whose segments must be signed may be the ones whose segments were not.
+    pub(super) fn suspect_signatures(&mut self) {
+        let waiting = self.peers.values_mut().filter(|peer| {
+            peer.config.authentication.is_some() && peer.config.connect == ConnectMode::Passive
+        });
+        waiting.for_each(|peer| peer.session.turn_away(Reason::Unsigned));
+    }
+
     /// A new member of the range that an address belongs to, unless it is full.
     fn join_range(&mut self, arrival: &Arrival) -> Option<PeerNumber> {
         let address = arrival.endpoints.remote.ip();

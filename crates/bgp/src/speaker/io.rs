@@ -72,6 +72,9 @@ pub enum Input<'a> {
         /// How it is reached; `None`: it cannot be.
         resolution: Option<Resolution>,
     },
+    /// The kernel has lately dropped segments that were not signed as they should be: perhaps those of a peer that we wait
+    /// for.
+    UnsignedDropped,
     /// Ask a peer for its routes again (RFC 2918).
     Refresh {
         /// Whom.

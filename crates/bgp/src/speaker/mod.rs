@@ -147,6 +147,7 @@ impl Speaker {
             Input::Received { connection, bytes } => self.received(connection, bytes),
             Input::Written { connection, bytes } => {
                 self.with_peer(connection, |peer| peer.session.handle_written(connection, bytes, now));
+                self.refresh_late(number_of(connection));
             }
             Input::Closed { connection, failure } => {
                 self.with_peer(connection, |peer| peer.session.handle_closed(connection, failure, now));
@@ -155,6 +156,7 @@ impl Speaker {
                 self.interner.next_hops().resolve(address, resolution);
             }
             Input::Refresh { peer } => self.ask_for_routes(&peer),
+            Input::UnsignedDropped => self.suspect_signatures(),
             Input::Shutdown(shutdown) => self.shutdown(&shutdown),
         }
     }
@@ -270,6 +272,7 @@ impl Speaker {
     fn established(&mut self, number: PeerNumber, negotiated: Box<Negotiated>) {
         let peer = self.peers.get_mut(&number).expect("its session has just acted");
         peer.established_count += 1;
+        peer.refresh_due = crate::types::FamilySet::EMPTY;
         peer.end_of_rib = crate::types::FamilySet::EMPTY;
         let connection = peer.session.established_connection().expect("it is established");
         peer.local = peer.endpoints.get(&connection).map(|endpoints| endpoints.local.ip());

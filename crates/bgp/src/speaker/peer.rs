@@ -36,6 +36,8 @@ pub(super) struct Peer {
     pub(super) long_lived_until: BTreeMap<Family, Instant>,
     /// Families about whose prefix limit there has been a warning in this session.
     pub(super) warned: FamilySet,
+    /// Families that it has asked for again while it did not read.
+    pub(super) refresh_due: FamilySet,
     /// The range that it came from, if it is not configured by itself.
     pub(super) range: Option<PeerId>,
     pub(super) counts: MessageCounts,
@@ -65,6 +67,7 @@ impl Peer {
             stale_until: None,
             long_lived_until: BTreeMap::new(),
             warned: FamilySet::EMPTY,
+            refresh_due: FamilySet::EMPTY,
             range: None,
             counts: MessageCounts::default(),
             established_count: 0,

@@ -170,6 +170,11 @@ impl Speaker {
         let agreed = self.peers[&number].agreed.as_ref().map(|agreed| agreed.context);
         let enhanced = agreed.is_some_and(|context| context.enhanced_refresh);
         match refresh.subtype {
+            // Whoever asks and does not read gets one answer, when it reads again.
+            Subtype::Request if self.peers[&number].session.outstanding() >= CONGESTED => {
+                let peer = self.peers.get_mut(&number).expect("just seen");
+                peer.refresh_due.insert(family);
+            }
             Subtype::Request => {
                 let emit = match family {
                     Family::Ipv4Unicast => self.ipv4.groups.refresh(number, enhanced),
@@ -186,6 +191,17 @@ impl Speaker {
             }
             Subtype::End if enhanced => self.sweep(number, &[family]),
             Subtype::Beginning | Subtype::End | Subtype::Unknown(_) => {}
+        }
+    }
+
+    /// Answers what a peer has asked for while it did not read.
+    pub(super) fn refresh_late(&mut self, number: PeerNumber) {
+        let Some(peer) = self.peers.get_mut(&number) else { return };
+        if peer.refresh_due.is_empty() || peer.session.outstanding() >= CONGESTED {
+            return;
+        }
+        for family in std::mem::take(&mut peer.refresh_due).iter() {
+            self.refresh(number, &RouteRefresh::new(family, Subtype::Request));
         }
     }
 

@@ -364,3 +364,32 @@ fn a_session_that_comes_up_and_goes_down_in_the_same_bytes_is_one_that_failed() 
     assert_eq!((status.state, status.established_count), (SessionState::Idle, 2));
     assert_eq!(status.reason, Some(Reason::Received(reset)));
 }
+
+#[test]
+fn a_peer_that_asks_again_and_again_and_does_not_read_costs_no_more_than_its_limit() {
+    let peers = [("e2", peer(2, 65002)), ("i4", peer(4, OUR_AS))];
+    let mut bench = Bench::new(config(&peers), Start::Fresh);
+    bench.up_with("e2", |capabilities| capabilities.push(Capability::EnhancedRouteRefresh));
+    bench.up("i4");
+    let texts: Vec<String> = (0..=255).map(|index| format!("10.4.{index}.0/24")).collect();
+    for text in &texts {
+        let communities = AttributeValue::Communities((0..500).map(Community).collect());
+        bench.announce("i4", &[text.as_str()], &[], &[communities]);
+    }
+    bench.probes.get_mut("e2").expect("a peer").reads = false;
+    let ask = bgp::packet::route_refresh::RouteRefresh::new(
+        Family::Ipv4Unicast,
+        bgp::packet::route_refresh::Subtype::Request,
+    );
+    for _ in 0..20_000 {
+        bench.say("e2", &ask.encode());
+    }
+    let unread = bench.probes["e2"].unread;
+    assert!((256 * 1024..1024 * 1024).contains(&unread), "{unread} octets wait");
+    bench.probes.get_mut("e2").expect("a peer").reads = true;
+    bench.read("e2");
+    let marks = bench.probes["e2"].refreshes.clone();
+    let last = marks.last().map(|refresh| refresh.subtype);
+    assert_eq!(last, Some(bgp::packet::route_refresh::Subtype::End), "it is answered when it reads");
+    assert_eq!(bench.has("e2").len(), texts.len());
+}

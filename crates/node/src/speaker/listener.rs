@@ -33,6 +33,11 @@ pub(super) struct Demands {
 }
 
 impl Demands {
+    /// Whether some connections must be signed.
+    pub(super) fn has_keys(&self) -> bool {
+        !self.keys.is_empty()
+    }
+
     pub(super) fn of(config: &SpeakerConfig) -> Self {
         let mut demands = Self::default();
         let peers = config.peers.values().map(|peer| (network(peer.address), peer));

@@ -10,7 +10,7 @@ use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
 
 /// Sockets that are looked at before it is looked at the others again, and at the clock.
-const AT_ONCE: usize = 64;
+pub(super) const AT_ONCE: usize = 64;
 /// What the waker is known by. Sockets have other numbers.
 const WAKER: u64 = 0;
 

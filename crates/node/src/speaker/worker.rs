@@ -1,8 +1,8 @@
 //! The thread's loop: feeds what happens and the time into the speaker, and carries out what it says.
 //!
-//! One round: wait; timers, so that KEEPALIVEs go first; a bounded piece of what each connection has to say; commands; a
-//! bounded number of new connections; then what the speaker wants, written at once. So neither a flood of connections
-//! nor a peer with a full table holds up another peer for longer than a round.
+//! One round: wait; a bounded piece of what each connection has to say; timers, after it, so that no peer is given up while
+//! its words lie unread; commands; a bounded number of new connections; then what the speaker wants, written at once. So
+//! neither a flood of connections nor a peer with a full table holds up another peer for longer than a round.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -18,7 +18,7 @@ use bgp::{
 use super::connection::{Closing, Connection, DRAIN_LIMIT};
 use super::dial::{Dial, Outcome};
 use super::listener::{Demands, Listener, PAUSE};
-use super::poller::{Interest, Poller, Ready};
+use super::poller::{AT_ONCE, Interest, Poller, Ready};
 use super::resolver::Resolver;
 use super::{Command, Commands, RouteEvent, transport};
 
@@ -26,6 +26,10 @@ use super::{Command, Commands, RouteEvent, transport};
 const READ_BYTES: usize = 64 * 1024;
 /// How often what the speaker says is written and it is asked again, before others have their turn.
 const PASSES: usize = 4;
+/// After so many rounds timers run in any case, whether all connections have been looked at or not.
+const ROUNDS: u32 = 4;
+/// How often it is looked whether the kernel drops unsigned segments.
+const SUSPICION: Duration = Duration::from_secs(5);
 /// How soon a listening address that cannot be had is tried again.
 const LISTEN_RETRY: Duration = Duration::from_secs(1);
 /// Connections that may be in the course of being closed; of more, the oldest are closed at once.
@@ -59,6 +63,8 @@ pub(super) fn run(commands: &Receiver<Command>, own: Commands, poller: Poller, r
         listeners_made: 0,
         listen_again: None,
         accept_again: None,
+        rounds_without_timers: 0,
+        suspicion: None,
         more: false,
         buffer: vec![0; READ_BYTES],
         counts: Counts::default(),
@@ -84,6 +90,9 @@ struct Worker {
     listeners_made: u64,
     listen_again: Option<Instant>,
     accept_again: Option<Instant>,
+    rounds_without_timers: u32,
+    /// When it is looked again whether the kernel drops unsigned segments, and how many it had dropped.
+    suspicion: Option<(Instant, u64)>,
     /// The speaker has more to say.
     more: bool,
     buffer: Vec<u8>,
@@ -128,10 +137,15 @@ impl Worker {
                     return self.stop(Shutdown::Restarting);
                 }
             };
-            self.timeouts();
+            let may_be_all = ready.len() + 1 < AT_ONCE;
             let (listening, talking): (Vec<_>, Vec<_>) =
                 ready.into_iter().partition(|ready| ready.token < LISTENER_TOKENS);
             talking.into_iter().for_each(|ready| self.talk(ready));
+            self.rounds_without_timers += 1;
+            if may_be_all || self.rounds_without_timers >= ROUNDS {
+                self.rounds_without_timers = 0;
+                self.timeouts();
+            }
             loop {
                 match commands.try_recv() {
                     Ok(Command::Stop(shutdown)) => return self.stop(shutdown),
@@ -155,7 +169,8 @@ impl Worker {
         let closing =
             self.closing_order.front().and_then(|id| self.closing.get(id)).map(|closing| closing.until);
         let due = self.speaker.poll_timeout().into_iter().chain(self.listen_again).chain(self.accept_again);
-        let next = due.chain(dials).chain(closing).min();
+        let suspicion = self.suspicion.map(|(at, _)| at);
+        let next = due.chain(dials).chain(closing).chain(suspicion).min();
         next.map(|at| at.saturating_duration_since(Instant::now()))
     }
 
@@ -193,11 +208,25 @@ impl Worker {
             self.closing_order.pop_front();
             self.closing.remove(&first);
         }
+        self.suspect(now);
         if self.listen_again.is_some_and(|at| at <= now) {
             self.listen();
         }
         if self.accept_again.take_if(|at| *at <= now).is_some() {
             self.listeners.values().for_each(|(_, listener)| listener.pause(false, &self.poller));
+        }
+    }
+
+    /// Looks whether the kernel has dropped segments that were not signed: a peer that we wait for would never be heard of.
+    fn suspect(&mut self, now: Instant) {
+        let Some((at, before)) = self.suspicion else { return };
+        if at > now {
+            return;
+        }
+        let dropped = kernel::tcp::dropped().unwrap_or_default().unsigned;
+        self.suspicion = Some((now + SUSPICION, dropped));
+        if dropped > before {
+            self.input(Input::UnsignedDropped);
         }
     }
 
@@ -288,6 +317,8 @@ impl Worker {
             }
         }
         let demands = Demands::of(self.speaker.config());
+        let begun = || (Instant::now() + SUSPICION, kernel::tcp::dropped().unwrap_or_default().unsigned);
+        self.suspicion = demands.has_keys().then(|| self.suspicion.unwrap_or_else(begun));
         for (_, listener) in self.listeners.values_mut() {
             for (peers, failure) in listener.demand(&demands) {
                 tracing::error!(%peers, %failure, "cannot take signed BGP connections");

@@ -39,6 +39,9 @@ fn another_password_or_none_keeps_the_session_down_and_says_why() {
         let theirs = start(&other, config(2, their_peer.clone()));
         let text = if password.is_some() { "the same at both ends" } else { "timed out" };
         eventually("the one that dials knows why", || reason(&theirs).contains(text));
+        eventually("the one that waits suspects it", || {
+            reason(&ours).starts_with("waiting for the peer, while")
+        });
         assert!(!is_up(&ours) && !is_up(&theirs));
         // Put right while everything runs.
         theirs.configure(config(2, with_password(peer(OURS), "rosebud")));
