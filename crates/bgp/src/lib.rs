@@ -12,7 +12,8 @@
 //!
 //! # Supported standards
 //!
-//! - RFC 4271: BGP-4.
+//! - RFC 4271: BGP-4 (not: aggregation of routes). Equally good routes are used together; next hops are resolved by the
+//!   shell, where it is asked to.
 //! - RFC 1997: communities (well-known ones honoured: NO_EXPORT, NO_ADVERTISE, NO_EXPORT_SUBCONFED).
 //! - RFC 2545: IPv6 next hops.
 //! - RFC 2385: TCP MD5 signatures (by the shell).

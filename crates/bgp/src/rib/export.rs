@@ -107,6 +107,11 @@ pub(crate) struct Exporter {
 /// What an export follows from.
 type Cause = (AttributeId, PeerNumber, Applied);
 
+/// Equality, quick for routes that no policy changes.
+fn is_same_cause(a: &Cause, b: &Cause) -> bool {
+    (a.0, a.1) == (b.0, b.1) && (a.2.is_empty() && b.2.is_empty() || a.2 == b.2)
+}
+
 /// The number of an export of an [`Exporter`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ExportId(u32);
@@ -144,7 +149,7 @@ impl Exporter {
         interner: &Interner,
     ) -> Option<ExportId> {
         let cause = (best.attributes, best.peer, admits(prefix, best, group, interner).ok()?);
-        if let Some((_, done)) = self.last.as_ref().filter(|(last, _)| *last == cause) {
+        if let Some((_, done)) = self.last.as_ref().filter(|(last, _)| is_same_cause(last, &cause)) {
             return *done;
         }
         let id = match self.done.get(&cause) {

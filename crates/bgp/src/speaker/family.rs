@@ -266,9 +266,16 @@ fn learned(selected: &Selected) -> Option<&Best> {
     selected.best().filter(|best| best.peer != PeerNumber::LOCAL)
 }
 
+/// Sorted, without duplicates.
+fn each_once(addresses: impl Iterator<Item = IpAddr>) -> Vec<IpAddr> {
+    let mut addresses: Vec<IpAddr> = addresses.collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    addresses
+}
+
 fn next_hops(selected: &Selected, interner: &Interner) -> Vec<IpAddr> {
-    let next_hops = selected.used().map(|route| interner.get(route.attributes).next_hop);
-    next_hops.collect::<BTreeSet<_>>().into_iter().collect()
+    each_once(selected.used().map(|route| interner.get(route.attributes).next_hop))
 }
 
 /// Whether the best route goes into the kernel, and with which changes. (A policy without rules, as most speakers that are
@@ -327,7 +334,7 @@ fn best_route(
     let gateways = selected.used().flat_map(|route| interner.gateways(route.attributes));
     let route = Arc::new(BestRoute {
         next_hops: next_hops(selected, interner),
-        gateways: gateways.copied().collect::<BTreeSet<_>>().into_iter().collect(),
+        gateways: each_once(gateways.copied()),
         links,
         tunnel: changes.tunnel.clone().map(|device| device.0),
         peer,

@@ -272,6 +272,7 @@ impl BgpPlanner {
             excluded_interfaces: self.excluded_interfaces(),
             interfaces: self.networks(),
             static_routes,
+            forwards: true,
             log_severity: self.setting(|spec| spec.log_severity_screen),
             problems,
         }

@@ -41,8 +41,7 @@ impl BgpPlan {
         let mut config = SpeakerConfig::new(Asn(self.local_as), RouterId(router_id));
         config.cluster_id = self.cluster_id;
         config.selection_deferral = SELECTION_DEFERRAL;
-        // Our kernel forwards on what is selected.
-        config.resolve_next_hops = true;
+        config.resolve_next_hops = self.forwards;
         config.listen = self.listeners();
         config.addresses = self.local_addresses();
         config.kernel = self.kernel.clone();

@@ -36,6 +36,9 @@ pub struct BgpPlan {
     pub originate: BTreeMap<IpNet, Originated>,
     /// Those of `originate` that are blocks: what is not assigned in them has to be dropped here (a blackhole route).
     pub blocks: BTreeSet<IpNet>,
+    /// Packets are forwarded on what is learned: next hops are looked up in the routing table, and those that it does not
+    /// lead to are not used. A reflector that only passes routes on does not ask.
+    pub forwards: bool,
     /// Which learned routes BGP puts into the kernel.
     pub kernel: Policy,
     /// Interfaces whose networks are not BGP's business.

@@ -56,6 +56,7 @@ impl Reaction {
         if !self.listen.is_empty() {
             plan.listen.addresses.clone_from(&self.listen);
         }
+        plan.forwards = self.blocks.is_some();
         if self.blocks.is_none() && !plan.static_routes.is_empty() {
             tracing::warn!("reachableBy makes a route in the kernel, which this does only with --kernel");
         }

@@ -288,4 +288,36 @@ mod tests {
         table.add(&route("10.0.0.0/24", 0, &[(None, 2)]));
         assert_eq!(resolve(&table, "10.0.0.7"), found(0, &["10.0.0.7"]));
     }
+
+    #[test]
+    fn it_follows_the_kernel() {
+        testkit::require_root();
+        let host = testkit::TestNamespace::new();
+        host.command("ip link add fabric type veth peer name other");
+        host.command("ip link set other up");
+        let (sender, said) = channel();
+        let tell = move |address, resolution| sender.send((address, resolution)).is_ok();
+        let resolver = host.run(|| Resolver::start(tell)).expect("netlink and a thread");
+        let next = || said.recv_timeout(Duration::from_secs(20)).expect("news");
+        let (near, far): (IpAddr, IpAddr) = ("10.0.0.7".parse().unwrap(), "10.1.2.3".parse().unwrap());
+        resolver.watch(near);
+        assert_eq!(next(), (near, None));
+        host.command("ip address add 10.0.0.1/24 dev fabric");
+        host.command("ip link set fabric up");
+        assert_eq!(next(), (near, found(0, &["10.0.0.7"])));
+        resolver.watch(far);
+        assert_eq!(next(), (far, None));
+        host.command("ip route add 10.1.0.0/16 via 10.0.0.254 metric 20");
+        assert_eq!(next(), (far, found(21, &["10.0.0.254"])));
+        host.command("ip route replace 10.1.0.0/16 via 10.0.0.253 metric 20");
+        assert_eq!(next(), (far, found(21, &["10.0.0.253"])));
+        host.command("ip route add 10.1.2.0/24 via 10.0.0.252 proto bird");
+        host.command("ip link set fabric down");
+        assert_eq!(BTreeSet::from([next(), next()]), [(near, None), (far, None)].into());
+        resolver.forget(near);
+        resolver.forget(far);
+        host.command("ip link set fabric up");
+        resolver.watch(near);
+        assert_eq!(next(), (near, found(0, &["10.0.0.7"])), "what is forgotten is not spoken of");
+    }
 }
