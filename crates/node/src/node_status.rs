@@ -112,3 +112,78 @@ impl Work {
 fn period(spec: &CalicoNodeStatusSpec) -> u32 {
     spec.update_period_seconds.unwrap_or(DEFAULT_PERIOD)
 }
+
+#[cfg(test)]
+mod tests {
+    use api::{BGPDaemonState, CalicoNodeStatus, CalicoNodeStatusStatus, Metadata, NodeStatusClass};
+    use datastore::Memory;
+
+    use super::*;
+
+    fn object(node: &str, period: Option<u32>) -> CalicoNodeStatus {
+        let classes = vec![NodeStatusClass::Agent];
+        let spec = CalicoNodeStatusSpec { node: node.to_owned(), classes, update_period_seconds: period };
+        CalicoNodeStatus::new(Metadata::named("one"), spec)
+    }
+
+    fn work(stored: CalicoNodeStatus) -> Work {
+        let store: Arc<dyn Store> = Arc::new(Memory::new());
+        Resources::new(&*store).create(Resource::CalicoNodeStatus(Box::new(stored))).unwrap();
+        Work { node: "node-1".into(), store, reporter: Reporter::new(None), objects: BTreeMap::new() }
+    }
+
+    impl Work {
+        /// What the datastore says now, told as the syncer does.
+        fn hear(&mut self) {
+            let resource = Resources::new(&*self.store).get(Kind::CalicoNodeStatus, None, "one").unwrap();
+            self.on_update(Update { key: resource.key(), row: Some(Arc::new(Row::Resource(resource))) });
+        }
+
+        fn stored(&self) -> Option<CalicoNodeStatusStatus> {
+            match Resources::new(&*self.store).get(Kind::CalicoNodeStatus, None, "one").unwrap() {
+                Resource::CalicoNodeStatus(object) => object.status,
+                other => panic!("{other:?}"),
+            }
+        }
+
+        fn due(&self) -> Option<Instant> {
+            self.objects.get("one").and_then(|wanted| wanted.due)
+        }
+    }
+
+    #[test]
+    fn a_report_is_written_every_period_and_is_no_news_to_ourselves() {
+        let mut work = work(object("node-1", Some(60)));
+        work.hear();
+        let now = Instant::now();
+        work.report_due(now);
+        let status = work.stored().expect("a report");
+        assert!(status.last_updated.is_some());
+        assert_eq!(status.agent.bird_v4.state, Some(BGPDaemonState::NotReady), "there is no BGP");
+        assert_eq!(work.due(), Some(now + Duration::from_secs(60)));
+        work.hear();
+        assert_eq!(work.due(), Some(now + Duration::from_secs(60)), "our own report came back");
+    }
+
+    #[test]
+    fn what_is_not_asked_of_us_is_not_reported() {
+        for stored in [object("node-2", Some(60)), object("node-1", Some(0))] {
+            let mut work = work(stored);
+            work.hear();
+            work.report_due(Instant::now());
+            assert_eq!((work.stored(), work.due()), (None, None));
+        }
+    }
+
+    #[test]
+    fn an_object_that_is_gone_is_forgotten() {
+        let mut work = work(object("node-1", None));
+        work.hear();
+        assert!(work.due().is_some());
+        let key = Key::cluster(Kind::CalicoNodeStatus, "one");
+        Resources::new(&*work.store).delete(Kind::CalicoNodeStatus, None, "one", None).unwrap();
+        work.report_due(Instant::now());
+        work.on_update(Update { key, row: None });
+        assert_eq!(work.due(), None);
+    }
+}

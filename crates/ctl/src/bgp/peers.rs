@@ -12,12 +12,13 @@ use crate::{Console, table};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  calicoctl bgp peers                 all sessions; WHY says why one is down, or went down last
-  calicoctl bgp peers 172.30.0.254    everything about one: timers, counts, capabilities of both ends
+  calicoctl bgp peers                 all sessions; WHY says why one is down
+  calicoctl bgp peers 172.30.0.254    one: what to do, timers, counts, capabilities of both ends
   calicoctl bgp peers -o json | jq '.[] | select(.state != \"Established\") | .remedy'
 
-RECEIVED counts the prefixes that the import filters let in, BEST those of them that are used, TOLD what the peer was told.
-FLAPS counts how often an established session was lost. The words of WHY and the remedy may change, JSON field names do not.")]
+RECEIVED counts the prefixes that the import filters let in, BEST those of them that are the best
+route, TOLD what the peer was told. FLAPS counts how often an established session was lost. The
+words of WHY may change, JSON field names do not.")]
 pub(crate) struct PeersArgs {
     /// Only this peer, by its address or name
     peer: Option<String>,

@@ -17,15 +17,16 @@ const SORTED: usize = 10_000;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  calicoctl bgp routes                                    all, from all peers
-  calicoctl bgp routes --received 172.30.0.254            what a peer told us, behind the import filters
-  calicoctl bgp routes --advertised 172.30.0.254          what we told it, as it got it, behind the export filters
-  calicoctl bgp routes --prefix 10.65.0.0/16 --longer     a prefix and everything in it
+  calicoctl bgp routes                                  all, from all peers
+  calicoctl bgp routes --received 172.30.0.254          what it told us, behind import filters
+  calicoctl bgp routes --advertised 172.30.0.254        what we told it, behind export filters
+  calicoctl bgp routes --prefix 10.65.0.0/16 --longer   a prefix and everything in it
   calicoctl bgp routes -o json | jq '.[] | select(.unusable)'
 
-In the first column * is the route that is used, = one that is used beside it (ECMP), s stale: kept over a restart of the peer,
-! one that cannot be used: calicoctl bgp why PREFIX says why. Large tables come page by page, in the order in which prefixes
-came; up to 10,000 routes are sorted.")]
+In the first column * is the route that is used, = one that is used beside it (ECMP), s one that
+is stale: kept over a restart of the peer, ! one that cannot be used: calicoctl bgp why PREFIX
+says why. Large tables come page by page, in the order in which prefixes came; up to 10,000
+routes are sorted.")]
 pub(crate) struct RoutesArgs {
     /// What this peer told us
     #[arg(long, value_name = "PEER", conflicts_with = "advertised")]

@@ -20,12 +20,13 @@ use crate::{Console, table};
 Examples:
   calicoctl bgp what-if --down 172.30.0.254                    before the ToR is rebooted
   calicoctl bgp what-if --down 172.30.0.2 --down 172.30.0.3    several at once
-  calicoctl bgp what-if --file filter.yaml                     before a BGPFilter, BGPPeer, BGPConfiguration or IPPool is applied
+  calicoctl bgp what-if --file filter.yaml                     before a file is applied
   calicoctl bgp what-if --file filter.yaml -o json
 
-The node works it out on copies of its routes; nothing is applied. It is the end state that is compared: a peer counts as lost
-for good, a session that is reset counts as back. What other hosts would tell us then is not known beforehand. Which sessions of
-all nodes a file would reset says calicoctl bgp plan -f FILE.")]
+The node works it out on copies of its routes; nothing is applied. It is the end state that is
+compared: a peer counts as lost for good, a session that is reset counts as back. What other
+hosts would tell us then is not known beforehand. Which sessions of all nodes a file would reset
+says calicoctl bgp plan -f FILE.")]
 pub(crate) struct WhatIfArgs {
     /// The session with this peer is lost for good (its address or name; several times for several)
     #[arg(long, value_name = "PEER", conflicts_with = "file")]

@@ -17,10 +17,11 @@ use crate::Console;
 Examples:
   calicoctl bgp why 10.65.0.0/26                        a prefix
   calicoctl bgp why 10.65.0.7                           the longest prefix that has an address
-  calicoctl bgp why 10.65.0.0/26 --peer 172.30.0.254    was this peer told, and if not, which filter kept it back?
+  calicoctl bgp why 10.65.0.0/26 --peer 172.30.0.254    was this peer told? if not, why?
 
-Each path says at which step of the selection (RFC 4271, section 9.1) it lost, and to whom. Routes that import filters turned
-away are remembered, the first 256 of each peer. Filters' steps are shown as they are now.")]
+Each path says at which step of the selection (RFC 4271, section 9.1) it lost, and to whom.
+Routes that import filters turned away are remembered, the first 256 of each peer. Filters'
+steps are shown as they are now.")]
 pub(crate) struct WhyArgs {
     /// A prefix, or an address
     #[arg(value_name = "PREFIX")]

@@ -160,6 +160,11 @@ fn views(bgp: &BgpFacts, within: &str) -> Vec<RouteView> {
     views
 }
 
+/// RTPROT_KERNEL: the kernel's own, for the networks of its interfaces.
+fn is_direct(route: &KernelRoute) -> bool {
+    route.protocol == 2
+}
+
 struct Listing<'a> {
     kernel: &'a BTreeMap<IpNet, KernelRoute>,
     links: &'a [Link],
@@ -190,6 +195,7 @@ impl Listing<'_> {
             interface: kernel.map(|route| self.interface(route)).unwrap_or_default(),
             learned_from: RouteLearnedFrom {
                 source_type: Some(match view.from {
+                    None if kernel.is_some_and(is_direct) => RouteSourceType::Direct,
                     None => RouteSourceType::Static,
                     Some(address) if self.mesh.contains(&address) => RouteSourceType::NodeMesh,
                     Some(_) => RouteSourceType::BGPPeer,
@@ -200,8 +206,6 @@ impl Listing<'_> {
     }
 
     fn of_kernel(&self, route: &KernelRoute) -> CalicoNodeRoute {
-        // RTPROT_KERNEL: the kernel's own, for the networks of its interfaces.
-        let direct = route.protocol == 2;
         let gateway = route.hops.iter().find_map(|hop| hop.gateway);
         CalicoNodeRoute {
             route_type: Some(RouteType::Fib),
@@ -209,7 +213,11 @@ impl Listing<'_> {
             gateway: gateway.map_or_else(|| "N/A".to_owned(), |address| address.to_string()),
             interface: self.interface(route),
             learned_from: RouteLearnedFrom {
-                source_type: Some(if direct { RouteSourceType::Direct } else { RouteSourceType::Kernel }),
+                source_type: Some(if is_direct(route) {
+                    RouteSourceType::Direct
+                } else {
+                    RouteSourceType::Kernel
+                }),
                 peer_ip: String::new(),
             },
         }

@@ -13,6 +13,14 @@ metadata: {name: tor}
 spec: {node: node-1, peerIP: 172.30.0.254, asNumber: 64600}
 ";
 
+/// Asks node-1 for everything, every second.
+const STATUS: &str = r"
+apiVersion: projectcalico.org/v3
+kind: CalicoNodeStatus
+metadata: {name: one}
+spec: {node: node-1, classes: [Agent, BGP, Routes], updatePeriodSeconds: 1}
+";
+
 const FILTER: &str = r"
 apiVersion: projectcalico.org/v3
 kind: BGPFilter
@@ -64,11 +72,9 @@ fn what_is_shown_is_what_the_hosts_have() {
     };
     assert_eq!(routes_of("--received 172.30.0.2"), std::slice::from_ref(&theirs));
     assert_eq!(routes_of("--advertised 172.30.0.2"), std::slice::from_ref(&ours));
-    let mut all = vec![ours.clone(), theirs.clone()];
-    all.sort();
-    let mut shown = routes_of("--prefix 10.65.0.0/16 --longer");
-    shown.sort();
-    assert_eq!(shown, all);
+    let shown = routes_of("--prefix 10.65.0.0/16 --longer");
+    assert!([&ours, &theirs].into_iter().all(|block| shown.contains(block)), "{shown:?}");
+    assert!(routes_of("--prefix 10.65.0.0/16").is_empty(), "nobody announces the pool itself");
 
     let why = bgp(&lab, "node-1", &format!("why {theirs}"));
     assert_eq!(why["paths"][0]["route"]["best"], true, "{why}");
@@ -103,7 +109,8 @@ fn what_a_file_would_do_is_what_it_does() {
     assert_eq!((&change["prefix"], &change["after"]), (&theirs.as_str().into(), &serde_json::json!([])));
     let foretold = bgp(&lab, "node-1", &format!("what-if --file {}", file.display()));
     assert_eq!(foretold["sessions"][0]["change"], "removed", "{foretold}");
-    assert_eq!(list(&foretold["changes"]).len(), 1, "{foretold}");
+    let lost = list(&foretold["changes"]).iter().find(|change| change["prefix"] == theirs.as_str());
+    assert_eq!(lost.map(|change| list(&change["after"]).len()), Some(0), "{foretold}");
     assert!(routes(&lab, "node-1", |line| line.contains(&theirs)).len() == 1, "nothing was changed");
     lab.ctl(&format!("apply -f {}", file.display()));
     eventually(SOON, || {
@@ -112,4 +119,36 @@ fn what_a_file_would_do_is_what_it_does() {
         when(said.contains("there is no peer"), &said)
     });
     assert!(routes(&lab, "node-1", |line| line.contains(&theirs)).is_empty());
+}
+
+#[test]
+fn a_node_fills_in_its_status_and_only_its_own() {
+    let lab = Lab::up(2, &[]);
+    let theirs = block_of_other(&lab, "node-1", "172.30.0.2");
+    lab.apply(STATUS);
+    lab.apply(&STATUS.replace("name: one", "name: other").replace("node-1", "node-9"));
+    let status = |name: &str| -> Value {
+        let text = lab.ctl(&format!("get caliconodestatus {name} -o json"));
+        serde_json::from_str::<Value>(&text).expect("JSON")["status"].take()
+    };
+    eventually(SOON, || when(status("one")["lastUpdated"].is_string(), "there is no status"));
+    let first = status("one");
+    assert_eq!(first["agent"]["birdV4"]["state"], "Ready", "{first}");
+    assert_eq!(first["agent"]["birdV4"]["routerID"], "172.30.0.1");
+    assert_eq!(
+        (&first["bgp"]["numberEstablishedV4"], &first["bgp"]["peersV4"][0]["type"]),
+        (&1.into(), &"NodeMesh".into())
+    );
+    let route =
+        list(&first["routes"]["routesV4"]).iter().find(|route| route["destination"] == theirs.as_str());
+    let route = route.unwrap_or_else(|| panic!("{theirs} is not in {first}"));
+    assert_eq!((&route["type"], &route["interface"]), (&"FIB".into(), &"eth0".into()), "{route}");
+    assert_eq!(route["learnedFrom"]["peerIP"], "172.30.0.2");
+    eventually(SOON, || {
+        let mut now = status("one");
+        let is_later = now["lastUpdated"] != first["lastUpdated"];
+        now["lastUpdated"] = first["lastUpdated"].clone();
+        when(is_later && now == first, &format!("{now}\n{first}"))
+    });
+    assert!(status("other").is_null(), "it is for a node that is not there");
 }
