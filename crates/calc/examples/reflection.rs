@@ -1,6 +1,6 @@
 //! Figures of nodes that choose their own route reflectors.
 //!
-//!     cargo run --release -p calc --example reflection -- [SEED]
+//!     cargo run --release -p calc --example reflection -- [SEED [NODES...]]
 //!
 //! 10, 100 and 1,000 nodes are simulated whole: a planner and a speaker for each, virtual time, rows that reach everyone up to
 //! 2 s late. At 5,000 nodes the choice alone is worked out, and who could reach whom through the sessions that follow from
@@ -21,9 +21,12 @@ const MINUTE: Duration = Duration::from_secs(60);
 const ZONES: usize = 3;
 
 fn main() {
-    let seed = std::env::args().nth(1).map_or(1, |text| text.parse().expect("SEED is a number"));
+    let mut numbers =
+        std::env::args().skip(1).map(|text| text.parse::<usize>().expect("arguments are numbers"));
+    let seed = numbers.next().unwrap_or(1) as u64;
+    let sizes: Vec<usize> = numbers.collect();
     println!("seed {seed}; {ZONES} zones, racks of 8 nodes, mesh up to 50 nodes, 2 reflectors a client");
-    for nodes in [10, 100, 1_000] {
+    for nodes in if sizes.is_empty() { vec![10, 100, 1_000] } else { sizes } {
         simulate(seed, nodes);
     }
     model(seed, 5_000);

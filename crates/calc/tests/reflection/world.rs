@@ -12,7 +12,8 @@ use api::{AffinityOwner, Key, Kind, Row};
 use bgp::config::Secret;
 use bgp::session::SessionState;
 use bgp::{
-    ConnectionId, Endpoints, Family, Input, Output, Shutdown, Speaker, SpeakerConfig, Start, TransportFailure,
+    ConnectionId, Endpoints, Family, Input, Output, Resolution, Shutdown, Speaker, SpeakerConfig, Start,
+    TransportFailure,
 };
 use calc::bgp_plan::{BgpPlan, BgpPlanner, PasswordRef, Passwords, RouterIdSource, SessionWatch};
 use ipnet::IpNet;
@@ -551,6 +552,14 @@ impl World {
             Output::Close { connection } => {
                 if let Some((pipe, side)) = self.pipe_of.get(&End { host, life, connection }).copied() {
                     self.hang_up(pipe, side);
+                }
+            }
+            // All hosts are on one wire.
+            Output::WatchNextHop { address } => {
+                let resolution = Some(Resolution { cost: 0, gateways: vec![address] });
+                let now = self.now;
+                if let Some(speaker) = &mut self.hosts[host].speaker {
+                    speaker.handle_input(Input::NextHop { address, resolution }, now);
                 }
             }
             Output::BestRoute { prefix, route } => self.route(host, prefix, route.is_some()),
