@@ -23,7 +23,8 @@ fn a_node_that_works_is_live_and_ready_and_has_the_documented_metrics() {
         "tortie_bgp_session_changes_total",
         "type=\"node-to-node mesh\"} 6\n",
         "type=\"node-to-node mesh\",family=\"ipv4/unicast\"} 1\n",
-        "tortie_bgp_prefixes{family=\"ipv4/unicast\"} 2\n",
+        // The two blocks, and the address of the pod here.
+        "tortie_bgp_prefixes{family=\"ipv4/unicast\"} 3\n",
         "tortie_cni_calls_total",
     ] {
         assert!(metrics.contains(name), "{name} is missing in {metrics}");
