@@ -208,6 +208,8 @@ pub mod cease {
     pub const RESOURCES: u8 = 8;
     /// Hard Reset.
     pub const HARD_RESET: u8 = 9;
+    /// BFD Down (RFC 9384).
+    pub const BFD_DOWN: u8 = 10;
 }
 
 /// Subcodes of ROUTE-REFRESH Message Error (RFC 7313).

@@ -44,6 +44,7 @@
 //! - RFC 9072: extended optional parameters.
 //! - RFC 9234: roles and Only to Customer.
 //! - RFC 9494: long-lived graceful restart.
+//! - RFC 9384: cease subcode for BFD.
 //! - RFC 9687: send hold timer.
 
 pub mod bfd;
@@ -62,6 +63,6 @@ pub use interfaces::Interfaces;
 pub use rib::Resolution;
 pub use speaker::{
     Arrival, BestRoute, EstablishedStatus, Input, MessageCounts, Output, PeerDifference, PeerStatus,
-    Shutdown, Speaker, Start, Transport, TransportFailure, difference, query, reset_causes,
+    Shutdown, Speaker, Start, Transport, TransportFailure, WatchedPath, difference, query, reset_causes,
 };
 pub use types::{Asn, ConnectionId, Endpoints, Family, FamilySet, PeerId, RouterId};

@@ -12,6 +12,7 @@
 //! - [`nft`]: nf_tables: typed rules and sets, encoder, decoder, and the reconciler for a table
 //! - [`ownership`]: every mark by which a restarted process knows its own objects
 //! - [`Rtnetlink`]: a socket for [`link`], [`address`], [`neighbour`] and [`route`]
+//! - [`datagram`]: UDP packets with their hop limit
 //! - [`conntrack`]: tracked connections, and forgetting those of an address
 //! - [`route::RouteTable`]: the one writer of the main table
 //! - [`pod`]: the plumbing of a workload
@@ -23,6 +24,7 @@
 
 pub mod address;
 pub mod conntrack;
+pub mod datagram;
 pub mod delta;
 pub mod fake;
 pub mod interface;

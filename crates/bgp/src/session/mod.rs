@@ -29,6 +29,7 @@ mod connection;
 mod jitter;
 mod negotiate;
 mod open_check;
+mod path;
 mod reason;
 mod remedy;
 #[cfg(test)]
@@ -189,6 +190,8 @@ pub struct Session {
     outgoing: Option<Connection>,
     incoming: Option<Connection>,
     established: Option<Connection>,
+    /// Nothing is begun: BFD has not said that the path is up.
+    waits_for_path: bool,
     /// Idle until then.
     idle_until: Option<Instant>,
     /// When to dial next.
@@ -216,6 +219,7 @@ impl Session {
             outgoing: None,
             incoming: None,
             established: None,
+            waits_for_path: false,
             idle_until: None,
             retry_at: None,
             failures: 0,
@@ -262,7 +266,7 @@ impl Session {
         let furthest = [&self.outgoing, &self.incoming, &self.established].into_iter().filter_map(of).max();
         match furthest {
             Some(state) => state,
-            None if !self.enabled || self.idle_until.is_some() => SessionState::Idle,
+            None if !self.enabled || self.waits_for_path || self.idle_until.is_some() => SessionState::Idle,
             None => SessionState::Active,
         }
     }
@@ -400,7 +404,7 @@ impl Session {
 
     /// A connection from the peer's address. `None`: it is not wanted now and shall be closed.
     pub fn handle_accepted(&mut self, now: Instant) -> Option<ConnectionId> {
-        if !self.enabled || self.idle_until.is_some() {
+        if !self.enabled || self.waits_for_path || self.idle_until.is_some() {
             return None;
         }
         // The peer has given up an earlier attempt, whether we have heard of it or not.
@@ -533,7 +537,7 @@ impl Session {
     }
 
     fn dial(&mut self, now: Instant) {
-        if self.outgoing.is_some() || self.incoming.is_some() || self.established.is_some() {
+        if self.waits_for_path || self.has_connection() {
             return;
         }
         let mut connection = Connection::new(self.next_id(), Direction::Outgoing);
@@ -872,6 +876,8 @@ fn loss(negotiated: &Negotiated, reason: &Reason) -> Loss {
         | Reason::PrefixLimit { .. }
         | Reason::TooFarAway { .. }
         | Reason::Unsigned
+        | Reason::PathDown(_)
+        | Reason::WaitsForPath
         | Reason::Reconfigured
         | Reason::Stopped => false,
     };

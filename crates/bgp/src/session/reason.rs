@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::bfd::packet::Diagnostic;
 use crate::config::Role;
 use crate::packet::DecodeError;
 use crate::packet::notification::Notification;
@@ -61,6 +62,10 @@ pub enum Reason {
     /// We wait for the peer to dial, and the kernel drops segments that are not signed as they should be (RFC 2385,
     /// RFC 5925); it does not say whose.
     Unsigned,
+    /// BFD says that the path to the peer is down; the peer was told so, if it can be (Cease/10, RFC 9384).
+    PathDown(Diagnostic),
+    /// The session is not begun before BFD says that the path is up.
+    WaitsForPath,
     /// The peer dialled again while a session was up: it has restarted (RFC 4724, section 4.2).
     PeerRestarted,
     /// The configuration changed in a way that a session cannot follow.
@@ -102,6 +107,8 @@ impl fmt::Display for Reason {
                 "waiting for the peer, while the kernel drops segments with a wrong signature or without one: \
                  is the password (MD5, TCP-AO) the same at both ends?",
             ),
+            Self::PathDown(diagnostic) => write!(f, "BFD: path down: {diagnostic}"),
+            Self::WaitsForPath => f.write_str("waiting for BFD to say that the path is up"),
             Self::PeerRestarted => f.write_str("peer has restarted"),
             Self::Reconfigured => f.write_str("configuration changed"),
             Self::Stopped => f.write_str("speaker stopped"),

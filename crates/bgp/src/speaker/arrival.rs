@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::io::Arrival;
 use super::{PeerNumber, Speaker, difference};
-use crate::config::{ConnectMode, PeerConfig, PeerRange, SpeakerConfig};
+use crate::config::{Bfd, ConnectMode, PeerConfig, PeerRange, SpeakerConfig};
 use crate::iana::cease;
 use crate::session::Reason;
 use crate::types::{ConnectionId, Endpoints, PeerId};
@@ -119,5 +119,7 @@ fn range_of(config: &SpeakerConfig, address: IpAddr) -> Option<(&PeerId, &PeerRa
 }
 
 fn member(range: &PeerRange, address: IpAddr) -> PeerConfig {
-    PeerConfig { address, connect: ConnectMode::Passive, ..range.template.clone() }
+    // A path that is only known once the peer has come cannot be waited for.
+    let bfd = range.template.bfd.map(|bfd| Bfd { strict: false, ..bfd });
+    PeerConfig { address, bfd, connect: ConnectMode::Passive, ..range.template.clone() }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::bfd::Path;
 use crate::config::{Authentication, Origination, PeerConfig, SpeakerConfig};
 use crate::rib::Resolution;
 use crate::session::{Reason, SessionState};
@@ -79,6 +80,13 @@ pub enum Input<'a> {
     Refresh {
         /// Whom.
         peer: PeerId,
+    },
+    /// What BFD says of the path to a peer; see [`Speaker::watched_paths`](crate::Speaker::watched_paths).
+    Path {
+        /// Whose.
+        peer: PeerId,
+        /// What it says.
+        path: Path,
     },
     /// The speaker is about to stop: it closes its sessions and gives no route changes any more, so that the kernel
     /// goes on forwarding.

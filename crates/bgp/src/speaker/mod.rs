@@ -7,6 +7,7 @@ mod io;
 mod limit;
 mod long_lived;
 mod outside;
+mod path;
 mod peer;
 pub mod query;
 mod reconfigure;
@@ -30,6 +31,7 @@ use crate::types::{ConnectionId, Family, PeerId, RouterId};
 pub use difference::{PeerDifference, difference, reset_causes};
 use family::{FamilyRib, Shared};
 pub use io::{Arrival, BestRoute, Input, Output, Shutdown, Transport, TransportFailure};
+pub use path::WatchedPath;
 use peer::Peer;
 pub use status::{EstablishedStatus, MessageCounts, PeerStatus};
 
@@ -72,6 +74,8 @@ pub struct Speaker {
     started_as: Start,
     /// When route selection no longer waits for End-of-RIBs.
     deferral: Option<Instant>,
+    /// What BFD has said of the paths to peers.
+    paths: BTreeMap<PeerId, crate::bfd::Path>,
     seed: u64,
     now: Instant,
     outputs: VecDeque<Output>,
@@ -106,6 +110,7 @@ impl Speaker {
             stopped: false,
             started_as: start,
             deferral: Some(now + config.selection_deferral),
+            paths: BTreeMap::new(),
             seed,
             now,
             outputs: VecDeque::new(),
@@ -157,6 +162,7 @@ impl Speaker {
             }
             Input::Refresh { peer } => self.ask_for_routes(&peer),
             Input::UnsignedDropped => self.suspect_signatures(),
+            Input::Path { peer, path } => self.path(&peer, path),
             Input::Shutdown(shutdown) => self.shutdown(&shutdown),
         }
     }

@@ -40,6 +40,7 @@ impl Speaker {
         let shared = &mut Shared { sources: &self.sources, interner: &mut self.interner };
         self.ipv4.set_kernel(&new.kernel, shared);
         self.ipv6.set_kernel(&new.kernel, shared);
+        self.forget_paths();
         self.change_originated(new);
         self.check_complete();
     }
@@ -93,10 +94,11 @@ impl Speaker {
         let seed = self.seed.wrapping_add(u64::from(number.0));
         let mut peer = Peer::new(id.clone(), config, &self.config, number, seed, self.now);
         peer.session.set_restart(self.restarting, self.started_as == Start::Restarting);
-        peer.session.start(self.now);
         self.sources.insert(number, peer.source(super::UNKNOWN));
         self.peers.insert(number, peer);
         self.numbers.insert(id, number);
+        self.gate(number);
+        self.peers.get_mut(&number).expect("just added").session.start(self.now);
         self.act(number);
     }
 
@@ -129,6 +131,8 @@ impl Speaker {
         let peer = self.peers.get_mut(&number).expect("a number belongs to a peer");
         peer.config = config.clone();
         peer.session.set_passive(config.connect == ConnectMode::Passive, self.now);
+        self.gate(number);
+        self.act(number);
         if difference.export {
             self.change_export(number);
         }
