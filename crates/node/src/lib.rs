@@ -6,6 +6,7 @@
 mod addresses;
 mod agent;
 pub mod autodetect;
+mod bfd;
 mod bgp;
 mod cni;
 pub mod config;

@@ -35,6 +35,10 @@ pub(crate) const BGP_REJECTED: &str = "tortie_bgp_rejected_connections_total";
 pub(crate) const BGP_ROUTE_CHANGES: &str = "tortie_bgp_route_changes_total";
 /// BGP sessions that entered a state, by `state`.
 pub(crate) const BGP_SESSION_CHANGES: &str = "tortie_bgp_session_changes_total";
+/// BFD sessions, by `state` (`up` or `down`).
+pub(crate) const BFD_SESSIONS: &str = "tortie_bfd_sessions";
+/// BFD packets that were thrown away: malformed, of no session, or not from a neighbour.
+pub(crate) const BFD_REFUSED: &str = "tortie_bfd_refused_packets_total";
 /// CNI calls, by `command` and `outcome` (`ok` or `error`).
 pub(crate) const CNI_CALLS: &str = "tortie_cni_calls_total";
 /// Seconds that CNI calls took, by `command`; a summary.
@@ -59,6 +63,8 @@ pub(crate) fn install() -> Result<PrometheusHandle> {
     describe_counter!(BGP_REJECTED, "BGP connections from addresses that are no peer's, closed unread");
     describe_counter!(BGP_ROUTE_CHANGES, "Changes of the best route to a prefix");
     describe_counter!(BGP_SESSION_CHANGES, "BGP sessions that entered a state, by state");
+    describe_gauge!(BFD_SESSIONS, "BFD sessions by state");
+    describe_counter!(BFD_REFUSED, "BFD packets that were thrown away");
     describe_counter!(CNI_CALLS, "CNI calls by command and outcome");
     describe_histogram!(CNI_SECONDS, Unit::Seconds, "Time that CNI calls took by command");
     Ok(handle)

@@ -1,4 +1,5 @@
 use std::net::IpAddr;
+use std::time::Duration;
 
 use super::{BGPPassword, object};
 use crate::scalars::{AsNumber, GoDuration, words};
@@ -56,6 +57,23 @@ object! {
         local_as_number: Option<AsNumber>,
         /// Whether the other side of a selected pair gets its session by itself; `Auto` if absent.
         reverse_peering: Option<ReversePeering>,
+        /// Ours: the path to the peer is watched with BFD. Absent: it is not; `{}`: with the defaults.
+        bfd: Option<PeerBfd>,
+    }
+}
+
+object! {
+    /// Ours: how the path to a peer is watched (RFC 5880). The peer has to do the same.
+    #[derive(Default, Eq)]
+    pub struct PeerBfd {
+        /// Between packets, 10ms..1m; 300ms if absent. The slower end decides.
+        interval: Option<GoDuration>,
+        /// After how many missed packets the path is down, 1..255; 3 if absent.
+        multiplier: Option<u8>,
+        /// The peer may be several hops away (RFC 5883: UDP port 4784), not on the same link only (RFC 5881: 3784).
+        multihop: bool,
+        /// Do not begin the BGP session before BFD says that the path is up.
+        strict: bool,
     }
 }
 
@@ -167,6 +185,9 @@ impl Rules for BGPPeerSpec {
         }
         check_duration(spec.max_restart_time, &at.field("maxRestartTime"));
         check_duration(spec.keepalive_time, &at.field("keepaliveTime"));
+        if let Some(bfd) = &spec.bfd {
+            check_bfd(bfd, &at.field("bfd"));
+        }
         check_password(spec.password.as_ref(), &at.field("password"));
         if let Some(number) = spec.num_allowed_local_as_numbers {
             check_range(number.into(), 0, i32::MAX.into(), &at.field("numAllowedLocalASNumbers"));
@@ -174,6 +195,19 @@ impl Rules for BGPPeerSpec {
         for (index, filter) in spec.filters.iter().enumerate() {
             check_subdomain(filter, &at.field("filters").index(index));
         }
+    }
+}
+
+/// What the speaker takes; anything shorter would be the scheduler's doing and not the path's.
+fn check_bfd(bfd: &PeerBfd, at: &Place<'_>) {
+    let limits = (Duration::from_millis(10), Duration::from_secs(60));
+    if let Some(interval) = bfd.interval
+        && !interval.to_duration().is_some_and(|time| (limits.0..=limits.1).contains(&time))
+    {
+        at.field("interval").refuse(interval, "is out of range: 10ms..1m");
+    }
+    if let Some(multiplier) = bfd.multiplier {
+        check_range(multiplier.into(), 1, 255, &at.field("multiplier"));
     }
 }
 

@@ -32,6 +32,12 @@ impl Reason {
             Self::PrefixLimit { .. } => {
                 "find out why the peer tells so much (a missing filter?), or raise the limit".to_owned()
             }
+            Self::PathDown(_) => {
+                "packets are lost on the way, or the peer's BFD has stopped: compare the settings of BFD at both ends".to_owned()
+            }
+            Self::WaitsForPath => "is BFD configured at the peer, for this address and the same number of hops (one or several)? \
+                                   Or leave out `strict`"
+                .to_owned(),
             Self::TooFarAway { least, .. } => format!(
                 "the peer must send with TTL 255 and be at most {} hops away: set its TTL security, or ours to the true \
                  number of hops",

@@ -10,3 +10,4 @@ mod propagation;
 mod queries;
 mod restart;
 mod telling;
+mod watched;

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use api::scalars::GoDuration;
 use api::selector::Selector;
-use api::{BGPPassword, BGPPeerSpec, NextHopMode, ReversePeering, SourceAddress};
+use api::{BGPPassword, BGPPeerSpec, NextHopMode, PeerBfd, ReversePeering, SourceAddress};
+use bgp::config::Bfd;
 use bgp::policy::Policy;
 use ipnet::IpNet;
 
@@ -253,6 +254,7 @@ impl BgpPlanner {
             restart_time: duration(spec.max_restart_time),
             keepalive_time: duration(spec.keepalive_time),
             allow_local_as: spec.num_allowed_local_as_numbers.and_then(|number| u32::try_from(number).ok()),
+            bfd: spec.bfd.as_ref().map(bfd),
             filters: spec.filters.clone(),
             import: Policy::accept_all(),
             export: Policy::reject_all(),
@@ -323,6 +325,16 @@ pub(super) fn password(password: Option<&BGPPassword>) -> Option<PasswordRef> {
     let reference = password?.secret_key_ref.as_ref()?;
     let optional = reference.optional.unwrap_or(false);
     Some(PasswordRef { name: reference.name.clone(), key: reference.key.clone(), optional })
+}
+
+fn bfd(spec: &PeerBfd) -> Bfd {
+    let default = Bfd::default();
+    Bfd {
+        multihop: spec.multihop,
+        interval: duration(spec.interval).unwrap_or(default.interval),
+        multiplier: spec.multiplier.unwrap_or(default.multiplier),
+        strict: spec.strict,
+    }
 }
 
 pub(super) fn duration(duration: Option<GoDuration>) -> Option<Duration> {

@@ -131,6 +131,7 @@ impl Peer {
         }
         config.add_path = AddPath { receive: true, send: SendPaths::All };
         config.ttl_security = self.ttl_security;
+        config.bfd = self.bfd;
         config.local_as = (self.local_as != own_as).then(|| LocalAs::instead_of_ours(Asn(self.local_as)));
         if let Some(reference) = &self.password {
             config.authentication = passwords.password(reference)?.map(Authentication::Md5);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::BGPLogSeverity;
+use bgp::config::Bfd;
 use bgp::policy::{InterfacePattern, Policy};
 use ipnet::IpNet;
 
@@ -155,6 +156,8 @@ pub struct Peer {
     pub keepalive_time: Option<Duration>,
     /// How often our own AS may stand in a path from this peer; `None`: never.
     pub allow_local_as: Option<u32>,
+    /// How the path to the peer is watched; `None`: it is not.
+    pub bfd: Option<Bfd>,
     /// `BGPFilter`s, in order.
     pub filters: Vec<String>,
     /// What is taken from it.

@@ -27,7 +27,7 @@ mod connection;
 mod dial;
 mod listener;
 mod neighbour;
-mod poller;
+pub(crate) mod poller;
 mod resolver;
 mod transport;
 mod worker;
@@ -40,7 +40,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bgp::config::Origination;
-use bgp::{BestRoute, Family, PeerStatus, Resolution, Shutdown, Speaker, SpeakerConfig, Start};
+use bgp::{BestRoute, Family, PeerId, PeerStatus, Resolution, Shutdown, Speaker, SpeakerConfig, Start};
 use ipnet::IpNet;
 
 use poller::{Poller, Waker};
@@ -71,6 +71,7 @@ enum Command {
     Originate(IpNet, Option<Origination>),
     Ask(Ask),
     NextHop(IpAddr, Option<Resolution>),
+    Path(PeerId, bgp::bfd::Path),
     Stop(Shutdown),
 }
 

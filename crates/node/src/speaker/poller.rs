@@ -16,7 +16,7 @@ const WAKER: u64 = 0;
 
 /// What a socket is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Interest {
+pub(crate) enum Interest {
     /// Bytes, or the end of them.
     Read,
     /// Room for bytes, too.
@@ -40,29 +40,29 @@ impl Interest {
 
 /// A socket that something can be done with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Ready {
+pub(crate) struct Ready {
     /// What it was added as.
-    pub(super) token: u64,
+    pub(crate) token: u64,
     /// It can be read, or is at its end or broken, which reading tells.
-    pub(super) read: bool,
+    pub(crate) read: bool,
     /// It can be written, or is broken.
-    pub(super) write: bool,
+    pub(crate) write: bool,
 }
 
 /// Sockets that are waited for. A socket that is closed is no longer waited for.
 #[derive(Debug)]
-pub(super) struct Poller {
+pub(crate) struct Poller {
     epoll: OwnedFd,
     waker: Waker,
 }
 
 /// Ends the waiting, from any thread.
 #[derive(Debug, Clone)]
-pub(super) struct Waker(Arc<OwnedFd>);
+pub(crate) struct Waker(Arc<OwnedFd>);
 
 impl Waker {
     /// Wakes. A waker that cannot be written is at its limit: the thread is about to wake anyway.
-    pub(super) fn wake(&self) {
+    pub(crate) fn wake(&self) {
         let _ = rustix::io::write(&*self.0, &1_u64.to_ne_bytes());
     }
 }
@@ -70,14 +70,14 @@ impl Waker {
 impl Poller {
     /// # Errors
     /// Out of file descriptors.
-    pub(super) fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         let waker = Waker(Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?));
         epoll::add(&epoll, &*waker.0, EventData::new_u64(WAKER), EventFlags::IN)?;
         Ok(Self { epoll, waker })
     }
 
-    pub(super) fn waker(&self) -> Waker {
+    pub(crate) fn waker(&self) -> Waker {
         self.waker.clone()
     }
 
@@ -85,7 +85,7 @@ impl Poller {
     ///
     /// # Errors
     /// Out of memory, or over the user's limit of watches.
-    pub(super) fn add(&self, socket: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
+    pub(crate) fn add(&self, socket: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
         Ok(epoll::add(&self.epoll, socket, EventData::new_u64(token), interest.flags())?)
     }
 
@@ -93,7 +93,7 @@ impl Poller {
     ///
     /// # Errors
     /// The socket is not waited for.
-    pub(super) fn change(&self, socket: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
+    pub(crate) fn change(&self, socket: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
         Ok(epoll::modify(&self.epoll, socket, EventData::new_u64(token), interest.flags())?)
     }
 
@@ -101,7 +101,7 @@ impl Poller {
     ///
     /// # Errors
     /// The kernel has no memory.
-    pub(super) fn wait(&self, limit: Option<Duration>) -> io::Result<Vec<Ready>> {
+    pub(crate) fn wait(&self, limit: Option<Duration>) -> io::Result<Vec<Ready>> {
         let limit = limit.map(|limit| Timespec {
             tv_sec: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: limit.subsec_nanos().into(),

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use crate::telemetry;
 use bgp::{
-    Arrival, ConnectionId, Input, Output, Resolution, Shutdown, Speaker, SpeakerConfig, Start,
-    TransportFailure,
+    Arrival, ConnectionId, Input, Output, PeerId, Resolution, Shutdown, Speaker, SpeakerConfig, Start,
+    TransportFailure, WatchedPath,
 };
 
 use super::connection::{Closing, Connection, DRAIN_LIMIT};
@@ -21,6 +21,7 @@ use super::listener::{Demands, Listener, PAUSE};
 use super::poller::{AT_ONCE, Interest, Poller, Ready};
 use super::resolver::Resolver;
 use super::{Command, Commands, RouteEvent, transport};
+use crate::bfd::Bfd;
 
 /// How much is read of a connection before the others have their turn.
 const READ_BYTES: usize = 64 * 1024;
@@ -44,7 +45,7 @@ pub(super) fn run(commands: &Receiver<Command>, own: Commands, poller: Poller, r
     let config = loop {
         match commands.recv() {
             Ok(Command::Configure(config)) => break config,
-            Ok(Command::Originate(..) | Command::NextHop(..)) => {}
+            Ok(Command::Originate(..) | Command::NextHop(..) | Command::Path(..)) => {}
             Ok(Command::Ask(ask)) => ask(None),
             Ok(Command::Stop(_)) | Err(_) => return,
         }
@@ -69,10 +70,14 @@ pub(super) fn run(commands: &Receiver<Command>, own: Commands, poller: Poller, r
         buffer: vec![0; READ_BYTES],
         counts: Counts::default(),
         resolver: None,
+        bfd: None,
+        watched: BTreeMap::new(),
+        paths_due: true,
         commands: own,
     };
     worker.listen();
     worker.carry_out();
+    worker.watch_paths();
     worker.run(commands);
 }
 
@@ -99,7 +104,12 @@ struct Worker {
     counts: Counts,
     /// Once a next hop is to be resolved.
     resolver: Option<Resolver>,
-    /// For what it finds out.
+    /// Once a path is to be watched.
+    bfd: Option<Bfd>,
+    watched: BTreeMap<PeerId, WatchedPath>,
+    /// Which paths are to be watched may have changed.
+    paths_due: bool,
+    /// For what they find out.
     commands: Commands,
 }
 
@@ -156,6 +166,7 @@ impl Worker {
             }
             listening.into_iter().for_each(|ready| self.accept(ready.token));
             self.carry_out();
+            self.watch_paths();
             self.counts.report();
         }
     }
@@ -178,11 +189,13 @@ impl Worker {
         match command {
             Command::Configure(config) => {
                 self.input(Input::Configure(*config));
+                self.paths_due = true;
                 self.listen();
             }
             Command::Originate(prefix, Some(route)) => self.input(Input::Originate { prefix, route }),
             Command::Originate(prefix, None) => self.input(Input::Withdraw { prefix }),
             Command::NextHop(address, resolution) => self.input(Input::NextHop { address, resolution }),
+            Command::Path(peer, path) => self.input(Input::Path { peer, path }),
             Command::Ask(ask) => ask(Some(&self.speaker)),
             Command::Stop(_) => unreachable!("the caller has dealt with it"),
         }
@@ -358,6 +371,33 @@ impl Worker {
         }
     }
 
+    /// Has the paths watched that the speaker wants watched.
+    fn watch_paths(&mut self) {
+        if !std::mem::take(&mut self.paths_due) {
+            return;
+        }
+        let wanted = self.speaker.watched_paths();
+        if wanted == self.watched {
+            return;
+        }
+        if self.bfd.is_none() {
+            let commands = self.commands.clone();
+            // A thread that has ended needs to know nothing.
+            let tell = move |peer, path| {
+                commands.send(Command::Path(peer, path));
+            };
+            match Bfd::start(tell) {
+                Ok(bfd) => self.bfd = Some(bfd),
+                Err(error) => {
+                    self.paths_due = true;
+                    return tracing::error!(%error, "paths to BGP peers are not watched with BFD");
+                }
+            }
+        }
+        self.bfd.iter().for_each(|bfd| bfd.watch(wanted.clone()));
+        self.watched = wanted;
+    }
+
     /// Carries out what the speaker wants, and writes. What a peer has taken makes room for more.
     fn carry_out(&mut self) {
         self.more = false;
@@ -424,6 +464,7 @@ impl Worker {
             Output::Session { peer, state, reason } => {
                 metrics::counter!(telemetry::BGP_SESSION_CHANGES, "state" => state.to_string()).increment(1);
                 let reason = reason.map(|reason| reason.to_string()).unwrap_or_default();
+                self.paths_due = true;
                 tracing::info!(%peer, %state, reason, "BGP session");
             }
         }
@@ -472,6 +513,8 @@ impl Worker {
 
     /// Closes everything, and waits until what was sent last is written.
     fn stop(&mut self, shutdown: Shutdown) {
+        // Peers are told that BFD ends before they see the connections go.
+        self.bfd = None;
         self.input(Input::Shutdown(shutdown));
         while let Some(output) = self.speaker.poll_output() {
             self.output(output);
