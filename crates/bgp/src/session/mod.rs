@@ -26,6 +26,7 @@
 
 mod collision;
 mod connection;
+mod ending;
 mod jitter;
 mod negotiate;
 mod open_check;
@@ -39,37 +40,30 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use collision::Resolution;
 pub use collision::{Direction, survivor};
+pub use ending::Loss;
+use ending::hard_reset;
 pub use negotiate::{Negotiated, PeerLongLived, PeerRestart};
 pub use open_check::check_peer;
 pub use reason::Reason;
 pub(crate) use remedy::waiting;
 
 use crate::config::{AddPath, GracefulRestart, LongLived, RoleConfig, Timers};
-use crate::iana::{cease, error, fsm_error, open_error};
+use crate::iana::{cease, error, fsm_error};
 use crate::packet::capability::Capability;
 use crate::packet::notification::Notification;
 use crate::packet::open::Open;
 use crate::packet::route_refresh::RouteRefresh;
 use crate::packet::update::Received;
-use crate::packet::{DecodeError, Message, PeerKind};
+use crate::packet::{Message, PeerKind};
 use crate::speaker::TransportFailure;
 use crate::types::{Asn, ConnectionId, FamilySet, RouterId};
 use connection::{Connection, OPEN_WAIT, Stage};
 pub(crate) use jitter::Jitter;
 
-/// The first wait after an error; it doubles with every further one.
-const IDLE_HOLD_FIRST: Duration = Duration::from_secs(1);
-/// The first wait before dialling again; it doubles up to the configured time.
-const RETRY_FIRST: Duration = Duration::from_millis(500);
-/// So many short sessions in a row may end without fault before the peer counts as flapping.
-const FLAPS: u32 = 2;
 /// By how much the shell may be late to say that nobody answers.
 const DIAL_MARGIN: Duration = Duration::from_secs(2);
-/// A session that has been up for so long has not failed in vain: waits start from the beginning.
-const STABLE: Duration = Duration::from_secs(30);
-/// How long after a session came up another connection is still a collision and not a restart of the peer.
-const COLLISION_WINDOW: Duration = Duration::from_secs(10);
 /// How long a connection is held that the peer may still choose.
 const COLLISION_HOLD: Duration = Duration::from_secs(5);
 
@@ -161,17 +155,6 @@ pub enum Action {
     Update(Box<Received>),
     /// The peer wants our routes again, or marks its own.
     Refresh(RouteRefresh),
-}
-
-/// What the end of an established session means for the peer's routes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Loss {
-    /// They go.
-    ForGood,
-    /// They are kept for a while: the peer does graceful restart, and this may be one.
-    Restart,
-    /// They are kept: the peer has only chosen another connection.
-    Collision,
 }
 
 /// The session with one peer.
@@ -642,40 +625,6 @@ impl Session {
         self.send(id, Message::keepalive(), now);
     }
 
-    /// What becomes of a connection whose OPEN has come, and of those beside it.
-    fn resolve_collision(&mut self, id: ConnectionId, remote: RouterId, now: Instant) -> Resolution {
-        let collision = Notification::new(error::CEASE, cease::COLLISION);
-        let direction = self.connection(id).expect("its OPEN has just come").direction;
-        let ours = (self.settings.router_id, self.settings.local_as);
-        let stays = survivor(ours, (remote, self.settings.remote_as));
-        if let Some(old) = &self.established {
-            if gives_way(old, now) {
-                let old = self.established.take().expect("it was there");
-                self.actions.push_back(Action::Close(old.id));
-                self.went_down(&old, &Reason::PeerRestarted);
-                self.reason = Some(Reason::PeerRestarted);
-                return Resolution::Stays;
-            }
-            if stays == direction && old.direction != direction && is_recent(old, now) {
-                return Resolution::Held;
-            }
-            let connection = self.take(id).expect("its OPEN has just come");
-            self.farewell(&connection, Some(collision));
-            return Resolution::Closed;
-        }
-        let other = match direction {
-            Direction::Outgoing => &self.incoming,
-            Direction::Incoming => &self.outgoing,
-        };
-        let Some(other) = other.as_ref().filter(|other| matches!(other.stage, Stage::OpenConfirm(_))) else {
-            return Resolution::Stays;
-        };
-        let loser = if stays == direction { other.id } else { id };
-        let connection = self.take(loser).expect("both are there");
-        self.farewell(&connection, Some(collision));
-        if loser == id { Resolution::Closed } else { Resolution::Stays }
-    }
-
     fn establish(&mut self, id: ConnectionId, now: Instant) {
         // The peer agrees to a connection that we hold: it has given up the one that we are established on.
         if let Some(old) = self.established.take() {
@@ -708,97 +657,6 @@ impl Session {
         self.reason = None;
         self.forwarding_preserved = true;
         self.report(now);
-    }
-
-    /// The peer has sent a NOTIFICATION.
-    fn notified(&mut self, id: ConnectionId, notification: Notification, now: Instant) {
-        let Some(connection) = self.take(id) else { return };
-        self.actions.push_back(Action::Close(id));
-        let collision = is_collision(&notification);
-        let reason = Reason::Received(notification);
-        // The peer has chosen the other of our connections, or will choose among the next.
-        if collision { self.lost(connection, reason, now) } else { self.failed(connection, reason, now) }
-    }
-
-    /// Why an OPEN is refused, in words that say what is configured.
-    fn refusal(&self, open: &Open, error: DecodeError) -> Reason {
-        let settings = &self.settings;
-        match (error.notification.subcode, settings.role) {
-            (open_error::PEER_AS, _) => {
-                Reason::WrongAs { configured: settings.remote_as, offered: open.effective_as() }
-            }
-            (open_error::ROLE, Some(ours)) => {
-                Reason::RoleMismatch { ours: ours.role, theirs: negotiate::peer_role(open) }
-            }
-            _ => Reason::Malformed(Box::new(error)),
-        }
-    }
-
-    fn refuse_malformed(&mut self, id: ConnectionId, error: DecodeError, now: Instant) {
-        self.refuse(id, error.notification.clone(), Reason::Malformed(Box::new(error)), now);
-    }
-
-    /// Closes a connection because of what came on it.
-    fn refuse(&mut self, id: ConnectionId, notification: Notification, reason: Reason, now: Instant) {
-        let Some(connection) = self.take(id) else { return };
-        self.farewell(&connection, Some(notification));
-        self.failed(connection, reason, now);
-    }
-
-    /// A connection ended in an error: the peer rests for a while.
-    fn failed(&mut self, connection: Connection, reason: Reason, now: Instant) {
-        self.went_down(&connection, &reason);
-        self.release_held(now);
-        self.reason = Some(reason);
-        if self.has_connection() || !self.enabled {
-            return self.report(now);
-        }
-        self.count_failure(&connection, now);
-        self.rest(now);
-        self.report(now);
-    }
-
-    fn count_failure(&mut self, connection: &Connection, now: Instant) {
-        let stable = matches!(connection.stage, Stage::Established { since, .. } if now - since >= STABLE);
-        self.failures = if stable { 1 } else { self.failures.saturating_add(1) };
-    }
-
-    /// Idle for a while: the longer, the more often it has failed (RFC 4271, section 8.1.1, DampPeerOscillations).
-    fn rest(&mut self, now: Instant) {
-        let times = self.failures.saturating_sub(1);
-        let hold = doubled(IDLE_HOLD_FIRST, times, self.settings.timers.idle_hold_max);
-        self.idle_until = Some(now + self.jitter.scale(hold));
-        self.retry_at = None;
-    }
-
-    /// A connection ended, or never was, without anybody's fault: it is tried again.
-    fn lost(&mut self, connection: Connection, reason: Reason, now: Instant) {
-        self.went_down(&connection, &reason);
-        self.release_held(now);
-        if matches!(connection.stage, Stage::Established { .. }) {
-            self.attempts = 0;
-            self.count_failure(&connection, now);
-            // One short session may be a restart of the peer; a row of them is flapping.
-            if self.failures > FLAPS && self.enabled && !self.has_connection() {
-                self.reason = Some(reason);
-                self.rest(now);
-                return self.report(now);
-            }
-        }
-        if !self.has_connection() {
-            self.reason = Some(reason);
-        }
-        if !self.settings.passive && self.enabled && self.idle_until.is_none() && !self.has_connection() {
-            let wait = doubled(RETRY_FIRST, self.attempts, self.settings.timers.connect_retry);
-            self.attempts = self.attempts.saturating_add(1);
-            self.retry_at = Some(now + self.jitter.scale(wait));
-        }
-        self.report(now);
-    }
-
-    fn went_down(&mut self, connection: &Connection, reason: &Reason) {
-        let Stage::Established { negotiated, .. } = &connection.stage else { return };
-        self.actions.push_back(Action::Down(loss(negotiated, reason)));
     }
 
     /// Connections that were held go on when the established one is gone.
@@ -834,67 +692,4 @@ impl Session {
             self.actions.push_back(Action::State(state, self.reason.clone()));
         }
     }
-}
-
-/// What becomes of a connection after a collision.
-enum Resolution {
-    Stays,
-    Held,
-    Closed,
-}
-
-fn is_recent(connection: &Connection, now: Instant) -> bool {
-    matches!(connection.stage, Stage::Established { since, .. } if now - since < COLLISION_WINDOW)
-}
-
-/// Whether an established session gives way to a new connection of its peer: with graceful restart, and when the
-/// new connection cannot have been dialled together with the established one (RFC 4724, section 4.2).
-fn gives_way(old: &Connection, now: Instant) -> bool {
-    old.negotiated().is_some_and(Negotiated::does_graceful_restart) && !is_recent(old, now)
-}
-
-/// Whether the peer's routes outlive the session (RFC 4724, section 4.2; RFC 8538, section 4).
-fn loss(negotiated: &Negotiated, reason: &Reason) -> Loss {
-    let Some(restart) = negotiated.graceful_restart.as_ref().filter(|_| negotiated.does_graceful_restart())
-    else {
-        return Loss::ForGood;
-    };
-    let kept = match reason {
-        Reason::ConnectionLost(_) | Reason::PeerRestarted => true,
-        Reason::Received(notification) if is_collision(notification) => return Loss::Collision,
-        Reason::Received(notification) | Reason::Sent(notification) => {
-            restart.notification && !notification.is_hard_reset()
-        }
-        Reason::Malformed(_) | Reason::HoldTimerExpired(_) | Reason::SendHoldTimerExpired(_) => {
-            restart.notification
-        }
-        // These end no established session, or one for good.
-        Reason::ConnectFailed(_)
-        | Reason::WrongAs { .. }
-        | Reason::RoleMismatch { .. }
-        | Reason::NoOpen(_)
-        | Reason::PrefixLimit { .. }
-        | Reason::TooFarAway { .. }
-        | Reason::Unsigned
-        | Reason::PathDown(_)
-        | Reason::WaitsForPath
-        | Reason::Reconfigured
-        | Reason::Stopped => false,
-    };
-    if kept { Loss::Restart } else { Loss::ForGood }
-}
-
-fn is_collision(notification: &Notification) -> bool {
-    notification.code == error::CEASE && notification.subcode == cease::COLLISION
-}
-
-/// Cease/Hard Reset around another NOTIFICATION (RFC 8538, section 3.1).
-fn hard_reset(inner: &Notification) -> Notification {
-    let mut data = vec![inner.code, inner.subcode];
-    data.extend_from_slice(&inner.data);
-    Notification::with_data(error::CEASE, cease::HARD_RESET, data)
-}
-
-fn doubled(first: Duration, times: u32, limit: Duration) -> Duration {
-    first.saturating_mul(1 << times.min(16)).min(limit)
 }

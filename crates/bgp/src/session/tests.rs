@@ -1,5 +1,7 @@
 use std::time::{Duration, Instant};
 
+use super::collision::COLLISION_WINDOW;
+use super::ending::{RETRY_FIRST, STABLE};
 use super::*;
 use crate::packet::Context;
 use crate::packet::capability::{Capability, GracefulRestartCapability};
