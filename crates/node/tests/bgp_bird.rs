@@ -5,16 +5,13 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
 
 use bgp::config::{ConnectMode, Origination};
 use bgp::session::SessionState;
 use bgp::{Asn, Family, PeerConfig, PeerId, RouterId, Shutdown, SpeakerConfig, Start};
 use ipnet::IpNet;
 use node::speaker::{RouteEvent, SpeakerHandle};
-use testkit::TestNamespace;
-
-const LIMIT: Duration = Duration::from_secs(30);
+use testkit::{TestNamespace, WAIT_LIMIT, eventually};
 
 /// What the kernel of our host would have been told.
 #[derive(Default)]
@@ -130,14 +127,6 @@ impl Pair {
     /// BIRD's kernel routes, the IPv4 ones.
     fn their_kernel(&self) -> String {
         self.theirs.command("ip -4 route show proto bird")
-    }
-}
-
-fn eventually(what: &str, holds: impl Fn() -> bool) {
-    let end = Instant::now() + LIMIT;
-    while !holds() {
-        assert!(Instant::now() < end, "not within {LIMIT:?}: {what}");
-        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
@@ -291,7 +280,7 @@ fn a_stranger_is_closed_before_a_byte_is_read() {
     eventually("the connection is closed unread", || {
         pair.theirs.run(|| {
             let Ok(mut stream) = std::net::TcpStream::connect("10.0.0.1:179") else { return false };
-            stream.set_read_timeout(Some(LIMIT)).expect("a timeout");
+            stream.set_read_timeout(Some(WAIT_LIMIT)).expect("a timeout");
             let mut first = [0; 1];
             let end = std::io::Read::read(&mut stream, &mut first);
             matches!(&end, Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset)

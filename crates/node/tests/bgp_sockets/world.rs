@@ -1,24 +1,14 @@
 //! Hosts, the links between them, and speakers on them.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bgp::config::{ConnectMode, Origination};
 use bgp::session::SessionState;
 use bgp::{Asn, PeerConfig, PeerId, PeerStatus, RouterId, SpeakerConfig, Start};
 use node::speaker::SpeakerHandle;
 use testkit::TestNamespace;
-
-pub(crate) const LIMIT: Duration = Duration::from_secs(30);
-
-/// Awaits a condition.
-pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !holds() {
-        assert!(start.elapsed() < LIMIT, "not within {LIMIT:?}: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
+pub(crate) use testkit::eventually;
 
 /// Two hosts: 10.0.0.1 and 10.0.0.2, on one link.
 pub(crate) fn pair() -> [TestNamespace; 2] {
