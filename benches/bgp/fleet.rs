@@ -32,7 +32,6 @@ struct Session {
     established: bool,
     has: Bits,
     updates: u64,
-    last_update: Instant,
 }
 
 /// A set of small numbers.
@@ -107,7 +106,6 @@ impl Fleet {
             established: false,
             has: Bits::default(),
             updates: 0,
-            last_update: Instant::now(),
         })
     }
 
@@ -137,10 +135,9 @@ impl Fleet {
         numbers.all(|number| self.count(number) == count)
     }
 
-    /// UPDATEs that all have received, and when the last one came.
-    pub(crate) fn received(&self) -> (u64, Instant) {
-        let last = self.sessions.iter().map(|session| session.last_update).max();
-        (self.sessions.iter().map(|session| session.updates).sum(), last.unwrap_or_else(Instant::now))
+    /// UPDATEs that all together have received.
+    pub(crate) fn received(&self) -> u64 {
+        self.sessions.iter().map(|session| session.updates).sum()
     }
 
     /// Carries on until a condition holds.
@@ -160,14 +157,14 @@ impl Fleet {
     /// Carries on until nothing has come for so long.
     pub(crate) fn settle(&mut self, quiet: Duration) -> Result<()> {
         loop {
-            let before = self.received().0;
+            let before = self.received();
             let end = Instant::now() + quiet;
             while let Some(left) = end.checked_duration_since(Instant::now()) {
                 for ready in self.poller.wait(left)? {
                     self.serve(ready.number, ready.readable)?;
                 }
             }
-            if self.received().0 == before {
+            if self.received() == before {
                 return Ok(());
             }
         }
@@ -213,16 +210,12 @@ impl Fleet {
 impl Session {
     fn take_in(&mut self, numbering: Numbering) -> Result<()> {
         let (mut answer, mut refused) = (false, None);
-        let Self { stream, said_open, established, has, updates, last_update, .. } = self;
+        let Self { stream, said_open, established, has, updates, .. } = self;
         stream.receive(|octets| {
-            let mut news = false;
-            let used = wire::read(octets, |said| match said {
+            wire::read(octets, |said| match said {
                 Said::Announced(prefix) => has.set(numbering(prefix), true),
                 Said::Withdrawn(prefix) => has.set(numbering(prefix), false),
-                Said::Update => {
-                    *updates += 1;
-                    news = true;
-                }
+                Said::Update => *updates += 1,
                 Said::Open => *said_open = true,
                 // The first says that our OPEN was taken; only then FRR wants to hear the same.
                 Said::Keepalive => {
@@ -230,11 +223,7 @@ impl Session {
                     answer = true;
                 }
                 Said::Notification(code, subcode) => refused = Some((code, subcode)),
-            });
-            if news {
-                *last_update = Instant::now();
-            }
-            used
+            })
         })?;
         if let Some((code, subcode)) = refused {
             bail!("the speaker sent a NOTIFICATION: code {code}, subcode {subcode}");

@@ -198,7 +198,7 @@ impl Prepared {
         figures.full.push(start.elapsed());
         fleet.settle(QUIET)?;
         figures.processor.push(speaker.processor_time()? - before);
-        figures.updates = fleet.received().0;
+        figures.updates = fleet.received();
         Ok(())
     }
 
