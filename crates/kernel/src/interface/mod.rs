@@ -13,6 +13,7 @@ use crate::link::{Link, LinkChange};
 use crate::netlink::Error;
 use crate::sysctl::{self, ProcSys, Sysctl, Sysctls};
 
+pub(crate) use settings::no_advertisements;
 pub use settings::{Setting, WorkloadSettings, forwarding_host};
 pub use table::{Failure, InterfaceError, InterfaceSettings, InterfaceTable, Report};
 

@@ -49,6 +49,11 @@ pub struct WorkloadSettings {
     pub no_reverse_path_filter: bool,
 }
 
+/// No default route by router advertisements of a workload. Without IPv6 in the kernel there is nothing to take one with.
+pub(crate) fn no_advertisements(interface: &InterfaceName) -> Setting {
+    Setting::best_effort(Sysctl::interface(Family::V6, interface, "accept_ra"), "0")
+}
+
 impl WorkloadSettings {
     /// The settings of the host side of a workload's veth (datapath.md 2.2 of the project's reference).
     ///
@@ -60,8 +65,7 @@ impl WorkloadSettings {
     ) -> Vec<Setting> {
         let v4 = |setting: &str| Sysctl::interface(Family::V4, interface, setting);
         let v6 = |setting: &str| Sysctl::interface(Family::V6, interface, setting);
-        // Without IPv6 in the kernel there is nothing to accept advertisements with.
-        let mut settings = vec![Setting::best_effort(v6("accept_ra"), "0")];
+        let mut settings = vec![no_advertisements(interface)];
         if self.ipv4 {
             let filter = if self.no_reverse_path_filter {
                 "0".to_owned()

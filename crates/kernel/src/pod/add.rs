@@ -5,7 +5,7 @@ use ipnet::IpNet;
 
 use super::{Error, GATEWAY_V4, PodInterfaces, PodSpec, find, host_prefix, is_pair};
 use crate::address::{self, AddressOptions, add_address};
-use crate::interface::{Setting, WorkloadSettings};
+use crate::interface::{Setting, WorkloadSettings, no_advertisements};
 use crate::link::{Link, LinkChange, LinkId, NewVeth, VethEnd, change_link};
 use crate::netlink::{self, Errno, Message, flags};
 use crate::route::{Hop, IPV6_DEFAULT_METRIC, KernelRoute, MAIN_TABLE, RouteKind, add_route};
@@ -178,23 +178,24 @@ impl PodSpec<'_> {
 
     /// What the host's end must have before it takes packets; the rest only matters once there are routes.
     fn settings_before_up(&self) -> Vec<Setting> {
-        let needed = |setting: &Setting| {
-            let path = setting.sysctl.path();
-            self.host_routes.is_some() || path.ends_with("/accept_ra") || path.ends_with("/accept_dad")
-        };
-        self.settings_on_host().into_iter().filter(needed).collect()
+        if self.host_routes.is_some() {
+            return self.settings_on_host();
+        }
+        std::iter::once(no_advertisements(&self.host_interface)).chain(self.no_detection_on_host()).collect()
     }
 
     pub(super) fn settings_on_host(&self) -> Vec<Setting> {
         let families =
             WorkloadSettings { ipv4: self.has_ipv4(), ipv6: self.has_ipv6(), no_reverse_path_filter: false };
         let mut settings = families.of_host_side(&self.host_interface, &mut ProcSys);
-        if self.has_ipv6() {
-            // The gateway's address must work at once, and nobody else can have it on this link.
-            let detection = Sysctl::interface(Family::V6, &self.host_interface, "accept_dad");
-            settings.push(Setting::required(detection, "0"));
-        }
+        settings.extend(self.no_detection_on_host());
         settings
+    }
+
+    /// The gateway's address must work at once, and nobody else can have it on this link.
+    fn no_detection_on_host(&self) -> Option<Setting> {
+        let detection = || Sysctl::interface(Family::V6, &self.host_interface, "accept_dad");
+        self.has_ipv6().then(|| Setting::required(detection(), "0"))
     }
 
     fn add_host_routes(&self, host: &mut Rtnetlink, index: u32) -> Result<(), Error> {
