@@ -8,6 +8,7 @@
 //! - [`rib`]: routes received, the best of them, and who is told of what.
 //! - [`policy`]: import and export rules as data.
 //! - [`config`]: what a speaker is told to be.
+//! - [`observe`]: what observers are told: BMP and MRT.
 //! - [`bfd`]: whether the paths to peers carry packets, beside the speaker.
 //!
 //! # Supported standards
@@ -51,6 +52,7 @@ pub mod bfd;
 pub mod config;
 pub mod iana;
 mod interfaces;
+pub mod observe;
 pub mod packet;
 pub mod policy;
 pub mod rib;

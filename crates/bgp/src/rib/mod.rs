@@ -28,7 +28,7 @@ mod table;
 mod tell;
 
 pub use attributes::{AttributeSet, DEFAULT_LOCAL_PREF};
-pub(crate) use attributes::{prepend, put};
+pub(crate) use attributes::{canonical, prepend, put};
 pub use export::{GroupKey, MemberKind, Refusal};
 pub(crate) use export::{exported, goes_to, seen_by_policy};
 pub(crate) use groups::{Belief, Emit, Groups};
@@ -36,6 +36,7 @@ pub use interner::{AttributeId, Interner};
 pub use net::Net;
 pub(crate) use next_hops::NextHopId;
 pub use next_hops::Resolution;
+pub(crate) use raw::RawAttributes;
 pub use selected::{Best, Selected};
 pub use selection::SelectionRules;
 pub(crate) use table::Change;
