@@ -244,6 +244,12 @@ fn a_full_disk_refuses_writes_and_keeps_what_was_written() {
     assert_eq!(listing.entries.len(), written, "what was acknowledged, and nothing else");
     let full = Sqlite::open(folder.path().join("second.db")).expect_err("no room for another");
     assert_words(&full, &folder.path().join("second.db"), &["no space left"]);
+    let left: Vec<_> =
+        fs::read_dir(folder.path()).expect("ours").map(|entry| entry.unwrap().file_name()).collect();
+    assert!(
+        left.iter().all(|name| name == "filler" || name.to_string_lossy().starts_with("tortie.db")),
+        "{left:?}"
+    );
 
     fs::remove_file(filler).expect("it is there");
     store.create(&key(written), &value).expect("there is room again");

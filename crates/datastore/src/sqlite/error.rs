@@ -1,5 +1,6 @@
 //! What SQLite's errors mean to a user of the datastore.
 
+use std::io;
 use std::path::Path;
 
 use rusqlite::{Error, ErrorCode};
@@ -59,6 +60,22 @@ pub(super) fn explain(path: &Path, error: &Error) -> StoreError {
         _ => (format!("does not do what it should ({error})"), false),
     };
     unavailable(path, reason, temporary)
+}
+
+/// What went wrong when the file at `path` was to be made, in words.
+pub(super) fn explain_io(path: &Path, error: &io::Error) -> StoreError {
+    match error.kind() {
+        io::ErrorKind::StorageFull => unavailable(path, NO_SPACE, true),
+        _ => unavailable(path, format!("cannot be made ({error})"), false),
+    }
+}
+
+/// The same error, of another file.
+pub(super) fn located(path: &Path, error: StoreError) -> StoreError {
+    match error {
+        StoreError::Unavailable { reason, temporary, .. } => unavailable(path, reason, temporary),
+        other => other,
+    }
 }
 
 pub(super) fn not_a_database() -> String {

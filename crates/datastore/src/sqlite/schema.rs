@@ -1,5 +1,6 @@
 //! Opening the file: whose is it, which version, and what if it is new?
 
+use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -43,7 +44,10 @@ const STATEMENTS: usize = 32;
 /// Opens the file, or makes it, and returns it with a connection for writing.
 pub(super) fn open(path: &Path) -> Result<(DatabaseFile, Connection), StoreError> {
     let absolute = file::check_usable(path)?;
-    let connection = connect_with(&absolute, OpenFlags::SQLITE_OPEN_CREATE)?;
+    if !absolute.exists() {
+        make(&absolute)?;
+    }
+    let connection = connect_with(&absolute, OpenFlags::empty())?;
     match identify(&connection).map_err(|failure| failure_of(&absolute, failure))? {
         Contents::Ours => check_version(&absolute, &connection)?,
         Contents::Foreign => {
@@ -119,6 +123,23 @@ fn check_version(path: &Path, connection: &Connection) -> Result<(), StoreError>
         "has schema version {version}, but this version of Tortie knows only {SCHEMA_VERSION}; use the version that made it, or a newer one"
     );
     Err(unavailable(path, reason, false))
+}
+
+/// Makes a new file in a folder of its own, and gives it its name when it is whole: nobody ever sees a part of it, and on a
+/// full disk nothing is left behind. If another process is faster, its file is the one.
+fn make(path: &Path) -> Result<(), StoreError> {
+    let parent = path.parent().expect("an absolute path of a file");
+    let io = |error: io::Error| error::explain_io(path, &error);
+    let draft = tempfile::Builder::new().prefix(".tortie-new-").tempdir_in(parent).map_err(io)?;
+    let file = draft.path().join("new.db");
+    let made = connect_with(&file, OpenFlags::SQLITE_OPEN_CREATE)
+        .and_then(|connection| create(&file, &connection).and_then(|()| use_wal(&file, &connection)));
+    // Whoever reads the message knows the file by the name that it was to get.
+    made.map_err(|error| error::located(path, error))?;
+    match std::fs::hard_link(&file, path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(io(error)),
+        _ => Ok(()),
+    }
 }
 
 /// Makes the tables, unless another process was faster.
