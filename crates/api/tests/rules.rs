@@ -349,6 +349,25 @@ fn ipam_settings_that_isolate_nodes_need_strict_affinity() {
 }
 
 #[test]
+fn bfd_of_a_peer_is_within_what_a_scheduler_can_keep() {
+    let peer = |bfd: Value| json!({"peerIP": "10.0.0.1", "bfd": bfd});
+    accepts("BGPPeer", "p", peer(json!({})));
+    accepts(
+        "BGPPeer",
+        "p",
+        peer(json!({"interval": "10ms", "multiplier": 1, "multihop": true, "strict": true})),
+    );
+    accepts("BGPPeer", "p", peer(json!({"interval": "1m", "multiplier": 255})));
+    for interval in ["9ms", "1m1s", "-1s"] {
+        let expected = format!("spec.bfd.interval: \"{interval}\" is out of range: 10ms..1m");
+        refuses("BGPPeer", "p", peer(json!({"interval": interval})), &expected);
+    }
+    refuses("BGPPeer", "p", peer(json!({"multiplier": 0})), "spec.bfd.multiplier: \"0\"");
+    refuses("BGPPeer", "p", peer(json!({"multiplier": 256})), "spec.bfd.multiplier");
+    refuses("BGPPeer", "p", peer(json!({"demand": true})), "spec.bfd.demand");
+}
+
+#[test]
 fn settings_of_the_whole_cluster_are_in_the_default_bgp_configuration() {
     let kind = "BGPConfiguration";
     accepts(kind, "node.n", json!({"logSeverityScreen": "Debug"}));

@@ -64,7 +64,8 @@ pub use config::{PeerConfig, SpeakerConfig};
 pub use interfaces::Interfaces;
 pub use rib::Resolution;
 pub use speaker::{
-    Arrival, BestRoute, EstablishedStatus, Input, MessageCounts, Output, PeerDifference, PeerStatus,
-    Shutdown, Speaker, Start, Transport, TransportFailure, WatchedPath, difference, query, reset_causes,
+    Arrival, BestRoute, EstablishedStatus, Input, MessageCounts, Output, PathStatus, PeerDifference,
+    PeerStatus, Shutdown, Speaker, Start, Transport, TransportFailure, WatchedPath, difference, query,
+    reset_causes,
 };
 pub use types::{Asn, ConnectionId, Endpoints, Family, FamilySet, PeerId, RouterId};

@@ -104,6 +104,9 @@ pub struct Peer {
     /// What both ends agreed on, while it is up.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub session: Option<PeerSession>,
+    /// What BFD says of the path to the peer, if it is to watch it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub bfd: Option<PeerPath>,
     /// What is configured.
     pub configured: PeerTimers,
     /// Prefixes, by family (`ipv4/unicast`).
@@ -135,6 +138,22 @@ pub struct PeerSession {
     pub graceful_restart: bool,
     /// Octets that the peer has yet to read.
     pub unread_octets: usize,
+}
+
+/// The path to a peer, as BFD sees it (RFC 5880).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PeerPath {
+    /// `up`, or why it is not, in words.
+    pub state: String,
+    /// Milliseconds between packets that we ask for; the slower end decides.
+    pub interval_milliseconds: u64,
+    /// After how many missed packets the path is down.
+    pub multiplier: u8,
+    /// Whether the peer may be several hops away (RFC 5883).
+    pub multihop: bool,
+    /// Whether the BGP session waits for the path.
+    pub strict: bool,
 }
 
 /// What is configured for a peer.

@@ -31,7 +31,7 @@ use crate::types::{ConnectionId, Family, PeerId, RouterId};
 pub use difference::{PeerDifference, difference, reset_causes};
 use family::{FamilyRib, Shared};
 pub use io::{Arrival, BestRoute, Input, Output, Shutdown, Transport, TransportFailure};
-pub use path::WatchedPath;
+pub use path::{PathStatus, WatchedPath};
 use peer::Peer;
 pub use status::{EstablishedStatus, MessageCounts, PeerStatus};
 

@@ -22,7 +22,21 @@ pub struct WatchedPath {
     pub bfd: Bfd,
 }
 
+/// How the path to a peer is watched, and what is known of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PathStatus {
+    /// How it is watched.
+    pub bfd: Bfd,
+    /// What BFD has said last; `None`: nothing yet.
+    pub path: Option<Path>,
+}
+
 impl Speaker {
+    /// Of a peer whose path is watched.
+    pub(super) fn path_status(&self, peer: &Peer) -> Option<PathStatus> {
+        peer.config.bfd.map(|bfd| PathStatus { bfd, path: self.paths.get(&peer.id).copied() })
+    }
+
     /// The paths to watch. Changes with a new configuration, and when sessions come and go whose peers were not known
     /// before: those of ranges, and unnumbered ones.
     pub fn watched_paths(&self) -> BTreeMap<PeerId, WatchedPath> {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::ops::Bound;
 use std::time::{Duration, Instant};
 
-use super::Speaker;
+use super::{PathStatus, Speaker};
 use crate::rib::PeerNumber;
 use crate::session::{Reason, SessionState};
 use crate::types::{Asn, Family, PeerId, RouterId};
@@ -40,6 +40,8 @@ pub struct PeerStatus {
     pub remedy: Option<String>,
     /// Octets for the peer that are not in the socket yet.
     pub unread: usize,
+    /// The path to the peer, if BFD is to watch it.
+    pub path: Option<PathStatus>,
 }
 
 impl PeerStatus {
@@ -141,6 +143,7 @@ impl Speaker {
             established_count: peer.established_count,
             remedy: remedy(peer),
             unread: peer.session.outstanding(),
+            path: self.path_status(peer),
         }
     }
 

@@ -3,8 +3,10 @@ mod filters;
 mod services;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use api::{AffinityOwner, Key, Kind, Row};
+use bgp::config::Bfd;
 use serde_json::{Value, json};
 
 use super::*;
@@ -101,6 +103,25 @@ fn of_two_that_ask_for_a_session_the_more_special_counts() {
     let plan = planner.plan();
     assert_eq!(plan.peers.len(), 1);
     assert_eq!((&plan.peers[0].filters[..], plan.peers[0].passive), (&["own".to_owned()][..], false));
+}
+
+#[test]
+fn a_path_is_watched_only_where_a_peer_asks_for_it() {
+    let watched = |bfd: Value| {
+        let mut planner = planner();
+        let spec = json!({"peerIP": "10.0.0.9", "asNumber": 64600, "bfd": bfd});
+        set(&mut planner, &Key::cluster(Kind::BGPPeer, "tor"), Some(resource("tor", &spec)));
+        let plan = planner.plan();
+        let of =
+            |address: &str| plan.peers.iter().find(|peer| peer.address.to_string() == address).unwrap().bfd;
+        assert_eq!(of("10.0.0.2"), None, "the mesh");
+        of("10.0.0.9")
+    };
+    assert_eq!(watched(json!(null)), None);
+    assert_eq!(watched(json!({})), Some(Bfd::default()));
+    let all = json!({"interval": "50ms", "multiplier": 5, "multihop": true, "strict": true});
+    let interval = Duration::from_millis(50);
+    assert_eq!(watched(all), Some(Bfd { multihop: true, interval, multiplier: 5, strict: true }));
 }
 
 #[test]

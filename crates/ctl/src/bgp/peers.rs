@@ -1,7 +1,7 @@
 //! `calicoctl bgp peers`.
 
 use anyhow::Result;
-use api::wire::bgp::{Peer, PeersQuestion, Question, Reply};
+use api::wire::bgp::{Peer, PeerPath, PeersQuestion, Question, Reply};
 use clap::Args;
 
 use super::ask::{ask, other_question, show};
@@ -112,6 +112,7 @@ fn details(peer: &Peer) -> String {
         format!("{}{}", peer.local_as, if peer.reflector_client { ", we reflect for it" } else { "" }),
     ));
     lines.extend(session(peer));
+    lines.extend(peer.bfd.as_ref().map(|path| ("BFD", watched(path))));
     lines.push(("Configured", configured(peer)));
     for (family, prefixes) in &peer.prefixes {
         let stale = if prefixes.stale > 0 { format!(" ({} stale)", prefixes.stale) } else { String::new() };
@@ -171,6 +172,13 @@ fn session(peer: &Peer) -> Vec<(&'static str, String)> {
         lines.push(("Unread", format!("{} octets that the peer has yet to read", session.unread_octets)));
     }
     lines
+}
+
+fn watched(path: &PeerPath) -> String {
+    let PeerPath { state, interval_milliseconds, multiplier, multihop, strict } = path;
+    let hops = if *multihop { "several hops" } else { "one hop" };
+    let waits = if *strict { "; the session waits for it" } else { "" };
+    format!("{state}; every {interval_milliseconds} ms, down after {multiplier} missed, {hops}{waits}")
 }
 
 fn configured(peer: &Peer) -> String {

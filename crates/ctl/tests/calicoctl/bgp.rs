@@ -4,8 +4,8 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
 
 use api::wire::bgp::{
-    Cursor, Peer, PeerCapability, PeerMessages, PeerPrefixes, PeerTimers, PeersPage, Question, Reply, Route,
-    RouteAttributes, RoutesPage, RoutesQuestion, View,
+    Cursor, Peer, PeerCapability, PeerMessages, PeerPath, PeerPrefixes, PeerTimers, PeersPage, Question,
+    Reply, Route, RouteAttributes, RoutesPage, RoutesQuestion, View,
 };
 use api::wire::{Answer, Request, WireError};
 
@@ -75,6 +75,13 @@ fn peer(state: &str, reason: Option<&str>) -> Peer {
         established_count: 3,
         flaps: 2,
         session: None,
+        bfd: Some(PeerPath {
+            state: "up".to_owned(),
+            interval_milliseconds: 50,
+            multiplier: 3,
+            multihop: false,
+            strict: true,
+        }),
         configured: PeerTimers { port: 179, hold_seconds: 90, ..PeerTimers::default() },
         prefixes: [(
             "ipv4/unicast".to_owned(),
@@ -185,9 +192,12 @@ fn a_session_that_is_down_says_why() {
     node.join().unwrap();
     let (world, node) = with_node(answer());
     let text = world.run(&["bgp", "peers", "10.0.0.9"]).succeeded();
-    for line in
-        ["Why:        timed out", "What to do: compare the passwords", "Came up:    3 times, lost 2 times"]
-    {
+    for line in [
+        "Why:        timed out",
+        "What to do: compare the passwords",
+        "Came up:    3 times, lost 2 times",
+        "BFD:        up; every 50 ms, down after 3 missed, one hop; the session waits for it",
+    ] {
         assert!(text.contains(line), "{text}");
     }
     assert!(text.contains("role   -      customer"), "{text}");

@@ -182,6 +182,7 @@ mod tests {
             established_count: 3,
             remedy: None,
             unread: 0,
+            path: None,
         }
     }
 

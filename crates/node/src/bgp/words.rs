@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use api::wire::bgp::{
-    KernelView, Lost, Peer, PeerCapability, PeerMessages, PeerPrefixes, PeerSession, PeerTimers, PolicyStep,
-    PolicyTrace, Rejected, Route, RouteAttributes, RouteChange, SessionChange, Told, ToldChange, WhatIfPage,
-    Why, WhyPath,
+    KernelView, Lost, Peer, PeerCapability, PeerMessages, PeerPath, PeerPrefixes, PeerSession, PeerTimers,
+    PolicyStep, PolicyTrace, Rejected, Route, RouteAttributes, RouteChange, SessionChange, Told, ToldChange,
+    WhatIfPage, Why, WhyPath,
 };
-use bgp::PeerStatus;
 use bgp::config::{ConnectMode, PeerConfig};
 use bgp::packet::attribute::{Attribute, AttributeValue};
 use bgp::policy::{StepOutcome, Trace, Verdict};
 use bgp::query::{Defeat, Explanation, PathExplanation, RejectedRoute, RouteView, ToldPeer};
 use bgp::rib::AttributeSet;
 use bgp::session::SessionState;
+use bgp::{PathStatus, PeerStatus};
 use kernel::link::Link;
 use kernel::route::{KernelRoute, RouteKind};
 
@@ -43,6 +43,7 @@ pub(super) fn peer(view: PeerView) -> Peer {
         established_count: status.established_count,
         flaps: status.flaps(),
         session: session(&status),
+        bfd: status.path.map(path_to),
         configured: config.as_ref().map(timers).unwrap_or_default(),
         prefixes: prefixes(&status, &counts),
         messages: PeerMessages {
@@ -72,6 +73,18 @@ fn session(status: &PeerStatus) -> Option<PeerSession> {
         graceful_restart: established.graceful_restart,
         unread_octets: status.unread,
     })
+}
+
+fn path_to(status: PathStatus) -> PeerPath {
+    let PathStatus { bfd, path } = status;
+    let unknown = || "not up: nothing has come from the peer's BFD yet".to_owned();
+    PeerPath {
+        state: path.map_or_else(unknown, |path| path.to_string()),
+        interval_milliseconds: u64::try_from(bfd.interval.as_millis()).unwrap_or(u64::MAX),
+        multiplier: bfd.multiplier,
+        multihop: bfd.multihop,
+        strict: bfd.strict,
+    }
 }
 
 fn timers(config: &PeerConfig) -> PeerTimers {
