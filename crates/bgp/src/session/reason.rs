@@ -136,8 +136,8 @@ impl fmt::Display for TransportFailure {
                  is the password (MD5, TCP-AO) the same at both ends, and does the peer listen?",
             ),
             Self::TooFarAway => f.write_str(
-                "timed out, answers came from further away than TTL security allows: \
-                 are ttlSecurity and the number of hops right at both ends?",
+                "timed out, answers came with a lower TTL than TTL security allows: \
+                 does the peer listen, and are ttlSecurity and the number of hops right at both ends?",
             ),
             Self::ClosedByPeer => f.write_str("closed by the peer"),
             Self::Reset => f.write_str("reset by the peer"),

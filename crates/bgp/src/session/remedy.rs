@@ -63,9 +63,10 @@ fn connect_remedy(failure: &TransportFailure, peer: &PeerConfig) -> String {
         ),
         TransportFailure::Unreachable => format!("no route leads to {address}: see `ip route get {address}`"),
         TransportFailure::Unsigned => "compare the password at both ends".to_owned(),
-        TransportFailure::TooFarAway => {
-            "compare ttlSecurity at both ends with the true number of hops".to_owned()
-        }
+        TransportFailure::TooFarAway => format!(
+            "is the peer's BGP running ({address} port {port}; a refusal comes without TTL security)? If so, compare ttlSecurity at \
+             both ends with the true number of hops"
+        ),
         TransportFailure::ClosedByPeer | TransportFailure::Reset => {
             format!(
                 "the peer closes our connections unread: is this node's address configured there as a neighbour{}?",
