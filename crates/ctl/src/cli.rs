@@ -205,6 +205,9 @@ mod tests {
                     false => {
                         let help = verb.clone().render_long_help().to_string();
                         assert!(help.contains("Example"), "{} has no example", verb.get_name());
+                        let wide: Vec<&str> =
+                            help.lines().filter(|line| line.chars().count() > 100).collect();
+                        assert!(wide.is_empty(), "{} does not fit a terminal: {wide:#?}", verb.get_name());
                     }
                 }
             }

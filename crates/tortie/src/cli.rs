@@ -94,4 +94,15 @@ mod tests {
     fn the_definition_of_the_command_line_is_consistent() {
         Cli::command().debug_assert();
     }
+
+    #[test]
+    fn help_fits_a_terminal() {
+        fn check(command: &mut clap::Command) {
+            let help = command.render_long_help().to_string();
+            let wide: Vec<&str> = help.lines().filter(|line| line.chars().count() > 100).collect();
+            assert!(wide.is_empty(), "{}: {wide:#?}", command.get_name());
+            command.get_subcommands_mut().for_each(check);
+        }
+        check(&mut Cli::command());
+    }
 }

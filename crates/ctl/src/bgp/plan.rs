@@ -39,10 +39,11 @@ Examples:
   calicoctl bgp plan -f peers.yaml --delete        what deleting it does
   calicoctl bgp plan -f peers.yaml -o json
 
-A session that is 'reset' goes down and comes up again; 'in place' keeps it up: the peer is asked for its routes again
-(import), or told what differs (export). Announcements are the nodes' own prefixes; what they pass on is not known beforehand.
-Services of Kubernetes and CALICO_ROUTER_ID of the nodes are not looked at. A password that changes at its place changes no
-resource, so it is not seen here.")]
+A session that is 'reset' goes down and comes up again; 'in place' keeps it up: the peer is asked
+for its routes again (import), or told what differs (export). Announcements are the nodes' own
+prefixes; what they pass on is not known beforehand. Services of Kubernetes and CALICO_ROUTER_ID of
+the nodes are not looked at. A password that changes at its place changes no resource, so it is not
+seen here.")]
 pub(crate) struct PlanArgs {
     #[command(flatten)]
     files: FileArgs,

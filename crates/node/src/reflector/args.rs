@@ -11,20 +11,23 @@ use tracing::Level;
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
 Examples:
-  tortie reflector --node rr-1                                  a node of the cluster's datastore that only reflects
-  tortie reflector --file resources.yaml --node rr-1            the same from a file
+  tortie reflector --node rr-1                            a node of the datastore that only reflects
+  tortie reflector --file resources.yaml --node rr-1      the same from a file
   tortie reflector --file r.yaml --node a --listen 127.0.0.2 --port 1790 --socket /tmp/a.sock --fresh
-  TORTIE_NODE_SOCKET=/tmp/a.sock calicoctl node status          its sessions
+  TORTIE_NODE_SOCKET=/tmp/a.sock calicoctl node status    its sessions
 
-FILE has resources as calicoctl takes them, such as Node (this one has to be there), BGPConfiguration, BGPPeer,
-BGPFilter, IPPool. It is read again when it changes and at SIGHUP; one that cannot be used changes nothing.
-A BlockAffinity of the node, state confirmed, is a prefix that the node originates, if it lies in an IPPool:
-  {apiVersion: projectcalico.org/v3, kind: BlockAffinity, metadata: {name: b}, spec: {state: confirmed, node: rr-1, cidr: 10.65.0.0/26}}
-Without FILE the datastore is read: TORTIE_DATASTORE, or what calicoctl's configuration says.
+FILE has resources as calicoctl takes them, such as Node (this one has to be there), BGPPeer,
+BGPConfiguration, BGPFilter, IPPool. It is read again when it changes and at SIGHUP; one that
+cannot be used changes nothing. Without FILE the datastore is read: TORTIE_DATASTORE, or what
+calicoctl's configuration says. A prefix that the node originates, if it lies in an IPPool:
+  apiVersion: projectcalico.org/v3
+  kind: BlockAffinity
+  metadata: {name: rr-1-block}
+  spec: {state: confirmed, node: rr-1, cidr: 10.65.0.0/26}
 
-SIGTERM stops it. Peers keep its routes for the restart time, and the next start waits until all peers have said what they
-have (30 s at most) before it tells anybody what it has learned. With --fresh neither is so.
-TORTIE_LOG_FORMAT=json writes the log in JSON. Exit code 1: cannot start.")]
+SIGTERM stops it. Peers keep its routes for the restart time, and the next start waits until all
+peers have said what they have (30 s at most) before it tells anybody what it has learned. With
+--fresh neither is so. TORTIE_LOG_FORMAT=json writes the log in JSON. Exit code 1: cannot start.")]
 pub struct ReflectorArgs {
     /// The Node resource that says who this is
     #[arg(long, env = "NODENAME")]
