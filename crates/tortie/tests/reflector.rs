@@ -27,7 +27,7 @@ fn node(name: &str, last: u8) -> String {
 fn block(node: &str, cidr: &str) -> String {
     let name = cidr.replace(['.', '/'], "-");
     format!(
-        "apiVersion: projectcalico.org/v3\nkind: BlockAffinity\nmetadata: {{name: b-{name}}}\n\
+        "apiVersion: projectcalico.org/v3\nkind: BlockAffinity\nmetadata: {{name: {node}-{name}}}\n\
          spec: {{state: confirmed, node: {node}, cidr: {cidr}}}\n"
     )
 }
@@ -76,12 +76,16 @@ impl Pair {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tortie"));
         command.args(["reflector", "--node", name, "--file"]).arg(self.file("r.yaml"));
         command.arg("--socket").arg(self.file(name).with_extension("sock"));
-        command.args(["--kernel", "--port", "1790"]).stdin(Stdio::null());
+        command.args(["--port", "1790"]).stdin(Stdio::null());
         command
     }
 
     fn start(&mut self, host: usize, arguments: &[&str]) {
-        let name = ["a", "b"][host];
+        let arguments = [&["--kernel"], arguments].concat();
+        self.start_as(["a", "b"][host], host, &arguments);
+    }
+
+    fn start_as(&mut self, name: &str, host: usize, arguments: &[&str]) {
         let log = fs::File::create(self.file(name).with_extension("log")).expect("the folder is ours");
         let mut command = self.command(name);
         command.args(arguments).stderr(log);
@@ -177,6 +181,24 @@ fn a_fresh_speaker_takes_its_routes_back_when_it_stops() {
     pair.await_that("a route learned", |pair| pair.has_route(1, "10.65.1.0/26 via 10.0.0.1"));
     assert!(pair.stop(0).success());
     pair.await_that("the route gone", |pair| !pair.has_route(1, "10.65.1.0/26"));
+}
+
+#[test]
+fn of_a_prefix_that_two_peers_have_the_kernel_gets_both_next_hops() {
+    testkit::require_root();
+    let both = ["b", "c"].map(|name| block(name, "10.65.9.0/26"));
+    let mut pair = Pair::new(&[documents(), vec![node("c", 3)], both.to_vec()].concat());
+    pair.hosts[1].command("ip address add 10.0.0.3/24 dev wire");
+    pair.start(0, &[]);
+    pair.start_as("b", 1, &["--fresh", "--listen", "10.0.0.2"]);
+    pair.start_as("c", 1, &["--fresh", "--listen", "10.0.0.3"]);
+    let routes = |pair: &Pair| pair.hosts[0].command("ip route show 10.65.9.0/26");
+    pair.await_that("both used", |pair| {
+        let routes = routes(pair);
+        routes.contains("nexthop via 10.0.0.2") && routes.contains("nexthop via 10.0.0.3")
+    });
+    assert!(pair.stop(1).success());
+    pair.await_that("the other one left", |pair| routes(pair).contains("10.65.9.0/26 via 10.0.0.3"));
 }
 
 #[test]
