@@ -480,6 +480,13 @@ fn peers_name_their_address_or_select_it() {
         assert_eq!((address.ip.to_string().as_str(), address.port), (ip, port));
     }
     refuses("BGPPeer", "p", json!({"peerIP": "host"}), "spec.peerIP: \"host\" is not the address of a peer");
+    accepts("BGPPeer", "p", json!({"families": ["IPv6", "IPv4"]}));
+    refuses(
+        "BGPPeer",
+        "p",
+        json!({"families": ["IPv4", "IPv4"]}),
+        "spec.families[1]: \"IPv4\" is there twice",
+    );
     refuses("BGPPeer", "p", json!({"maxRestartTime": "-1s"}), "spec.maxRestartTime: \"-1s\" is negative");
     let secret = json!({"peerIP": "10.0.0.1", "password": {"secretKeyRef": {"name": "s"}}});
     refuses("BGPPeer", "p", secret, "spec.password.secretKeyRef.key is required");

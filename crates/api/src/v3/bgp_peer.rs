@@ -59,6 +59,8 @@ object! {
         reverse_peering: Option<ReversePeering>,
         /// Ours: the path to the peer is watched with BFD. Absent: it is not; `{}`: with the defaults.
         bfd: Option<PeerBfd>,
+        /// Ours: the routes that the session carries; absent or empty: those of the address family of the peer's address.
+        families: Vec<PeerFamily>,
     }
 }
 
@@ -74,6 +76,16 @@ object! {
         multihop: bool,
         /// Do not begin the BGP session before BFD says that the path is up.
         strict: bool,
+    }
+}
+
+words! {
+    /// Ours: routes that a session carries (RFC 4760).
+    PeerFamily {
+        /// AFI 1, SAFI 1.
+        IPv4 = "IPv4",
+        /// AFI 2, SAFI 1.
+        IPv6 = "IPv6",
     }
 }
 
@@ -187,6 +199,11 @@ impl Rules for BGPPeerSpec {
         check_duration(spec.keepalive_time, &at.field("keepaliveTime"));
         if let Some(bfd) = &spec.bfd {
             check_bfd(bfd, &at.field("bfd"));
+        }
+        for (index, family) in spec.families.iter().enumerate() {
+            if spec.families[..index].contains(family) {
+                at.field("families").index(index).refuse(family, "is there twice");
+            }
         }
         check_password(spec.password.as_ref(), &at.field("password"));
         if let Some(number) = spec.num_allowed_local_as_numbers {

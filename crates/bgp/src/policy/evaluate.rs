@@ -6,6 +6,7 @@ use super::trace::Mismatch;
 use super::{
     Actions, AnyCommunity, InterfacePattern, Match, Policy, PriorityMatch, Route, Verdict, mirrored,
 };
+use crate::types::Family;
 
 /// The rules that change a route, in order: indexes into [`Policy::rules`]. Small, and empty for most routes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -53,6 +54,9 @@ impl Policy {
 
     /// Why a route, changed by some rules, does not match; `None`: it does.
     pub(super) fn mismatch(&self, when: &Match, route: &Route<'_>, applied: &Applied) -> Option<Mismatch> {
+        if when.family.is_some_and(|family| family != Family::of(&route.prefix)) {
+            return Some(Mismatch::Family);
+        }
         if when.prefix.as_ref().is_some_and(|condition| !condition.matches(&route.prefix)) {
             return Some(Mismatch::Prefix);
         }

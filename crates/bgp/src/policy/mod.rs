@@ -26,7 +26,7 @@ pub use trace::{Mismatch, Step, StepOutcome, Trace};
 
 use crate::packet::PeerKind;
 use crate::packet::attribute::{Community, LargeCommunity};
-use crate::types::Asn;
+use crate::types::{Asn, Family};
 
 /// LOCAL_PREF of a route of priority 0.
 pub const PRIORITY_BASE: u32 = 2_147_483_647;
@@ -85,6 +85,8 @@ impl Rule {
 /// Conditions; what is absent (or an empty list) always holds.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Match {
+    /// The family of the prefix.
+    pub family: Option<Family>,
     /// The prefix.
     pub prefix: Option<PrefixCondition>,
     /// What the peer is to us that the route goes to or comes from.

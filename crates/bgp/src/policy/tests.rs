@@ -46,7 +46,9 @@ fn every_condition_holds_or_not_by_itself() {
     };
     let within = PrefixMatch::within(net("10.0.0.0/8"));
     let long = PrefixMatch { min_len: 25, ..within };
+    let of = |family| Match { family: Some(family), ..Match::default() };
     let cases = [
+        (of(Family::Ipv4Unicast), of(Family::Ipv6Unicast)),
         (prefix(within, false), prefix(long, false)),
         (prefix(PrefixMatch::exactly(net("10.1.2.0/24")), false), prefix(within, true)),
         (

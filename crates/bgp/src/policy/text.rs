@@ -73,6 +73,7 @@ impl fmt::Display for PrefixCondition {
 impl fmt::Display for Match {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut parts = Vec::new();
+        parts.extend(self.family.map(|family| family.to_string()));
         parts.extend(self.prefix.as_ref().map(|condition| format!("prefix {condition}")));
         parts.extend(self.peer.map(|kind| match kind {
             PeerKind::External => "external peer".to_owned(),

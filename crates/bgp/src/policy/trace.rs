@@ -50,6 +50,8 @@ pub enum StepOutcome {
 /// A condition that does not hold, with what the route has instead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mismatch {
+    /// The family of the prefix.
+    Family,
     /// The prefix.
     Prefix,
     /// The peer's type.
@@ -71,6 +73,7 @@ pub enum Mismatch {
 impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Family => f.write_str("another address family"),
             Self::Prefix => f.write_str("another prefix"),
             Self::PeerType(Some(PeerKind::External)) => f.write_str("the peer is external"),
             Self::PeerType(Some(PeerKind::Internal)) => f.write_str("the peer is internal"),

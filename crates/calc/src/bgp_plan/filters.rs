@@ -72,6 +72,7 @@ fn conditions(rule: &BGPFilterRule) -> Result<Match, String> {
     }
     let priority = rule.priority.map(|priority| u32::try_from(priority).map_err(|_| bad_priority(priority)));
     Ok(Match {
+        family: None,
         prefix: prefix(rule)?,
         peer: rule.peer_type.map(|peer| match peer {
             BGPFilterPeerType::EBGP => PeerKind::External,

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use api::scalars::GoDuration;
 use api::selector::Selector;
-use api::{BGPPassword, BGPPeerSpec, NextHopMode, PeerBfd, ReversePeering, SourceAddress};
+use api::{BGPPassword, BGPPeerSpec, NextHopMode, PeerBfd, PeerFamily, ReversePeering, SourceAddress};
+use bgp::Family;
 use bgp::config::Bfd;
 use bgp::policy::Policy;
 use ipnet::IpNet;
@@ -239,6 +240,7 @@ impl BgpPlanner {
             passive: waits(&source, spec, &remote, own_address),
             source,
             address: remote.address,
+            families: families(spec, remote.address),
             port: remote.port,
             local_as,
             remote_as: remote.as_number,
@@ -325,6 +327,15 @@ pub(super) fn password(password: Option<&BGPPassword>) -> Option<PasswordRef> {
     let reference = password?.secret_key_ref.as_ref()?;
     let optional = reference.optional.unwrap_or(false);
     Some(PasswordRef { name: reference.name.clone(), key: reference.key.clone(), optional })
+}
+
+fn families(spec: &BGPPeerSpec, address: IpAddr) -> BTreeSet<Family> {
+    let named = spec.families.iter().map(|family| match family {
+        PeerFamily::IPv4 => Family::Ipv4Unicast,
+        PeerFamily::IPv6 => Family::Ipv6Unicast,
+    });
+    let named: BTreeSet<Family> = named.collect();
+    if named.is_empty() { [Family::of_address(address)].into() } else { named }
 }
 
 fn bfd(spec: &PeerBfd) -> Bfd {

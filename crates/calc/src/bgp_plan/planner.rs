@@ -253,7 +253,7 @@ impl BgpPlanner {
             [false, true].map(|v6| (v6, self.common_export(v6, reflects, &originate, &mut problems))).into();
         let mut made = Policies::new();
         for peer in &mut peers {
-            let of = (peer.address.is_ipv6(), &peer.filters[..]);
+            let of = (&peer.families, &peer.filters[..]);
             (peer.import, peer.export) = self.policies(of, &common, &mut made, &mut problems);
         }
         BgpPlan {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use api::{EncapsulationMode, ProgramClusterRoutes};
+use bgp::Family;
 use bgp::packet::PeerKind;
 use bgp::policy::{
     Actions, AnyCommunity, InterfacePattern, Match, Policy, PrefixCondition, PrefixMatch, PrefixSet,
@@ -27,26 +28,33 @@ const IPIP: &str = "tunl0";
 /// that of blocks.
 const PREFERRED: u32 = 200;
 
-/// Policies that sessions have in common, made once: by family and filters, import and export.
-pub(super) type Policies = BTreeMap<(bool, Vec<String>), (Policy, Policy)>;
+/// Policies that sessions have in common, made once: by families and filters, import and export.
+pub(super) type Policies = BTreeMap<(BTreeSet<Family>, Vec<String>), (Policy, Policy)>;
 
 impl BgpPlanner {
-    /// The policies of a session with some filters.
+    /// The policies of a session with some families and filters. Where there are several families, each has its own rules.
     pub(super) fn policies(
         &self,
-        (v6, names): (bool, &[String]),
+        (families, names): (&BTreeSet<Family>, &[String]),
         common: &BTreeMap<bool, Vec<Rule>>,
         made: &mut Policies,
         problems: &mut BTreeSet<Problem>,
     ) -> (Policy, Policy) {
         let make = || {
-            let mut import = vec![self.prefer_better(v6)];
-            import.extend(self.filter_rules(names, Direction::Import, v6, problems));
-            let mut export = self.filter_rules(names, Direction::Export, v6, problems);
-            export.extend(common[&v6].iter().cloned());
+            let (mut import, mut export) = (Vec::new(), Vec::new());
+            for family in families {
+                let v6 = *family == Family::Ipv6Unicast;
+                let only = (families.len() > 1).then_some(*family);
+                let of_family = |rule: Rule| Rule { when: Match { family: only, ..rule.when }, ..rule };
+                let prefer = std::iter::once(self.prefer_better(v6));
+                let filters = self.filter_rules(names, Direction::Import, v6, problems);
+                import.extend(prefer.chain(filters).map(of_family));
+                let filters = self.filter_rules(names, Direction::Export, v6, problems);
+                export.extend(filters.into_iter().chain(common[&v6].iter().cloned()).map(of_family));
+            }
             (Policy::new(import, Verdict::Accept), Policy::new(export, Verdict::Reject))
         };
-        made.entry((v6, names.to_vec())).or_insert_with(make).clone()
+        made.entry((families.clone(), names.to_vec())).or_insert_with(make).clone()
     }
 
     /// A filter that does not exist is passed over, as in Calico.

@@ -10,10 +10,9 @@ use bgp::config::{
 };
 use bgp::packet::PeerKind;
 use bgp::policy::{Route, RouteAttributes, SourceMatch, mirrored};
-use bgp::{Asn, PeerConfig, PeerId, RouterId, SpeakerConfig};
+use bgp::{Asn, Family, PeerConfig, PeerId, RouterId, SpeakerConfig};
 use ipnet::IpNet;
 
-use super::originate::is_v6;
 use super::problems::Problem;
 use super::types::{BgpPlan, NextHop, Originated, OriginatedKind, PasswordRef, Peer, PeerSource};
 
@@ -61,7 +60,8 @@ impl BgpPlan {
 
     /// What a peer is told of our own, with the attributes that it gets. What else it is told depends on other peers.
     pub fn announced(&self, peer: &Peer) -> BTreeMap<IpNet, RouteAttributes> {
-        let of_family = self.originate.iter().filter(|(prefix, _)| is_v6(prefix) == peer.address.is_ipv6());
+        let of_family =
+            self.originate.iter().filter(|(prefix, _)| peer.families.contains(&Family::of(prefix)));
         let announced = of_family.filter_map(|(prefix, originated)| {
             let local_pref = Some(mirrored(originated.priority));
             let mut attributes = RouteAttributes { local_pref, ..RouteAttributes::default() };
@@ -115,6 +115,7 @@ impl Peer {
         let mut config = PeerConfig::new(self.address, Asn(self.remote_as));
         config.label = self.label().to_owned();
         config.port = self.port;
+        config.families = self.families.clone();
         config.source = self.source_address;
         config.connect = if self.passive { ConnectMode::Passive } else { ConnectMode::Active };
         config.reflector_client = self.reflector_client;

@@ -125,6 +125,28 @@ fn a_path_is_watched_only_where_a_peer_asks_for_it() {
 }
 
 #[test]
+fn a_session_carries_the_families_that_are_asked_for_and_each_has_its_own_rules() {
+    let mut planner = planner();
+    let document =
+        resource("n1", &json!({"bgp": {"ipv4Address": "10.0.0.1/24", "ipv6Address": "fd00::1/64"}}));
+    set(&mut planner, &node("n1"), Some(document));
+    let pool = resource("six", &json!({"cidr": "fd65::/64"}));
+    set(&mut planner, &Key::cluster(Kind::IPPool, "six"), Some(pool));
+    set(&mut planner, &affinity("n1", "fd65::/122"), Some(json!({"state": "confirmed"})));
+    let filter = resource("no-six", &json!({"exportV6": [{"action": "Reject"}]}));
+    set(&mut planner, &Key::cluster(Kind::BGPFilter, "no-six"), Some(filter));
+    let mut told = |families: &[&str], filters: &[&str]| {
+        let spec = json!({"peerIP": "10.0.0.2", "asNumber": 64512, "families": families, "filters": filters});
+        set(&mut planner, &Key::cluster(Kind::BGPPeer, "p"), Some(resource("p", &spec)));
+        announced(&planner)
+    };
+    assert_eq!(told(&[], &[]), ["192.168.0.0/26"]);
+    assert_eq!(told(&["IPv6"], &[]), ["fd65::/122"]);
+    assert_eq!(told(&["IPv4", "IPv6"], &[]), ["192.168.0.0/26", "fd65::/122"]);
+    assert_eq!(told(&["IPv6", "IPv4"], &["no-six"]), ["192.168.0.0/26"]);
+}
+
+#[test]
 fn an_ipv6_node_has_an_identifier_only_when_told_how() {
     let document = resource("n1", &json!({"bgp": {"ipv6Address": "fd00::1/64"}}));
     for (source, expected) in [

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::BGPLogSeverity;
+use bgp::Family;
 use bgp::config::Bfd;
 use bgp::policy::{InterfacePattern, Policy};
 use ipnet::IpNet;
@@ -128,8 +129,10 @@ pub struct Listen {
 pub struct Peer {
     /// What asks for it.
     pub source: PeerSource,
-    /// The peer's address; also says the address family of the session.
+    /// The peer's address.
     pub address: IpAddr,
+    /// The routes that the session carries, at least one family.
+    pub families: BTreeSet<Family>,
     /// The peer's TCP port.
     pub port: u16,
     /// Our AS towards this peer.
