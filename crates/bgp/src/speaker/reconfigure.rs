@@ -89,6 +89,12 @@ impl Speaker {
     }
 
     pub(super) fn add_peer(&mut self, id: PeerId, config: PeerConfig) {
+        let number = self.insert_peer(id, config);
+        self.begin_peer(number);
+    }
+
+    /// A peer whose session is not begun.
+    pub(super) fn insert_peer(&mut self, id: PeerId, config: PeerConfig) -> PeerNumber {
         self.last_number += 1;
         let number = PeerNumber(self.last_number);
         let seed = self.seed.wrapping_add(u64::from(number.0));
@@ -97,6 +103,10 @@ impl Speaker {
         self.sources.insert(number, peer.source(super::UNKNOWN));
         self.peers.insert(number, peer);
         self.numbers.insert(id, number);
+        number
+    }
+
+    pub(super) fn begin_peer(&mut self, number: PeerNumber) {
         self.gate(number);
         self.peers.get_mut(&number).expect("just added").session.start(self.now);
         self.act(number);
@@ -144,6 +154,8 @@ impl Speaker {
     }
 
     fn change_export(&mut self, number: PeerNumber) {
+        // What another peer's reset has just changed is told by the old export; by the new one it may not be told at all.
+        while self.rounds() {}
         let peer = &self.peers[&number];
         let v4 = peer.group(Family::Ipv4Unicast, &self.config);
         let v6 = peer.group(Family::Ipv6Unicast, &self.config);
@@ -154,7 +166,7 @@ impl Speaker {
     }
 
     /// Import is applied when routes come in: they are asked for again, or the session is reset if the peer cannot.
-    fn change_import(&mut self, id: &PeerId, config: &PeerConfig) {
+    pub(super) fn change_import(&mut self, id: &PeerId, config: &PeerConfig) {
         let peer = &self.peers[&self.numbers[id]];
         match peer.session.negotiated() {
             None => {}

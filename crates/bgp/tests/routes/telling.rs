@@ -215,3 +215,18 @@ fn nothing_is_kept_once_all_is_withdrawn() {
     assert!(bench.kernel.is_empty());
     assert!(bench.probes.values().all(|probe| probe.routes.is_empty()));
 }
+
+#[test]
+fn a_peer_whose_export_changes_together_with_the_loss_of_another_keeps_nothing_of_that() {
+    let peers = [("e4", peer(4, 65004)), ("i9", peer(9, OUR_AS))];
+    let mut bench = Bench::new(config(&peers), Start::Fresh);
+    ["e4", "i9"].iter().for_each(|name| bench.up(name));
+    bench.announce("e4", &["203.0.113.0/24"], &[65004], &[]);
+    assert_eq!(bench.has("i9"), ["203.0.113.0/24"]);
+    let mut new = config(&peers);
+    new.peers.get_mut(&PeerId::from("e4")).unwrap().timers.hold *= 2;
+    new.peers.get_mut(&PeerId::from("i9")).unwrap().export = Policy::reject_all();
+    bench.input(Input::Configure(new));
+    assert!(bench.probes["e4"].closed, "its session is reset");
+    assert_eq!(bench.has("i9"), [""; 0]);
+}
