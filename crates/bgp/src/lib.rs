@@ -10,6 +10,7 @@
 //! - [`config`]: what a speaker is told to be.
 //! - [`observe`]: what observers are told: BMP and MRT.
 //! - [`bfd`]: whether the paths to peers carry packets, beside the speaker.
+//! - [`handover`]: a speaker's state as a value, for the process that takes its place.
 //!
 //! # Supported standards
 //!
@@ -50,6 +51,7 @@
 
 pub mod bfd;
 pub mod config;
+pub mod handover;
 pub mod iana;
 mod interfaces;
 pub mod observe;

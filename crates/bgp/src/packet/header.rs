@@ -89,6 +89,16 @@ pub struct Framer {
 }
 
 impl Framer {
+    /// One that holds the beginning of a message already.
+    pub(crate) fn resume(pending: Vec<u8>) -> Self {
+        Self { pending }
+    }
+
+    /// The beginning of a message that has not come whole.
+    pub(crate) fn pending(&self) -> &[u8] {
+        &self.pending
+    }
+
     /// Takes the next message off `input`, which shrinks. `None`: more bytes are needed, all of `input` is kept.
     ///
     /// # Errors

@@ -196,6 +196,20 @@ impl AttributeSet {
         (set.octets.len() <= MOST_OCTETS).then_some(set)
     }
 
+    /// From what [`AttributeSet::octets`] gave in another process; `None`: it did not give that.
+    pub(crate) fn restored(
+        octets: &[u8],
+        next_hop: IpAddr,
+        link_local: Option<Ipv6Addr>,
+        preference: u32,
+    ) -> Option<Self> {
+        let length = u16::try_from(octets.len()).ok()?.to_be_bytes();
+        let body = [&[0, 0], &length[..], octets].concat();
+        let received = crate::packet::update::decode(&body, &canonical()).ok()?;
+        let set = Self::encoded(&received.update.attributes, next_hop, link_local).ranked(preference);
+        (*set.octets == *octets).then_some(set)
+    }
+
     /// The attributes in full.
     pub fn decode(&self) -> Vec<Attribute> {
         decode_octets(&self.octets)

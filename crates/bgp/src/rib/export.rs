@@ -84,6 +84,11 @@ impl GroupKey {
         Format { as4: self.as4, add_path: self.paths != SendPaths::None, max_len }
     }
 
+    /// The identifier that a route is announced with; 0 without add-path.
+    pub(crate) fn path_id(&self, route: &Best) -> u32 {
+        if self.paths == SendPaths::None { 0 } else { route.path_id }
+    }
+
     /// Which of the selected routes for a prefix may go to the group.
     pub(crate) fn routes<'a>(&self, selected: &'a Selected) -> impl Iterator<Item = &'a Best> {
         selected.up_to(match self.paths {
@@ -115,6 +120,13 @@ fn is_same_cause(a: &Cause, b: &Cause) -> bool {
 /// The number of an export of an [`Exporter`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ExportId(u32);
+
+impl ExportId {
+    /// Its place among [`Exporter::all`].
+    pub(crate) fn number(self) -> u32 {
+        self.0
+    }
+}
 
 #[derive(Debug)]
 struct Export {
@@ -166,7 +178,15 @@ impl Exporter {
 
     /// The attributes of an export.
     pub(crate) fn get(&self, id: ExportId) -> Exported<'_> {
-        let export = &self.exports[id.0 as usize];
+        self.show(&self.exports[id.0 as usize])
+    }
+
+    /// Those of all exports so far, in the order of their numbers.
+    pub(crate) fn all(&self) -> impl Iterator<Item = Exported<'_>> {
+        self.exports.iter().map(|export| self.show(export))
+    }
+
+    fn show(&self, export: &Export) -> Exported<'_> {
         Exported {
             before: &self.octets[export.before.clone()],
             after: &self.octets[export.after.clone()],

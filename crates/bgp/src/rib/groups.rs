@@ -15,12 +15,11 @@ use super::pack::{self, Item, Packed};
 use super::selected::Selected;
 use super::table::{Change, PeerNumber, Rib, Slot, Sources};
 use super::tell::{Telling, emit};
-use crate::config::SendPaths;
 use crate::packet::route_refresh::{RouteRefresh, Subtype};
 use crate::packet::update::end_of_rib;
 
 /// How many prefixes are worked on at a time for members that are not in step.
-const CHUNK: usize = 8192;
+pub(super) const CHUNK: usize = 8192;
 
 /// Octets for some peers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,22 +43,23 @@ pub(crate) enum Belief<'a> {
 /// The update groups of a family.
 #[derive(Debug)]
 pub(crate) struct Groups<N> {
-    groups: BTreeMap<GroupKey, BTreeMap<PeerNumber, Member<N>>>,
-    of: BTreeMap<PeerNumber, GroupKey>,
+    pub(super) groups: BTreeMap<GroupKey, BTreeMap<PeerNumber, Member<N>>>,
+    pub(super) of: BTreeMap<PeerNumber, GroupKey>,
 }
 
+/// How far a peer has been told.
 #[derive(Debug)]
-struct Member<N> {
+pub(super) struct Member<N> {
     /// The first transfer of the table: everything before this place has been told. `None`: all of it.
-    initial: Option<Slot>,
+    pub(super) initial: Option<Slot>,
     /// A further transfer, on request.
-    refresh: Option<Slot>,
+    pub(super) refresh: Option<Slot>,
     /// The refresh is marked by BoRR and EoRR.
-    marked: bool,
+    pub(super) marked: bool,
     /// Changes that it has not been told of, with what it believes.
-    pending: BTreeMap<N, Selected>,
+    pub(super) pending: BTreeMap<N, Selected>,
     /// The End-of-RIB marker is still to be sent.
-    end_of_rib_due: bool,
+    pub(super) end_of_rib_due: bool,
 }
 
 impl<N: Net> Member<N> {
@@ -68,7 +68,7 @@ impl<N: Net> Member<N> {
     }
 
     /// Whether it has been told what is at a place.
-    fn knows(&self, slot: Slot) -> bool {
+    pub(super) fn knows(&self, slot: Slot) -> bool {
         self.initial.is_none_or(|next| slot < next)
     }
 }
@@ -275,7 +275,7 @@ fn told<N: Net>(
 ) -> Vec<u32> {
     let routes = key.routes(selected).filter(|route| route.peer != peer);
     let told = routes.filter(|route| exporter.export(prefix, route, key, interner).is_some());
-    told.map(|route| if key.paths == SendPaths::None { 0 } else { route.path_id }).collect()
+    told.map(|route| key.path_id(route)).collect()
 }
 
 fn mark(peer: PeerNumber, family: crate::types::Family, subtype: Subtype) -> Emit {

@@ -98,6 +98,11 @@ pub(crate) fn mix(hash: u64, word: u64) -> u64 {
     (product >> 64) as u64 ^ product as u64
 }
 
+/// What octets are told apart by, the same in every process.
+pub(crate) fn digest(octets: &[u8]) -> u64 {
+    mix_octets(0, octets)
+}
+
 /// Adds octets to a hash.
 pub(crate) fn mix_octets(hash: u64, octets: &[u8]) -> u64 {
     let (words, rest) = octets.as_chunks::<8>();

@@ -77,6 +77,11 @@ impl Interner {
         self.next_hops.known(address)
     }
 
+    /// Everything that is known of next hops that can be reached.
+    pub(crate) fn resolved(&self) -> impl Iterator<Item = (IpAddr, &Resolution)> {
+        self.next_hops.resolved()
+    }
+
     /// Through whom a set's next hop is reached.
     pub(crate) fn gateways(&self, id: AttributeId) -> &[IpAddr] {
         self.next_hops.gateways(self.next_hop(id))

@@ -130,6 +130,14 @@ impl NextHops {
         }
     }
 
+    /// Everything that is known of next hops that can be reached.
+    pub(crate) fn resolved(&self) -> impl Iterator<Item = (IpAddr, &Resolution)> {
+        self.by_address.iter().filter_map(|(address, number)| {
+            let resolution = self.entries[*number as usize].resolution.as_ref()?;
+            Some((*address, resolution))
+        })
+    }
+
     /// Those about which something else is known than at the last call.
     pub(crate) fn take_changed(&mut self) -> BTreeSet<NextHopId> {
         std::mem::take(&mut self.changed)

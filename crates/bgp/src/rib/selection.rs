@@ -222,6 +222,18 @@ impl Many {
         }
     }
 
+    /// The routes with our identifiers of them.
+    pub(super) fn identified(&self) -> impl Iterator<Item = (Path, u32)> + '_ {
+        self.held.iter().map(|held| (held.path, held.ours))
+    }
+
+    /// Gives a route an identifier that it had elsewhere.
+    pub(super) fn identify(&mut self, peer: PeerNumber, path_id: u32, ours: u32) {
+        if let Some(index) = self.find(peer, path_id) {
+            self.held[index].ours = ours;
+        }
+    }
+
     fn free_identifier(&self) -> u32 {
         let mut taken: Vec<u32> = self.held.iter().map(|held| held.ours).collect();
         taken.sort_unstable();

@@ -352,6 +352,36 @@ impl<N: Net> Rib<N> {
         number as usize
     }
 
+    /// A route as another table had it, with our identifier of it.
+    pub(crate) fn restore(
+        &mut self,
+        prefix: N,
+        (path, ours): (Path, u32),
+        sources: &Sources,
+        interner: &mut Interner,
+    ) {
+        self.insert(prefix, path, sources, interner);
+        let slot = self.find(prefix).expect("just inserted");
+        if ours != 1 || matches!(self.entries[slot as usize].paths, Paths::Many(_)) {
+            let number = self.list_at(slot);
+            self.many[number].identify(path.peer, path.path_id, ours);
+        }
+    }
+
+    /// Every route, with our identifier of it.
+    pub(crate) fn all_routes(&self) -> impl Iterator<Item = (N, Path, u32)> + '_ {
+        self.entries.iter().flat_map(|entry| {
+            let held: Vec<(Path, u32)> = match entry.paths {
+                Paths::None => Vec::new(),
+                Paths::One { peer, attributes, ineligible, stale, .. } => {
+                    vec![(Path { peer, path_id: 0, attributes, ineligible, stale }, 1)]
+                }
+                Paths::Many(many) => self.many[many as usize].identified().collect(),
+            };
+            held.into_iter().map(|(path, ours)| (entry.prefix, path, ours))
+        })
+    }
+
     /// A peer withdraws its route. Nothing happens when it has none.
     pub fn remove(
         &mut self,
@@ -516,6 +546,11 @@ impl<N: Net> Rib<N> {
     /// Whether learned routes are still left out of selection.
     pub fn is_deferred(&self) -> bool {
         self.deferred
+    }
+
+    /// Whether an empty table leaves learned routes out of selection.
+    pub(crate) fn set_deferred(&mut self, deferred: bool) {
+        self.deferred = deferred;
     }
 
     /// Learned routes take part in selection from now on.

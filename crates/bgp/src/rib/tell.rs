@@ -191,7 +191,7 @@ pub(super) fn emit(to: Vec<PeerNumber>, packed: Packed) -> Option<Emit> {
 }
 
 /// Announces; routes whose attributes are too long for a message are withdrawn instead, so that no old one stays.
-fn announced<N: Net>(
+pub(super) fn announced<N: Net>(
     items: &[Item<N>],
     id: ExportId,
     exporter: &Exporter,

@@ -27,6 +27,7 @@
 mod collision;
 mod connection;
 mod ending;
+mod handover;
 mod jitter;
 mod negotiate;
 mod open_check;

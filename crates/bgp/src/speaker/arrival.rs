@@ -113,12 +113,12 @@ impl Speaker {
 }
 
 /// The range with the longest prefix that an address lies in.
-fn range_of(config: &SpeakerConfig, address: IpAddr) -> Option<(&PeerId, &PeerRange)> {
+pub(super) fn range_of(config: &SpeakerConfig, address: IpAddr) -> Option<(&PeerId, &PeerRange)> {
     let around = config.ranges.iter().filter(|(_, range)| range.prefix.contains(&address));
     around.max_by_key(|(_, range)| range.prefix.prefix_len())
 }
 
-fn member(range: &PeerRange, address: IpAddr) -> PeerConfig {
+pub(super) fn member(range: &PeerRange, address: IpAddr) -> PeerConfig {
     // A path that is only known once the peer has come cannot be waited for.
     let bfd = range.template.bfd.map(|bfd| Bfd { strict: false, ..bfd });
     PeerConfig { address, bfd, connect: ConnectMode::Passive, ..range.template.clone() }

@@ -3,6 +3,7 @@
 mod arrival;
 mod difference;
 mod family;
+mod handover;
 mod io;
 mod limit;
 mod long_lived;
@@ -85,19 +86,26 @@ impl Speaker {
     /// A speaker with its first complete configuration; it starts at once. The configuration must name all peers
     /// that are to be waited for: with the End-of-RIB of the last of them, routes are [complete](Output::RibComplete).
     pub fn new(config: SpeakerConfig, start: Start, seed: u64, now: Instant) -> Self {
+        let first = SpeakerConfig::new(config.local_as, config.router_id);
+        let deferral = config.selection_deferral;
+        let mut speaker =
+            Self::bare(SpeakerConfig { selection_deferral: deferral, ..first }, start, seed, now);
+        speaker.reconfigure(config);
+        speaker.check_complete();
+        speaker
+    }
+
+    /// One without peers and routes.
+    fn bare(config: SpeakerConfig, start: Start, seed: u64, now: Instant) -> Self {
         let deferred = start == Start::Restarting;
         let local = Source {
             kind: SourceKind::Local,
             router_id: config.router_id,
             address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         };
-        let first = SpeakerConfig {
-            peers: BTreeMap::new(),
-            originated: BTreeMap::new(),
-            ..SpeakerConfig::new(config.local_as, config.router_id)
-        };
-        let mut speaker = Self {
-            config: first,
+        Self {
+            deferral: Some(now + config.selection_deferral),
+            config,
             peers: BTreeMap::new(),
             numbers: BTreeMap::new(),
             last_number: 0,
@@ -109,15 +117,11 @@ impl Speaker {
             restarting: deferred,
             stopped: false,
             started_as: start,
-            deferral: Some(now + config.selection_deferral),
             paths: BTreeMap::new(),
             seed,
             now,
             outputs: VecDeque::new(),
-        };
-        speaker.reconfigure(config);
-        speaker.check_complete();
-        speaker
+        }
     }
 
     /// The configuration in force.

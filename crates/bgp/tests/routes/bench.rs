@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 use bgp::config::SendPaths;
+use bgp::handover::Handover;
 use bgp::packet::attribute::{AsPath, Attribute, AttributeValue, MpReach, MpUnreach, Origin};
 use bgp::packet::capability::{AddPathMode, Capability, GracefulRestartCapability};
 use bgp::packet::nlri::Nlri;
@@ -132,6 +133,35 @@ impl Bench {
         };
         bench.drain();
         bench
+    }
+
+    /// Another process goes on with the speaker, with a configuration of its own. It knows nothing that was not handed over,
+    /// as octets; the kernel's routes are named anew.
+    pub(crate) fn take_over(&mut self, config: SpeakerConfig) {
+        let mut handover = self.speaker.hand_over(self.now);
+        for session in handover.sessions_mut() {
+            let probe = self.probes.values().find(|probe| probe.connection == session.connection);
+            session.unsent.0 = vec![0; probe.map_or(0, |probe| probe.unread)];
+        }
+        let octets = handover.encode();
+        let handed = Handover::decode(&octets).expect("just encoded");
+        assert_eq!(handed, handover, "nothing is lost on the way");
+        let (speaker, names) =
+            Speaker::take_over(config, &handed, self.probes.len() as u64, self.now).expect("it fits");
+        self.speaker = speaker;
+        for probe in self.probes.values_mut().filter(|probe| !probe.closed) {
+            probe.connection = names[&probe.connection];
+        }
+        self.watched.clear();
+        self.kernel.clear();
+        self.complete.clear();
+        self.drain();
+    }
+
+    /// How often each peer has been told something.
+    pub(crate) fn messages(&self) -> BTreeMap<String, (usize, usize, usize)> {
+        let count = |probe: &Probe| (probe.updates, probe.refreshes.len(), probe.end_of_ribs.len());
+        self.probes.iter().map(|(name, probe)| (name.clone(), count(probe))).collect()
     }
 
     /// The peer connects and the session comes up.

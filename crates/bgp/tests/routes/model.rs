@@ -119,6 +119,12 @@ fn what_is_selected_and_told_follows_from_the_routes_that_are_there() {
                     bench.withdraw(&name, &[prefix]);
                     model.remove(&(prefix, sender));
                 }
+                // Another process goes on, which nobody notices.
+                6..=7 => {
+                    let before = (bench.messages(), bench.kernel.clone());
+                    bench.take_over(bench.speaker.config().clone());
+                    assert_eq!((bench.messages(), bench.kernel.clone()), before, "seed {seed}, step {step}");
+                }
                 _ => {
                     // The sender's number makes paths distinct, without making them longer.
                     let length = rng.usize(1..3);

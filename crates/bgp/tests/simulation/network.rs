@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use bgp::config::Origination;
+use bgp::handover::Handover;
 use bgp::{
     Asn, BestRoute, ConnectionId, Endpoints, Family, Input, Output, PeerConfig, PeerId, RouterId, Shutdown,
     Speaker, SpeakerConfig, Start, TransportFailure,
@@ -148,6 +149,41 @@ impl World {
         state.named.clear();
         state.speaker = Some(Speaker::new(state.config.clone(), start, seed, now));
         self.log(format!("host {host} boots {start:?}"));
+        self.drain(host);
+    }
+
+    /// Another process goes on with the speaker of a host, once no connection of it is undecided; what its kernel has to
+    /// read and to write stays.
+    pub(crate) fn take_over(&mut self, host: usize) {
+        let is_opening = |world: &World| world.hosts[host].speaker.as_ref().is_some_and(Speaker::is_opening);
+        self.await_condition(Duration::from_secs(6), "decided", |world| !is_opening(world));
+        let (now, seed) = (self.now, self.rng.u64(..));
+        self.log(format!("host {host} is taken over"));
+        let state = &mut self.hosts[host];
+        let octets = state.speaker.as_ref().expect("it runs").hand_over(now).encode();
+        let handover = Handover::decode(&octets).expect("just encoded");
+        let (speaker, names) =
+            Speaker::take_over(state.config.clone(), &handover, seed, now).expect("it fits together");
+        state.speaker = Some(speaker);
+        let before = state.life;
+        state.life += 1;
+        let life = state.life;
+        state.named.clear();
+        state.wake = None;
+        for index in 0..self.pipes.len() {
+            for side in 0..2 {
+                let end = self.pipes[index].ends[side];
+                if (end.host, end.life) != (host, before) || !self.pipes[index].open[side] {
+                    continue;
+                }
+                match names.get(&end.connection) {
+                    Some(connection) => {
+                        self.pipes[index].ends[side] = End { host, life, connection: *connection };
+                    }
+                    None => self.hang_up(index, side),
+                }
+            }
+        }
         self.drain(host);
     }
 

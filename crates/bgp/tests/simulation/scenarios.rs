@@ -88,6 +88,59 @@ fn a_killed_speaker_that_comes_back_loses_no_route_anywhere() {
 }
 
 #[test]
+fn speakers_that_are_taken_over_again_and_again_lose_no_session_and_no_route() {
+    for seed in 0..30 {
+        let mut world = mesh(seed, 4, seed % 2 == 0);
+        let before = world.trace.len();
+        for turn in 0..20u8 {
+            let host = world.rng().usize(0..4);
+            let wait = world.rng().u64(0..if seed % 3 == 0 { 3_000 } else { 40_000 });
+            match turn % 4 {
+                0 => world.originate(host, &format!("10.65.{host}.{}/26", 128 + 64 * (turn / 4 % 2))),
+                1 if wait.is_multiple_of(2) => world.withdraw(host, &format!("10.65.{host}.128/26")),
+                _ => world.take_over(host),
+            }
+            world.run(Duration::from_millis(wait));
+        }
+        world.await_condition(secs(1), "converged", World::is_converged);
+        let changes: Vec<&String> =
+            world.trace[before..].iter().filter(|line| line.contains(": Mesh_")).collect();
+        assert!(changes.is_empty(), "seed {seed}: sessions noticed: {changes:?}");
+        let withdrawn = |prefix: &ipnet::IpNet| prefix.to_string().ends_with(".128/26");
+        for (index, host) in world.hosts.iter().enumerate() {
+            let lost: Vec<_> = host.removed.iter().filter(|(_, prefix)| !withdrawn(prefix)).collect();
+            assert!(lost.is_empty(), "seed {seed}: host {index} stopped forwarding: {lost:?}");
+        }
+    }
+}
+
+#[test]
+fn a_collision_is_decided_before_a_speaker_is_taken_over() {
+    let mut held = 0;
+    for seed in 0..100 {
+        println!("seed {seed}");
+        let mut world = World::new(seed, (0..2).map(|host| mesh_config(host, 2, false)).collect());
+        (0..2).for_each(|host| world.boot(host));
+        world.await_condition(MINUTE, "up at one end", |world| {
+            world.hosts[0].speaker.as_ref().is_some_and(|speaker| {
+                speaker.status().iter().all(|peer| peer.state == SessionState::Established)
+            })
+        });
+        held += usize::from(world.hosts[0].speaker.as_ref().is_some_and(bgp::Speaker::is_opening));
+        world.take_over(0);
+        world.await_condition(secs(10), "up", World::all_established);
+        let before = world.trace.len();
+        world.take_over(0);
+        world.take_over(1);
+        world.run(3 * MINUTE);
+        let changes: Vec<&String> =
+            world.trace[before..].iter().filter(|line| line.contains(": Mesh_")).collect();
+        assert!(changes.is_empty(), "seed {seed}: sessions noticed: {changes:?}");
+    }
+    assert!(held > 5, "{held} of 100 were taken over in the middle of a collision");
+}
+
+#[test]
 fn a_clean_restart_loses_no_route_but_a_stop_for_good_withdraws_them() {
     let mut world = mesh(1, 3, true);
     world.stop(0, Shutdown::Restarting);
