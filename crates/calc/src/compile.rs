@@ -7,12 +7,10 @@
 mod entity;
 mod policy;
 
-use std::collections::BTreeMap;
-
 use api as v3;
 use api::selector::SelectorError;
 
-use crate::contract::{Action, Direction, EntityMatch, IcmpMatch, IpVersion, Rule, RuleId, RuleOwner};
+use crate::contract::{Action, Direction, IcmpMatch, IpVersion, Rule, RuleId, RuleOwner};
 use crate::ip_sets::Definition;
 use entity::{Side, compile_entity};
 pub(crate) use policy::{compile_policy, compile_profile, policy_kind};
@@ -94,7 +92,7 @@ impl<'a> RuleCompiler<'a> {
                 self.errors.push(error);
                 match action {
                     Action::Allow | Action::Log => None,
-                    Action::Deny | Action::Pass => Some(blank(id, Action::Deny)),
+                    Action::Deny | Action::Pass => Some(Rule::new(id, Action::Deny)),
                 }
             }
         }
@@ -122,25 +120,9 @@ fn compile_rule(
         source,
         destination,
         annotations: rule.metadata.as_ref().map(|metadata| metadata.annotations.clone()).unwrap_or_default(),
-        ..blank(id, action)
+        ..Rule::new(id, action)
     };
     Ok((compiled, sets))
-}
-
-/// A rule without conditions.
-fn blank(id: RuleId, action: Action) -> Rule {
-    Rule {
-        id,
-        action,
-        ip_version: None,
-        protocol: None,
-        not_protocol: None,
-        icmp: None,
-        not_icmp: None,
-        source: EntityMatch::default(),
-        destination: EntityMatch::default(),
-        annotations: BTreeMap::new(),
-    }
 }
 
 fn action(action: v3::Action) -> Action {

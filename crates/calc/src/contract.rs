@@ -368,6 +368,24 @@ pub struct Rule {
     pub annotations: BTreeMap<String, String>,
 }
 
+impl Rule {
+    /// A rule without conditions.
+    pub fn new(id: RuleId, action: Action) -> Self {
+        Self {
+            id,
+            action,
+            ip_version: None,
+            protocol: None,
+            not_protocol: None,
+            icmp: None,
+            not_icmp: None,
+            source: EntityMatch::default(),
+            destination: EntityMatch::default(),
+            annotations: BTreeMap::new(),
+        }
+    }
+}
+
 /// ICMP type and code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct IcmpMatch {

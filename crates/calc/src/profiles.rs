@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::contract::{Action, Direction, EntityMatch, Profile, ProfileId, Rule, RuleId, RuleOwner};
+use crate::contract::{Action, Direction, Profile, ProfileId, Rule, RuleId, RuleOwner};
 use crate::ip_sets::{Definition, IpSets};
 use crate::published::{Differences, Published};
 
@@ -93,17 +93,9 @@ impl Profiles {
 /// What a profile without a row is.
 fn stand_in(id: &ProfileId) -> Profile {
     let action = if &*id.0 == DEFAULT_ALLOW { Action::Allow } else { Action::Deny };
-    let rule = |direction| Rule {
-        id: RuleId { owner: RuleOwner::Profile(id.clone()), direction, index: 0 },
-        action,
-        ip_version: None,
-        protocol: None,
-        not_protocol: None,
-        icmp: None,
-        not_icmp: None,
-        source: EntityMatch::default(),
-        destination: EntityMatch::default(),
-        annotations: BTreeMap::new(),
+    let rule = |direction| {
+        let id = RuleId { owner: RuleOwner::Profile(id.clone()), direction, index: 0 };
+        Rule::new(id, action)
     };
     Profile { inbound: vec![rule(Direction::Ingress)], outbound: vec![rule(Direction::Egress)] }
 }

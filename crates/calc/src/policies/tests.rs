@@ -24,19 +24,9 @@ fn policy(tier: &str, order: Option<f64>, selector: &str) -> Option<CompiledPoli
 }
 
 fn rule() -> crate::contract::Rule {
-    use crate::contract::{Action, EntityMatch, Rule, RuleId, RuleOwner};
-    Rule {
-        id: RuleId { owner: RuleOwner::Policy(id("p")), direction: Direction::Egress, index: 0 },
-        action: Action::Allow,
-        ip_version: None,
-        protocol: None,
-        not_protocol: None,
-        icmp: None,
-        not_icmp: None,
-        source: EntityMatch::default(),
-        destination: EntityMatch::default(),
-        annotations: BTreeMap::new(),
-    }
+    use crate::contract::{Action, Rule, RuleId, RuleOwner};
+    let id = RuleId { owner: RuleOwner::Policy(id("p")), direction: Direction::Egress, index: 0 };
+    Rule::new(id, Action::Allow)
 }
 
 fn names(tiers: &[crate::contract::Tier]) -> Vec<String> {

@@ -1,25 +1,15 @@
 //! What the renderer makes of policies and endpoints.
 
 use super::*;
-use crate::contract::{Action, EntityMatch, PolicyKind, Rule as ContractRule, RuleOwner, Tier, TierDefault};
+use crate::contract::{Action, PolicyKind, Rule as ContractRule, RuleOwner, Tier, TierDefault};
 
 fn policy_id(name: &str) -> PolicyId {
     PolicyId { kind: PolicyKind::GlobalNetworkPolicy, namespace: None, name: name.into() }
 }
 
 fn rule(owner: &PolicyId, index: u32, action: Action) -> ContractRule {
-    ContractRule {
-        id: RuleId { owner: RuleOwner::Policy(owner.clone()), direction: Direction::Ingress, index },
-        action,
-        ip_version: None,
-        protocol: None,
-        not_protocol: None,
-        icmp: None,
-        not_icmp: None,
-        source: EntityMatch::default(),
-        destination: EntityMatch::default(),
-        annotations: BTreeMap::new(),
-    }
+    let id = RuleId { owner: RuleOwner::Policy(owner.clone()), direction: Direction::Ingress, index };
+    ContractRule::new(id, action)
 }
 
 fn policy(name: &str, actions: &[Action]) -> (PolicyId, Policy) {

@@ -1,7 +1,7 @@
 //! Builders of contract objects, for unit and integration tests.
 #![allow(dead_code, unreachable_pub, reason = "each test uses its own part")]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use calc::contract::*;
@@ -13,18 +13,8 @@ pub fn policy_id(name: &str) -> PolicyId {
 
 /// A rule without conditions.
 pub fn rule(action: Action) -> Rule {
-    Rule {
-        id: RuleId { owner: RuleOwner::Policy(policy_id("?")), direction: Direction::Ingress, index: 0 },
-        action,
-        ip_version: None,
-        protocol: None,
-        not_protocol: None,
-        icmp: None,
-        not_icmp: None,
-        source: EntityMatch::default(),
-        destination: EntityMatch::default(),
-        annotations: BTreeMap::new(),
-    }
+    let id = RuleId { owner: RuleOwner::Policy(policy_id("?")), direction: Direction::Ingress, index: 0 };
+    Rule::new(id, action)
 }
 
 /// A rule for a protocol and a destination port.
