@@ -4,6 +4,7 @@
 mod authentication;
 mod bfd;
 mod session;
+mod station;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -20,6 +21,7 @@ use crate::types::{Asn, Family, PeerId, RouterId};
 pub use authentication::{AoAlgorithm, AoKey, Authentication, Secret, SecretError};
 pub use bfd::Bfd;
 pub use session::{LocalAs, LongLived, PrefixLimit, Role, RoleConfig};
+pub use station::{StationConfig, StationView};
 
 /// The port that BGP listens on (RFC 4271, section 2).
 pub const PORT: u16 = 179;
@@ -54,6 +56,10 @@ pub struct SpeakerConfig {
     pub selection_deferral: Duration,
     /// The peers.
     pub peers: BTreeMap<PeerId, PeerConfig>,
+    /// Our name, for stations (sysName).
+    pub name: String,
+    /// Stations that are told what peers say, by a name that tells them apart (RFC 7854).
+    pub stations: BTreeMap<String, StationConfig>,
     /// Addresses from which peers may come that are not named one by one.
     pub ranges: BTreeMap<PeerId, PeerRange>,
     /// The routes that we originate. [`Input::Originate`](crate::Input::Originate) and
@@ -77,6 +83,8 @@ impl SpeakerConfig {
             interfaces: Interfaces::default(),
             selection_deferral: Duration::from_secs(120),
             peers: BTreeMap::new(),
+            name: String::new(),
+            stations: BTreeMap::new(),
             ranges: BTreeMap::new(),
             originated: BTreeMap::new(),
         }

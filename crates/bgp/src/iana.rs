@@ -188,6 +188,14 @@ pub mod fsm_error {
     pub const ESTABLISHED: u8 = 3;
 }
 
+/// Events of the finite state machine (RFC 4271, section 8.1), as BMP says them (RFC 7854, section 4.9).
+pub mod fsm_event {
+    /// ManualStop.
+    pub const MANUAL_STOP: u16 = 2;
+    /// OpenCollisionDump.
+    pub const OPEN_COLLISION_DUMP: u16 = 23;
+}
+
 /// Subcodes of Cease (RFC 4486, RFC 8538).
 pub mod cease {
     /// Maximum Number of Prefixes Reached.

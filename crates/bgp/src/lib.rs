@@ -67,7 +67,7 @@ pub use interfaces::Interfaces;
 pub use rib::Resolution;
 pub use speaker::{
     Arrival, BestRoute, EstablishedStatus, Input, MessageCounts, Output, PathStatus, PeerDifference,
-    PeerStatus, Shutdown, Speaker, Start, Transport, TransportFailure, WatchedPath, difference, query,
-    reset_causes,
+    PeerStatus, Shutdown, Speaker, Start, StationEvent, StationStatus, Transport, TransportFailure,
+    WatchedPath, difference, query, reset_causes,
 };
 pub use types::{Asn, ConnectionId, Endpoints, Family, FamilySet, PeerId, RouterId};

@@ -7,7 +7,7 @@
 //! is noted once per round ([`Rib::take_changes`]) together with what was selected before, so that nobody downstream
 //! has to remember it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ipnet::IpNet;
 
@@ -120,6 +120,25 @@ pub struct Routes {
     pub multipath: Vec<usize>,
 }
 
+/// What observers are to be told of: changes of the routes of some peers, and of what is selected.
+#[derive(Debug)]
+struct Observed<N> {
+    /// Whose routes are looked at.
+    peers: BTreeSet<PeerNumber>,
+    routes: Vec<Touched<N>>,
+    /// Prefixes for which something else may be selected.
+    selected: Vec<N>,
+}
+
+/// A route that has come, changed or gone: its prefix, peer and path identifier.
+pub(crate) type Touched<N> = (N, PeerNumber, u32);
+
+impl<N> Default for Observed<N> {
+    fn default() -> Self {
+        Self { peers: BTreeSet::new(), routes: Vec::new(), selected: Vec::new() }
+    }
+}
+
 /// The routes of one family.
 #[derive(Debug)]
 pub struct Rib<N> {
@@ -140,6 +159,8 @@ pub struct Rib<N> {
     /// Learned routes are not selected yet (RFC 4724, section 4.1).
     deferred: bool,
     rules: SelectionRules,
+    /// Only while somebody observes.
+    observed: Option<Box<Observed<N>>>,
 }
 
 impl<N: Net> Rib<N> {
@@ -159,6 +180,7 @@ impl<N: Net> Rib<N> {
             used: 0,
             deferred,
             rules: SelectionRules::default(),
+            observed: None,
         }
     }
 
@@ -200,6 +222,65 @@ impl<N: Net> Rib<N> {
         let slots = (from.0..).zip(self.entries.get(from.0 as usize..).unwrap_or_default());
         let used = slots.filter(|(_, entry)| !matches!(entry.paths, Paths::None));
         used.map(|(slot, entry)| (Slot(slot), entry.prefix))
+    }
+
+    /// The routes at a place.
+    pub(crate) fn paths_at(&self, slot: Slot) -> Vec<Path> {
+        self.entries.get(slot.0 as usize).map(|entry| self.paths_of(entry)).unwrap_or_default()
+    }
+
+    /// The attributes of the best route at a place.
+    pub(crate) fn best_at(&self, slot: Slot) -> Option<AttributeId> {
+        match self.entries.get(slot.0 as usize)?.paths {
+            Paths::One { attributes, best, .. } => best.then_some(attributes),
+            Paths::Many(many) => {
+                let routes = self.many[many as usize].routes();
+                routes.best.map(|index| routes.paths[index].attributes)
+            }
+            Paths::None => None,
+        }
+    }
+
+    /// A route, and its prefix' place.
+    pub(crate) fn path(&self, prefix: N, peer: PeerNumber, path_id: u32) -> Option<(Slot, Path)> {
+        let slot = self.find(prefix)?;
+        self.path_at(slot, peer, path_id).map(|path| (Slot(slot), path))
+    }
+
+    /// Whether changes of a peer's routes are noted for observers, while there are any.
+    pub(crate) fn observe_peer(&mut self, peer: PeerNumber, observes: bool) {
+        if let Some(observed) = &mut self.observed {
+            match observes {
+                true => observed.peers.insert(peer),
+                false => observed.peers.remove(&peer),
+            };
+        }
+    }
+
+    /// What observers are to be told of since the last call: routes, of which the same may be there often, and prefixes
+    /// for which something else may be selected.
+    pub(crate) fn take_observed(&mut self) -> (Vec<Touched<N>>, Vec<N>) {
+        let taken = |observed: &mut Box<Observed<N>>| {
+            (std::mem::take(&mut observed.routes), std::mem::take(&mut observed.selected))
+        };
+        self.observed.as_mut().map(taken).unwrap_or_default()
+    }
+
+    /// Somebody observes from now on, or nobody does any more.
+    pub(crate) fn observe(&mut self, observes: bool) {
+        match observes {
+            true => drop(self.observed.get_or_insert_default()),
+            false => self.observed = None,
+        }
+    }
+
+    /// Has observers told of a route.
+    pub(crate) fn touch(&mut self, prefix: N, peer: PeerNumber, path_id: u32) {
+        if let Some(observed) = &mut self.observed
+            && observed.peers.contains(&peer)
+        {
+            observed.routes.push((prefix, peer, path_id));
+        }
     }
 
     /// The place of a prefix that has routes.
@@ -273,6 +354,7 @@ impl<N: Net> Rib<N> {
 
     /// A peer announces a route, in place of what it had. The route's use of its attributes becomes the table's.
     pub fn insert(&mut self, prefix: N, path: Path, sources: &Sources, interner: &mut Interner) {
+        self.touch(prefix, path.peer, path.path_id);
         let slot = self.find_or_add(prefix);
         let old = self.path_at(slot, path.peer, path.path_id);
         if let Some(old) = old {
@@ -403,6 +485,7 @@ impl<N: Net> Rib<N> {
         interner: &mut Interner,
     ) {
         let Some(old) = self.path_at(slot, peer, path_id) else { return };
+        self.touch(self.entries[slot as usize].prefix, peer, path_id);
         self.recount(peer, old.stale, -1);
         match self.entries[slot as usize].paths {
             Paths::None => {}
@@ -619,6 +702,9 @@ impl<N: Net> Rib<N> {
             let entry = &mut self.entries[change.slot.0 as usize];
             entry.noted = false;
             empty |= matches!(entry.paths, Paths::None);
+        }
+        if let Some(observed) = &mut self.observed {
+            observed.selected.extend(changes.iter().map(|change| change.prefix));
         }
         if empty {
             self.free_slots(&changes);

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::connection::{Connection, Stage};
-use super::{Action, Negotiated, Reason, Session};
-use crate::iana::{cease, error};
+use super::{Action, Ending, Negotiated, Reason, Session};
+use crate::iana::{cease, error, fsm_event};
 use crate::packet::notification::Notification;
 use crate::types::{Asn, ConnectionId, RouterId};
 
@@ -51,7 +51,8 @@ impl Session {
             if gives_way(old, now) {
                 let old = self.established.take().expect("it was there");
                 self.actions.push_back(Action::Close(old.id));
-                self.went_down(&old, &Reason::PeerRestarted);
+                let ending = Ending::WeClosed(fsm_event::OPEN_COLLISION_DUMP);
+                self.went_down(&old, &Reason::PeerRestarted, ending);
                 self.reason = Some(Reason::PeerRestarted);
                 return Resolution::Stays;
             }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Direction, Negotiated};
+use super::{Direction, Negotiated, Opens};
 use crate::packet::{Context, Framer, PeerKind};
 use crate::types::ConnectionId;
 
@@ -29,6 +29,8 @@ pub(super) struct Connection {
     pub(super) outstanding: usize,
     /// When the peer has left them unread for too long.
     pub(super) send_hold: Option<Instant>,
+    /// The OPENs, until they are agreed on.
+    pub(super) opens: Opens,
 }
 
 /// How far a connection has got.
@@ -52,6 +54,7 @@ impl Connection {
             keepalive: None,
             outstanding: 0,
             send_hold: None,
+            opens: Opens::default(),
         }
     }
 

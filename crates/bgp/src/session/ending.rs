@@ -30,6 +30,46 @@ pub enum Loss {
     Collision,
 }
 
+/// How an established session ended, as observers are told (RFC 7854, section 4.9).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    /// We closed it with this NOTIFICATION.
+    WeSaid(Notification),
+    /// We closed it without one: the event of RFC 4271, section 8.1; 0 if none fits.
+    WeClosed(u16),
+    /// The peer closed it with this NOTIFICATION.
+    PeerSaid(Notification),
+    /// The connection ended without one.
+    PeerClosed,
+}
+
+impl Ending {
+    /// What follows from the reason: a fault that we found was told to the peer.
+    fn of(reason: &Reason) -> Self {
+        match reason {
+            Reason::Received(notification) => Self::PeerSaid(notification.clone()),
+            Reason::Sent(notification) => Self::WeSaid(notification.clone()),
+            Reason::Malformed(error) => Self::WeSaid(error.notification.clone()),
+            Reason::HoldTimerExpired(_) => Self::WeSaid(Notification::new(error::HOLD_TIMER, 0)),
+            Reason::SendHoldTimerExpired(_) => Self::WeSaid(Notification::new(error::SEND_HOLD_TIMER, 0)),
+            Reason::ConnectionLost(_) => Self::PeerClosed,
+            // These end no established session, or do it by [`Session::stop`].
+            Reason::ConnectFailed(_)
+            | Reason::WrongAs { .. }
+            | Reason::RoleMismatch { .. }
+            | Reason::NoOpen(_)
+            | Reason::PrefixLimit { .. }
+            | Reason::TooFarAway { .. }
+            | Reason::Unsigned
+            | Reason::PathDown(_)
+            | Reason::WaitsForPath
+            | Reason::PeerRestarted
+            | Reason::Reconfigured
+            | Reason::Stopped => Self::WeClosed(0),
+        }
+    }
+}
+
 impl Session {
     /// The peer has sent a NOTIFICATION.
     pub(super) fn notified(&mut self, id: ConnectionId, notification: Notification, now: Instant) {
@@ -74,7 +114,7 @@ impl Session {
 
     /// A connection ended in an error: the peer rests for a while.
     pub(super) fn failed(&mut self, connection: Connection, reason: Reason, now: Instant) {
-        self.went_down(&connection, &reason);
+        self.went_down(&connection, &reason, Ending::of(&reason));
         self.release_held(now);
         self.reason = Some(reason);
         if self.has_connection() || !self.enabled {
@@ -100,7 +140,7 @@ impl Session {
 
     /// A connection ended, or never was, without anybody's fault: it is tried again.
     pub(super) fn lost(&mut self, connection: Connection, reason: Reason, now: Instant) {
-        self.went_down(&connection, &reason);
+        self.went_down(&connection, &reason, Ending::of(&reason));
         self.release_held(now);
         if matches!(connection.stage, Stage::Established { .. }) {
             self.attempts = 0;
@@ -123,9 +163,9 @@ impl Session {
         self.report(now);
     }
 
-    pub(super) fn went_down(&mut self, connection: &Connection, reason: &Reason) {
+    pub(super) fn went_down(&mut self, connection: &Connection, reason: &Reason, ending: Ending) {
         let Stage::Established { negotiated, .. } = &connection.stage else { return };
-        self.actions.push_back(Action::Down(loss(negotiated, reason)));
+        self.actions.push_back(Action::Down(loss(negotiated, reason), ending));
     }
 }
 

@@ -43,15 +43,15 @@ use std::time::{Duration, Instant};
 
 use collision::Resolution;
 pub use collision::{Direction, survivor};
-pub use ending::Loss;
 use ending::hard_reset;
-pub use negotiate::{Negotiated, PeerLongLived, PeerRestart};
+pub use ending::{Ending, Loss};
+pub use negotiate::{Negotiated, Opens, PeerLongLived, PeerRestart};
 pub use open_check::check_peer;
 pub use reason::Reason;
 pub(crate) use remedy::waiting;
 
 use crate::config::{AddPath, GracefulRestart, LongLived, RoleConfig, Timers};
-use crate::iana::{cease, error, fsm_error};
+use crate::iana::{cease, error, fsm_error, fsm_event};
 use crate::packet::capability::Capability;
 use crate::packet::notification::Notification;
 use crate::packet::open::Open;
@@ -151,7 +151,7 @@ pub enum Action {
     /// Routes can be exchanged.
     Established(Box<Negotiated>),
     /// Routes can no longer be exchanged.
-    Down(Loss),
+    Down(Loss, Ending),
     /// The peer has sent routes.
     Update(Box<Received>),
     /// The peer wants our routes again, or marks its own.
@@ -333,11 +333,10 @@ impl Session {
                 .negotiated()
                 .and_then(|negotiated| negotiated.graceful_restart.as_ref())
                 .is_some_and(|restart| restart.notification);
-            self.farewell(
-                &connection,
-                notification.map(|inner| if keeps { hard_reset(&inner) } else { inner }),
-            );
-            self.actions.push_back(Action::Down(Loss::ForGood));
+            let notification = notification.map(|inner| if keeps { hard_reset(&inner) } else { inner });
+            self.farewell(&connection, notification.clone());
+            let ending = notification.map_or(Ending::WeClosed(fsm_event::MANUAL_STOP), Ending::WeSaid);
+            self.actions.push_back(Action::Down(Loss::ForGood, ending));
         }
         self.reason = Some(reason);
         self.report(now);
@@ -446,7 +445,13 @@ impl Session {
         let context = connection.context(peer);
         let message = match connection.framer.next(input, &context) {
             Ok(None) => return false,
-            Ok(Some(message)) => Message::decode(&message, &context),
+            Ok(Some(octets)) => {
+                let message = Message::decode(&octets, &context);
+                if matches!(message, Ok(Message::Open(_))) {
+                    connection.opens.received = octets.into_owned();
+                }
+                message
+            }
             Err(error) => Err(error),
         };
         match message {
@@ -544,6 +549,7 @@ impl Session {
     fn open(&mut self, connection: &mut Connection, now: Instant) {
         let open = negotiate::our_open(&self.settings, self.restarting, self.forwarding_preserved);
         let bytes = open.encode();
+        connection.opens.sent = bytes.clone();
         connection.queued(bytes.len(), now);
         self.actions.push_back(Action::Send(connection.id, bytes));
         connection.stage = Stage::OpenSent;
@@ -590,7 +596,7 @@ impl Session {
         let settings = &self.settings;
         let agreed = check_peer(open, settings.remote_as, settings.local_as, settings.router_id)
             .and_then(|()| negotiate::negotiate(settings, open));
-        let negotiated = match agreed {
+        let mut negotiated = match agreed {
             Ok(negotiated) => negotiated,
             Err(error) => {
                 let (notification, reason) = (error.notification.clone(), self.refusal(open, error));
@@ -603,6 +609,7 @@ impl Session {
             Resolution::Stays => false,
         };
         let connection = self.connection(id).expect("it survived");
+        negotiated.opens = std::mem::take(&mut connection.opens);
         connection.stage = Stage::OpenConfirm(Box::new(negotiated));
         connection.held = held;
         connection.deadline = Some(now + COLLISION_HOLD);
@@ -630,7 +637,8 @@ impl Session {
         // The peer agrees to a connection that we hold: it has given up the one that we are established on.
         if let Some(old) = self.established.take() {
             self.actions.push_back(Action::Close(old.id));
-            self.went_down(&old, &Reason::Received(Notification::new(error::CEASE, cease::COLLISION)));
+            let reason = Reason::Received(Notification::new(error::CEASE, cease::COLLISION));
+            self.went_down(&old, &reason, Ending::WeClosed(fsm_event::OPEN_COLLISION_DUMP));
             self.confirm(id, now);
         }
         let mut connection = self.take(id).expect("its KEEPALIVE has just come");

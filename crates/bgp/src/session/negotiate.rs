@@ -33,6 +33,17 @@ pub struct Negotiated {
     pub peer_role: Option<u8>,
     /// What the peer said it can do, for operators.
     pub capabilities: Vec<Capability>,
+    /// What was said, octet by octet.
+    pub opens: Opens,
+}
+
+/// The OPENs of a session as whole messages, for observers (RFC 7854, section 4.10).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Opens {
+    /// Ours.
+    pub sent: Vec<u8>,
+    /// The peer's.
+    pub received: Vec<u8>,
 }
 
 /// The peer's long-lived graceful restart capability (RFC 9494), as far as it matters.
@@ -184,6 +195,7 @@ pub(super) fn negotiate(settings: &Settings, open: &Open) -> Result<Negotiated, 
             .and_then(|_| peer_long_lived(open, families)),
         peer_role: peer_role(open),
         capabilities: open.capabilities.clone(),
+        opens: Opens::default(),
     })
 }
 

@@ -136,7 +136,7 @@ impl Bench {
                 }),
                 Action::Close(_) => Some(Did::Close),
                 Action::Established(_) => Some(Did::Up),
-                Action::Down(loss) => Some(Did::Down(loss)),
+                Action::Down(loss, _) => Some(Did::Down(loss)),
                 Action::Update(_) => Some(Did::Routes),
                 Action::Refresh(_) => Some(Did::Refresh),
                 Action::State(..) => None,

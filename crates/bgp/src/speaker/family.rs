@@ -7,6 +7,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::io::{BestRoute, Output};
+use super::original::Originals;
 use super::rejected::Rejected;
 use crate::config::Origination;
 use crate::packet::PeerKind;
@@ -30,6 +31,8 @@ pub(super) struct FamilyRib<N> {
     pub(super) groups: Groups<N>,
     /// What import policies turned away, for whoever asks why.
     pub(super) rejected: Rejected<N>,
+    /// Routes as they came, where they were changed or turned away; only while a station asks for them.
+    pub(super) originals: Option<Originals<N>>,
     /// Which learned routes go into the kernel.
     kernel: Policy,
     /// What was so before, and for how many of the changes, from the first, that counts as what the kernel has.
@@ -64,6 +67,7 @@ impl<N: Net> FamilyRib<N> {
             rib: Rib::new(deferred, key),
             groups: Groups::default(),
             rejected: Rejected::default(),
+            originals: None,
             kernel: Policy::accept_all(),
             kernel_before: (Policy::accept_all(), 0),
             rerouted: BTreeSet::new(),
@@ -86,7 +90,7 @@ impl<N: Net> FamilyRib<N> {
         }
     }
 
-    /// A peer announces prefixes with the same attributes.
+    /// A peer announces prefixes with the same attributes. How many of them the import policy turns away.
     pub(super) fn learn(
         &mut self,
         peer: PeerNumber,
@@ -95,12 +99,14 @@ impl<N: Net> FamilyRib<N> {
         ineligible: bool,
         import: Import<'_>,
         shared: &mut Shared<'_>,
-    ) {
+    ) -> usize {
         if import.policy.rules.is_empty() && import.policy.otherwise == Verdict::Accept {
             let attributes = shared.interner.intern(set);
             prefixes.iter().for_each(|nlri| self.put(peer, nlri, attributes, ineligible, shared));
-            return shared.interner.release(attributes);
+            shared.interner.release(attributes);
+            return 0;
         }
+        let mut rejected = 0;
         let mut interned: Vec<(Applied, AttributeId)> = Vec::new();
         for nlri in prefixes {
             let decision = import.policy.evaluate(&Route {
@@ -114,6 +120,7 @@ impl<N: Net> FamilyRib<N> {
             let Some(applied) = decision else {
                 self.withdrawn(peer, nlri, shared);
                 self.rejected.note(key(nlri.prefix), peer, &set);
+                rejected += 1;
                 continue;
             };
             let known = interned.iter().find(|(other, _)| *other == applied).map(|(_, id)| *id);
@@ -129,6 +136,43 @@ impl<N: Net> FamilyRib<N> {
             self.put(peer, nlri, attributes, ineligible, shared);
         }
         interned.into_iter().for_each(|(_, id)| shared.interner.release(id));
+        rejected
+    }
+
+    /// Notes how routes came that have just been taken or turned away.
+    pub(super) fn note_originals(
+        &mut self,
+        peer: PeerNumber,
+        prefixes: &[Nlri],
+        set: AttributeSet,
+        shared: &mut Shared<'_>,
+    ) {
+        let Some(originals) = &mut self.originals else { return };
+        let came = shared.interner.intern(set);
+        for nlri in prefixes {
+            let Some(prefix) = key::<N>(nlri.prefix) else { continue };
+            let path_id = nlri.path_id.unwrap_or(0);
+            let kept = self.rib.path(prefix, peer, path_id).map(|(_, path)| path.attributes);
+            let changed = match kept == Some(came) {
+                true => originals.remove(peer, (prefix, path_id), shared.interner),
+                false => {
+                    originals.put(peer, (prefix, path_id), came, kept.is_none(), shared.interner);
+                    true
+                }
+            };
+            if changed {
+                self.rib.touch(prefix, peer, path_id);
+            }
+        }
+        shared.interner.release(came);
+    }
+
+    /// Whether routes are kept as they came from now on.
+    pub(super) fn keep_originals(&mut self, keep: bool, shared: &mut Shared<'_>) {
+        match keep {
+            true => drop(self.originals.get_or_insert_default()),
+            false => self.originals.take().into_iter().for_each(|mut all| all.clear(shared.interner)),
+        }
     }
 
     fn put(
@@ -152,6 +196,11 @@ impl<N: Net> FamilyRib<N> {
         let name = (peer, nlri.path_id.unwrap_or(0));
         self.rib.remove(prefix, name, shared.sources, shared.interner);
         self.rejected.forget(prefix, peer);
+        if let Some(originals) = &mut self.originals
+            && originals.remove(peer, (prefix, name.1), shared.interner)
+        {
+            self.rib.touch(prefix, peer, name.1);
+        }
     }
 
     /// A peer withdraws prefixes.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::monitor::StationEvent;
 use crate::bfd::Path;
 use crate::config::{Authentication, Origination, PeerConfig, SpeakerConfig};
 use crate::rib::Resolution;
@@ -76,6 +77,12 @@ pub enum Input<'a> {
     /// The kernel has lately dropped segments that were not signed as they should be: perhaps those of a peer that we wait
     /// for.
     UnsignedDropped,
+    /// What time it is, for what stations are told (RFC 7854, section 4.2). The shell says it when it starts, and now and then:
+    /// the clock may be set.
+    Clock {
+        /// Since the beginning of 1970, in UTC.
+        since_epoch: Duration,
+    },
     /// Ask a peer for its routes again (RFC 2918).
     Refresh {
         /// Whom.
@@ -237,6 +244,13 @@ pub enum Output {
         prefixes: usize,
         /// How many it may have.
         max: u32,
+    },
+    /// A station is told what peers say, or is not any more.
+    Station {
+        /// Its name.
+        station: String,
+        /// What has become of it.
+        event: StationEvent,
     },
     /// A session changed its state.
     Session {

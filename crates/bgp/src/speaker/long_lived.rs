@@ -16,6 +16,7 @@ use super::{Loss, Peer, PeerNumber, Speaker};
 use crate::packet::attribute::Community;
 use crate::policy::Attributes;
 use crate::rib::{Net, Path};
+use crate::session::Ending;
 use crate::types::{Family, FamilySet};
 
 impl<N: Net> FamilyRib<N> {
@@ -50,7 +51,8 @@ impl Peer {
 
 impl Speaker {
     /// A session is down: its routes go, or are kept as stale.
-    pub(super) fn down(&mut self, number: PeerNumber, loss: Loss) {
+    pub(super) fn down(&mut self, number: PeerNumber, loss: Loss, ending: Ending) {
+        self.observe_down(number, ending);
         if self.stopped {
             return;
         }

@@ -7,6 +7,8 @@ mod handover;
 mod io;
 mod limit;
 mod long_lived;
+mod monitor;
+mod original;
 mod outside;
 mod path;
 mod peer;
@@ -32,6 +34,8 @@ use crate::types::{ConnectionId, Family, PeerId, RouterId};
 pub use difference::{PeerDifference, difference, reset_causes};
 use family::{FamilyRib, Shared};
 pub use io::{Arrival, BestRoute, Input, Output, Shutdown, Transport, TransportFailure};
+use monitor::Monitor;
+pub use monitor::{StationEvent, StationStatus};
 pub use path::{PathStatus, WatchedPath};
 use peer::Peer;
 pub use status::{EstablishedStatus, MessageCounts, PeerStatus};
@@ -80,6 +84,8 @@ pub struct Speaker {
     seed: u64,
     now: Instant,
     outputs: VecDeque<Output>,
+    /// Stations that are told what peers say.
+    monitor: Monitor,
 }
 
 impl Speaker {
@@ -121,6 +127,7 @@ impl Speaker {
             seed,
             now,
             outputs: VecDeque::new(),
+            monitor: Monitor::default(),
         }
     }
 
@@ -138,6 +145,7 @@ impl Speaker {
     pub fn handle_input(&mut self, input: Input<'_>, now: Instant) {
         self.now = self.now.max(now);
         let now = self.now;
+        let Some(input) = self.station_input(input) else { return };
         match input {
             Input::Configure(config) => self.reconfigure(config),
             Input::Originate { prefix, route } => self.originate(prefix, Some(route)),
@@ -166,6 +174,7 @@ impl Speaker {
             }
             Input::Refresh { peer } => self.ask_for_routes(&peer),
             Input::UnsignedDropped => self.suspect_signatures(),
+            Input::Clock { since_epoch } => self.set_clock(since_epoch),
             Input::Path { peer, path } => self.path(&peer, path),
             Input::Shutdown(shutdown) => self.shutdown(&shutdown),
         }
@@ -192,11 +201,13 @@ impl Speaker {
             self.deferral = None;
             self.check_complete();
         }
+        self.station_timeouts();
     }
 
     /// When [`Speaker::handle_timeout`] wants to be called; perhaps earlier than needed.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.schedule.first().map(|(at, _)| *at).into_iter().chain(self.deferral).min()
+        let peers = self.schedule.first().map(|(at, _)| *at);
+        peers.into_iter().chain(self.deferral).chain(self.monitor.poll_timeout()).min()
     }
 
     /// The next thing to be done. Until it gives `None`, what has changed is not told on completely.
@@ -258,7 +269,7 @@ impl Speaker {
                     self.outputs.push_back(Output::Session { peer, state, reason });
                 }
                 Action::Established(negotiated) => self.established(number, negotiated),
-                Action::Down(loss) => self.down(number, loss),
+                Action::Down(loss, ending) => self.down(number, loss, ending),
                 Action::Update(received) => self.update(number, &received),
                 Action::Refresh(refresh) => self.refresh(number, &refresh),
             }
@@ -285,7 +296,9 @@ impl Speaker {
         peer.refresh_due = crate::types::FamilySet::EMPTY;
         peer.end_of_rib = crate::types::FamilySet::EMPTY;
         let connection = peer.session.established_connection().expect("it is established");
-        peer.local = peer.endpoints.get(&connection).map(|endpoints| endpoints.local.ip());
+        let endpoints = peer.endpoints.get(&connection);
+        peer.local = endpoints.map(|endpoints| endpoints.local.ip());
+        peer.remote = endpoints.map(|endpoints| endpoints.remote.ip());
         let shared = &mut Shared { sources: &self.sources, interner: &mut self.interner };
         self.ipv4.finish_removals(number, shared);
         self.ipv6.finish_removals(number, shared);
@@ -314,14 +327,16 @@ impl Speaker {
             }
         }
         self.check_complete();
+        self.observe_up(number);
     }
 
     /// The stale routes of a peer go.
     fn sweep(&mut self, number: PeerNumber, families: &[Family]) {
+        let shared = &mut Shared { sources: &self.sources, interner: &mut self.interner };
         for family in families {
             match family {
-                Family::Ipv4Unicast => self.ipv4.rib.begin_removal(number, true),
-                Family::Ipv6Unicast => self.ipv6.rib.begin_removal(number, true),
+                Family::Ipv4Unicast => self.ipv4.sweep(number, shared),
+                Family::Ipv6Unicast => self.ipv6.sweep(number, shared),
             }
         }
     }
@@ -359,6 +374,7 @@ impl Speaker {
             peer.session.stop(notification.clone(), Reason::Stopped, self.now);
             self.act(number);
         }
+        self.end_stations();
     }
 }
 

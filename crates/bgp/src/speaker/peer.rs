@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::family::Teller;
 use super::io::Arrival;
-use super::status::MessageCounts;
+use super::status::{MessageCounts, Unused};
 use crate::config::{PeerConfig, SendPaths, SpeakerConfig};
 use crate::packet::PeerKind;
 use crate::policy::{Policy, Verdict};
@@ -28,6 +28,8 @@ pub(super) struct Peer {
     pub(super) agreed: Option<Box<Negotiated>>,
     /// Our end of the established connection.
     pub(super) local: Option<IpAddr>,
+    /// The peer's end of the current or last session.
+    pub(super) remote: Option<IpAddr>,
     /// Families whose End-of-RIB has come in this session.
     pub(super) end_of_rib: FamilySet,
     /// When stale routes go, restarted or not, or become long-lived.
@@ -41,6 +43,7 @@ pub(super) struct Peer {
     /// The range that it came from, if it is not configured by itself.
     pub(super) range: Option<PeerId>,
     pub(super) counts: MessageCounts,
+    pub(super) unused: Unused,
     pub(super) established_count: u64,
     /// When the speaker will look at it next.
     pub(super) scheduled: Option<Instant>,
@@ -63,6 +66,7 @@ impl Peer {
             endpoints: BTreeMap::new(),
             agreed: None,
             local: None,
+            remote: None,
             end_of_rib: FamilySet::EMPTY,
             stale_until: None,
             long_lived_until: BTreeMap::new(),
@@ -70,6 +74,7 @@ impl Peer {
             refresh_due: FamilySet::EMPTY,
             range: None,
             counts: MessageCounts::default(),
+            unused: Unused::default(),
             established_count: 0,
             scheduled: None,
         }
@@ -151,6 +156,19 @@ impl Peer {
         let missing = policy.rules.is_empty() && policy.otherwise == Verdict::Accept;
         let required = self.config.require_policy && self.kind() == PeerKind::External;
         if required && missing { &NOTHING } else { policy }
+    }
+
+    /// Whether its import policy may turn routes away.
+    pub(super) fn may_reject(&self) -> bool {
+        let policy = self.in_force(&self.config.import);
+        !policy.rules.is_empty() || policy.otherwise != Verdict::Accept
+    }
+
+    /// Whether its routes may be kept otherwise than they came.
+    pub(super) fn changes_routes(&self) -> bool {
+        let is_external = self.kind() == PeerKind::External;
+        let adds = self.config.local_as.is_some() || self.config.role.is_some();
+        self.may_reject() || is_external && adds
     }
 
     /// Whether nothing more is to be waited for before its routes of a family are complete.

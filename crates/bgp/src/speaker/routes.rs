@@ -3,6 +3,7 @@
 use ipnet::IpNet;
 
 use super::family::{Import, Shared};
+use super::status::Ineligible;
 use super::{CONGESTED, Output, Speaker};
 use crate::config::Origination;
 use crate::packet::attribute::{AttributeValue, MpReach, MpUnreach};
@@ -19,6 +20,7 @@ impl<N: Net> super::FamilyRib<N> {
     pub(super) fn end_session(&mut self, peer: PeerNumber, loss: Loss, shared: &mut Shared<'_>) {
         self.groups.leave(peer, shared.interner);
         self.rejected.forget_peer(peer);
+        self.originals.iter_mut().for_each(|all| all.forget_peer(peer, shared.interner));
         match loss {
             Loss::ForGood => self.rib.begin_removal(peer, false),
             Loss::Restart => {
@@ -33,6 +35,17 @@ impl<N: Net> super::FamilyRib<N> {
     pub(super) fn mark_stale(&mut self, peer: PeerNumber, shared: &mut Shared<'_>) {
         self.finish_removals(peer, shared);
         self.rib.mark_stale(peer);
+        self.originals.iter_mut().for_each(|all| all.mark_stale(peer));
+    }
+
+    /// The stale routes of a peer go.
+    pub(super) fn sweep(&mut self, peer: PeerNumber, shared: &mut Shared<'_>) {
+        self.rib.begin_removal(peer, true);
+        if let Some(originals) = &mut self.originals {
+            for (prefix, path_id) in originals.sweep(peer, shared.interner) {
+                self.rib.touch(prefix, peer, path_id);
+            }
+        }
     }
 
     /// What is on its way out of a peer's routes is gone, before the peer says anything more.
@@ -71,6 +84,7 @@ impl Speaker {
             return self.end_of_rib(number, family);
         }
         let withdraw = received.disposition() >= Some(Disposition::TreatAsWithdraw);
+        peer.unused.treated_as_withdraw += u64::from(withdraw);
         self.unlearn(number, Family::Ipv4Unicast, &update.withdrawn);
         for attribute in &update.attributes {
             if let AttributeValue::MpUnreach(MpUnreach::Routes { family, nlri }) = &attribute.value {
@@ -114,40 +128,53 @@ impl Speaker {
         if !peer.agreed.as_ref().is_some_and(|agreed| agreed.context.families.contains(family)) {
             return;
         }
-        let ineligible = self.is_ineligible(number, &set, update);
+        let fault = self.fault_of(number, &set, update);
+        let ineligible = fault.is_some();
+        let came = self.monitor.wants_originals().then(|| set.clone());
         let set = peer.taken(set);
         let policy = peer.in_force(&peer.config.import);
         let asks = policy.rules.iter().any(|rule| !rule.when.interfaces.is_empty());
         let interface = asks.then(|| self.config.interfaces.of(set.next_hop)).flatten();
         let import = Import { policy, peer: peer.kind(), interface };
         let shared = &mut Shared { sources: &self.sources, interner: &mut self.interner };
-        match family {
+        let rejected = match family {
             Family::Ipv4Unicast => self.ipv4.learn(number, nlri, set, ineligible, import, shared),
             Family::Ipv6Unicast => self.ipv6.learn(number, nlri, set, ineligible, import, shared),
+        };
+        match (family, came) {
+            (_, None) => {}
+            (Family::Ipv4Unicast, Some(came)) => self.ipv4.note_originals(number, nlri, came, shared),
+            (Family::Ipv6Unicast, Some(came)) => self.ipv6.note_originals(number, nlri, came, shared),
         }
+        let peer = self.peers.get_mut(&number).expect("its session has just acted");
+        peer.unused.count(rejected, fault);
         self.check_prefix_limit(number, family);
     }
 
     /// Loops (RFC 4271, section 9.1.2; RFC 4456, section 8), and next hops that are ourselves (RFC 4271, section
     /// 5.1.3): kept, but never selected.
-    fn is_ineligible(&self, number: PeerNumber, set: &AttributeSet, update: &Update) -> bool {
+    fn fault_of(&self, number: PeerNumber, set: &AttributeSet, update: &Update) -> Option<Ineligible> {
         let peer = &self.peers[&number];
         let ours =
             [self.config.addresses.of(Family::Ipv4Unicast), self.config.addresses.of(Family::Ipv6Unicast)];
         if ours.contains(&Some(set.next_hop)) || peer.local == Some(set.next_hop) {
-            return true;
+            return Some(Ineligible::Other);
         }
         if set.originator == Some(self.config.router_id.0) {
-            return true;
+            return Some(Ineligible::Originator);
         }
-        if peer.is_leak(set) || peer.is_loop(update, self.config.local_as) {
-            return true;
+        if peer.is_leak(set) {
+            return Some(Ineligible::Other);
+        }
+        if peer.is_loop(update, self.config.local_as) {
+            return Some(Ineligible::AsPath);
         }
         let cluster = self.config.cluster_id.unwrap_or(self.config.router_id.0);
-        update.attributes.iter().any(|attribute| match &attribute.value {
+        let has_been_here = update.attributes.iter().any(|attribute| match &attribute.value {
             AttributeValue::ClusterList(list) => list.contains(&cluster),
             _ => false,
-        })
+        });
+        has_been_here.then_some(Ineligible::ClusterList)
     }
 
     fn end_of_rib(&mut self, number: PeerNumber, family: Family) {
@@ -162,6 +189,7 @@ impl Speaker {
         peer.long_lived_until.remove(&family);
         self.sweep(number, &[family]);
         self.check_complete();
+        self.observe_end_of_rib(number, family);
     }
 
     /// ROUTE-REFRESH of a peer.
@@ -230,6 +258,7 @@ impl Speaker {
         emits.extend(self.ipv6.advance(shared, &congested));
         let mut worked = !emits.is_empty() || !self.outputs.is_empty();
         self.send(emits);
+        worked |= self.feed_stations();
         for (family, due) in [
             (Family::Ipv4Unicast, &mut self.ipv4.complete_due),
             (Family::Ipv6Unicast, &mut self.ipv6.complete_due),

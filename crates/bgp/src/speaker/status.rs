@@ -96,6 +96,47 @@ pub struct MessageCounts {
     pub malformed_updates: u64,
 }
 
+/// Why a well-formed route is never selected, as far as it is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ineligible {
+    /// We are its originator.
+    Originator,
+    /// Our AS is in its AS_PATH.
+    AsPath,
+    /// Our cluster is in its CLUSTER_LIST.
+    ClusterList,
+    /// A leak, or a next hop that is ourselves.
+    Other,
+}
+
+/// What of a peer's routes was not used, since it was configured (RFC 7854, section 4.8).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Unused {
+    /// Prefixes that import policy has turned away.
+    pub(super) rejected: u64,
+    /// Times that the attributes of an UPDATE were found to have been through our AS.
+    pub(super) as_path_loops: u64,
+    /// Through our cluster.
+    pub(super) cluster_loops: u64,
+    /// To be our own.
+    pub(super) originator_loops: u64,
+    /// UPDATEs whose routes were treated as withdrawn (RFC 7606).
+    pub(super) treated_as_withdraw: u64,
+}
+
+impl Unused {
+    /// Counts what has become of an UPDATE.
+    pub(super) fn count(&mut self, rejected: usize, fault: Option<Ineligible>) {
+        self.rejected += rejected as u64;
+        match fault {
+            Some(Ineligible::Originator) => self.originator_loops += 1,
+            Some(Ineligible::AsPath) => self.as_path_loops += 1,
+            Some(Ineligible::ClusterList) => self.cluster_loops += 1,
+            Some(Ineligible::Other) | None => {}
+        }
+    }
+}
+
 impl Speaker {
     /// A snapshot of every peer, in the order of their names.
     pub fn status(&self) -> Vec<PeerStatus> {

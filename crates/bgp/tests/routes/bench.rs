@@ -16,7 +16,7 @@ use bgp::packet::update::{Update, end_of_rib};
 use bgp::packet::{Context, Framer, Message, PeerKind};
 use bgp::{
     Asn, BestRoute, ConnectionId, Endpoints, Family, FamilySet, Input, Output, PeerConfig, PeerId, RouterId,
-    Speaker, SpeakerConfig, Start,
+    Speaker, SpeakerConfig, Start, StationEvent,
 };
 use ipnet::IpNet;
 
@@ -87,6 +87,19 @@ pub(crate) struct Bench {
     /// Octets handed out, each allocation once.
     pub(crate) encoded: usize,
     last_allocation: Option<std::sync::Arc<[u8]>>,
+    /// What the speaker has dialled last for whom.
+    pub(crate) dialled: BTreeMap<String, ConnectionId>,
+    pub(crate) stations: BTreeMap<ConnectionId, Heard>,
+    pub(crate) events: Vec<(String, StationEvent)>,
+}
+
+/// What a station has been sent.
+#[derive(Default)]
+pub(crate) struct Heard {
+    pub(crate) octets: Vec<u8>,
+    pub(crate) unread: usize,
+    pub(crate) is_deaf: bool,
+    pub(crate) closed: bool,
 }
 
 pub(crate) fn net(text: &str) -> IpNet {
@@ -130,6 +143,9 @@ impl Bench {
             watched: std::collections::BTreeSet::new(),
             encoded: 0,
             last_allocation: None,
+            dialled: BTreeMap::new(),
+            stations: BTreeMap::new(),
+            events: Vec::new(),
         };
         bench.drain();
         bench
@@ -302,8 +318,15 @@ impl Bench {
     }
 
     pub(crate) fn withdraw(&mut self, name: &str, prefixes: &[&str]) {
-        let withdrawn = prefixes.iter().map(|text| Nlri::from(net(text))).collect();
-        let bytes = Update { withdrawn, ..Update::default() }.encode(&self.probes[name].context);
+        let all = prefixes.iter().map(|text| Nlri::from(net(text)));
+        let (withdrawn, nlri): (Vec<_>, Vec<_>) = all.partition(|nlri| nlri.prefix.addr().is_ipv4());
+        let unreach = MpUnreach::Routes { family: Family::Ipv6Unicast, nlri: nlri.clone() };
+        let attributes = match nlri.is_empty() {
+            true => Vec::new(),
+            false => vec![Attribute::new(AttributeValue::MpUnreach(unreach))],
+        };
+        let update = Update { withdrawn, attributes, ..Update::default() };
+        let bytes = update.encode(&self.probes[name].context);
         self.say(name, &bytes);
     }
 
@@ -343,6 +366,29 @@ impl Bench {
         }
     }
 
+    /// A station that the speaker has dialled is there.
+    pub(crate) fn station_up(&mut self, name: &str) -> ConnectionId {
+        let connection = self.dialled[&format!("bmp_{name}")];
+        let here = (Ipv4Addr::new(10, 0, 0, 1), 50_000).into();
+        let endpoints = Endpoints { local: here, remote: (Ipv4Addr::new(10, 0, 0, 99), 1790).into() };
+        self.stations.insert(connection, Heard::default());
+        self.input(Input::Connected { connection, endpoints });
+        connection
+    }
+
+    /// A station reads what it has left unread so far.
+    pub(crate) fn station_reads(&mut self, connection: ConnectionId) {
+        self.stations.get_mut(&connection).expect("a station").is_deaf = false;
+        self.take_unread(connection);
+        self.drain();
+    }
+
+    fn take_unread(&mut self, connection: ConnectionId) {
+        let heard = self.stations.get_mut(&connection).expect("a station");
+        let bytes = std::mem::take(&mut heard.unread);
+        self.speaker.handle_input(Input::Written { connection, bytes }, self.now);
+    }
+
     pub(crate) fn told(&self, name: &str, prefix: &str) -> Option<&Told> {
         self.probes[name].routes.get(&net(prefix))
     }
@@ -356,6 +402,7 @@ impl Bench {
             match output {
                 Output::Send { connection, bytes } => self.sent(connection, &bytes),
                 Output::Close { connection } => {
+                    self.stations.get_mut(&connection).into_iter().for_each(|heard| heard.closed = true);
                     if let Some(probe) = self.probes.values_mut().find(|probe| probe.connection == connection)
                     {
                         probe.closed = true;
@@ -371,7 +418,11 @@ impl Bench {
                 Output::RibComplete { family } => self.complete.push(family),
                 Output::WatchNextHop { address } => assert!(self.watched.insert(address)),
                 Output::ForgetNextHop { address } => assert!(self.watched.remove(&address)),
-                Output::Connect { .. } | Output::Session { .. } | Output::PrefixWarning { .. } => {}
+                Output::Connect { connection, peer, .. } => {
+                    self.dialled.insert(peer.0, connection);
+                }
+                Output::Station { station, event } => self.events.push((station, event)),
+                Output::Session { .. } | Output::PrefixWarning { .. } => {}
             }
         }
     }
@@ -380,6 +431,14 @@ impl Bench {
         if !self.last_allocation.as_ref().is_some_and(|last| std::sync::Arc::ptr_eq(last, bytes)) {
             self.encoded += bytes.len();
             self.last_allocation = Some(bytes.clone());
+        }
+        if let Some(heard) = self.stations.get_mut(&connection) {
+            heard.octets.extend_from_slice(bytes);
+            heard.unread += bytes.len();
+            if !heard.is_deaf {
+                self.take_unread(connection);
+            }
+            return;
         }
         let Some(probe) = self.probes.values_mut().find(|probe| probe.connection == connection) else {
             return;

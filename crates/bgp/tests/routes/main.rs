@@ -10,5 +10,6 @@ mod paths;
 mod propagation;
 mod queries;
 mod restart;
+mod stations;
 mod telling;
 mod watched;

@@ -475,7 +475,7 @@ impl World {
                     state.removed.push((elapsed, prefix));
                 }
             }
-            Output::RibComplete { .. } | Output::PrefixWarning { .. } => {}
+            Output::RibComplete { .. } | Output::PrefixWarning { .. } | Output::Station { .. } => {}
             Output::Session { peer, state, reason } => {
                 let reason = reason.map_or_else(String::new, |reason| format!(" ({reason})"));
                 self.log(format!("host {host}: {peer} is {state}{reason}"));

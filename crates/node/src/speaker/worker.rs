@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::telemetry;
 use bgp::{
     Arrival, ConnectionId, Input, Output, PeerId, Resolution, Shutdown, Speaker, SpeakerConfig, Start,
-    TransportFailure, WatchedPath,
+    StationEvent, TransportFailure, WatchedPath,
 };
 
 use super::connection::{Closing, Connection, DRAIN_LIMIT};
@@ -461,6 +461,12 @@ impl Worker {
             Output::PrefixWarning { peer, family, prefixes, max } => {
                 tracing::warn!(%peer, %family, prefixes, max, "BGP peer comes near to its prefix limit");
             }
+            Output::Station { station, event } => match event {
+                StationEvent::Connected => tracing::info!(%station, "BMP station is connected"),
+                StationEvent::Lost(reason) => {
+                    tracing::warn!(%station, reason, "BMP station is not connected; dialling again");
+                }
+            },
             Output::Session { peer, state, reason } => {
                 metrics::counter!(telemetry::BGP_SESSION_CHANGES, "state" => state.to_string()).increment(1);
                 let reason = reason.map(|reason| reason.to_string()).unwrap_or_default();
