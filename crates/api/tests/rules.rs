@@ -427,6 +427,45 @@ fn route_reflection_is_a_matter_of_a_cluster_with_a_mesh() {
 }
 
 #[test]
+fn monitoring_stations_can_be_dialled_and_are_there_once() {
+    let kind = "BGPConfiguration";
+    let stations = |stations: Value| json!({"bmpStations": stations});
+    let full = json!({
+        "address": "2001:db8::9", "port": 1790, "views": ["PrePolicy", "PostPolicy", "LocRIB"],
+        "statisticsInterval": "30s", "nodeSelector": "has(rack)",
+    });
+    for name in ["default", "node.n"] {
+        accepts(
+            kind,
+            name,
+            stations(json!([{"address": "10.0.0.9"}, {"address": "10.0.0.9", "port": 1}, full])),
+        );
+    }
+    for (list, expected) in [
+        (json!([{"address": "0.0.0.0"}]), "spec.bmpStations[0].address: \"0.0.0.0\" cannot be dialled"),
+        (json!([{"address": "10.0.0.9", "port": 0}]), "spec.bmpStations[0].port: \"0\" is not a port"),
+        (
+            json!([{"address": "10.0.0.9"}, {"address": "10.0.0.9", "port": 11019}]),
+            "spec.bmpStations[1].address: \"10.0.0.9:11019\" is there twice",
+        ),
+        (
+            json!([{"address": "10.0.0.9", "statisticsInterval": "10ms"}]),
+            "spec.bmpStations[0].statisticsInterval: \"10ms\" is less than 1s",
+        ),
+        (
+            json!([{"address": "10.0.0.9", "nodeSelector": "all("}]),
+            "spec.bmpStations[0].nodeSelector: \"all(\" is not a selector",
+        ),
+        (
+            json!((1..10).map(|last| json!({"address": format!("10.0.0.{last}")})).collect::<Vec<_>>()),
+            "spec.bmpStations has 9 entries, but may have 8 at most",
+        ),
+    ] {
+        refuses(kind, "default", stations(list), expected);
+    }
+}
+
+#[test]
 fn filters_of_bgp_routes_follow_their_rules() {
     let kind = "BGPFilter";
     let rule = |rule: Value| json!({"importV4": [rule]});

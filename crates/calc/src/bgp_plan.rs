@@ -26,6 +26,7 @@ mod reflection;
 mod services;
 mod session_watch;
 mod speaker;
+mod stations;
 mod types;
 
 pub use changes::{AnnouncementChange, AnnouncementEffect, PlanChanges, SessionChange, SessionEffect};

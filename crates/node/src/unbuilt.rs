@@ -14,7 +14,7 @@ use crate::felix;
 use crate::health::Health;
 
 /// Fields of BGPConfiguration that the BGP plan follows.
-const BGP_FIELDS: [&str; 18] = [
+const BGP_FIELDS: [&str; 19] = [
     "logSeverityScreen",
     "programClusterRoutes",
     "nodeToNodeMeshEnabled",
@@ -31,6 +31,7 @@ const BGP_FIELDS: [&str; 18] = [
     "prefixAdvertisements",
     "ignoredInterfaces",
     "routeReflection",
+    "bmpStations",
     "ipv4NormalRoutePriority",
     "ipv6NormalRoutePriority",
 ];

@@ -1,4 +1,4 @@
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::secret::check_password;
 use super::{BGPPassword, object};
@@ -64,6 +64,37 @@ object! {
         /// Ours: beyond a number of nodes, some of them reflect routes in place of the full mesh; never if absent. In
         /// `default` only, needs the mesh.
         route_reflection: Option<RouteReflection>,
+        /// Ours: stations that are told what peers say, over BMP. Those of a node take the place of those of `default`.
+        bmp_stations: Vec<BMPStation>,
+    }
+}
+
+object! {
+    /// Ours: a monitoring station (BMP, RFC 7854), which every node dials.
+    #[derive(Eq)]
+    pub struct BMPStation {
+        /// Its address.
+        address: IpAddr = required,
+        /// Its port; 11019 if absent.
+        port: Option<u16>,
+        /// What it is told: `PrePolicy` if empty.
+        views: Vec<BMPView>,
+        /// Between reports of statistics, at least 1s; none if absent.
+        statistics_interval: Option<GoDuration>,
+        /// Which nodes tell it; all if empty.
+        node_selector: String,
+    }
+}
+
+words! {
+    /// A table that a monitoring station is told.
+    BMPView {
+        /// What peers say, before import filters.
+        PrePolicy = "PrePolicy",
+        /// What peers say, behind import filters.
+        PostPolicy = "PostPolicy",
+        /// The best routes (RFC 9069).
+        LocRIB = "LocRIB",
     }
 }
 
@@ -224,6 +255,25 @@ impl RouteReflection {
     }
 }
 
+/// How many monitoring stations there may be.
+const MAX_STATIONS: usize = 8;
+/// The port of stations (IANA).
+const BMP_PORT: u16 = 11019;
+/// The least time between reports of statistics.
+const LEAST_STATISTICS_NANOS: i64 = 1_000_000_000;
+
+impl BMPStation {
+    /// Where it listens, the default filled in.
+    pub fn listens_on(&self) -> SocketAddr {
+        (self.address, self.port.unwrap_or(BMP_PORT)).into()
+    }
+
+    /// What it is told, the default filled in.
+    pub fn views(&self) -> Vec<BMPView> {
+        if self.views.is_empty() { vec![BMPView::PrePolicy] } else { self.views.clone() }
+    }
+}
+
 impl BGPConfigurationSpec {
     /// Whether every node peers with every other, the default filled in.
     pub fn has_mesh(&self) -> bool {
@@ -247,6 +297,7 @@ impl Rules for BGPConfigurationSpec {
             at.field("listenPort").refuse(port, "is not a port: 1..65535");
         }
         check_mesh(spec, &at);
+        check_stations(&spec.bmp_stations, &at.field("bmpStations"));
         check_communities(spec, &at);
         for (index, pattern) in spec.ignored_interfaces.iter().enumerate() {
             let at = at.field("ignoredInterfaces").index(index);
@@ -322,6 +373,28 @@ fn check_reflection(reflection: &RouteReflection, at: &Place<'_>) {
         }
     }
     check_selector(&reflection.node_selector, &at.field("nodeSelector"));
+}
+
+fn check_stations(stations: &[BMPStation], at: &Place<'_>) {
+    check_count(stations, MAX_STATIONS, at);
+    for (index, station) in stations.iter().enumerate() {
+        let at = at.index(index);
+        if station.port == Some(0) {
+            at.field("port").refuse(0, "is not a port: 1..65535");
+        }
+        if stations[..index].iter().any(|other| other.listens_on() == station.listens_on()) {
+            at.field("address").refuse(station.listens_on(), "is there twice: one entry for each station");
+        }
+        if station.address.is_unspecified() || station.address.is_multicast() {
+            at.field("address").refuse(station.address, "cannot be dialled");
+        }
+        if let Some(interval) =
+            station.statistics_interval.filter(|interval| interval.nanos() < LEAST_STATISTICS_NANOS)
+        {
+            at.field("statisticsInterval").refuse(interval, "is less than 1s");
+        }
+        check_selector(&station.node_selector, &at.field("nodeSelector"));
+    }
 }
 
 fn check_communities(spec: &BGPConfigurationSpec, at: &Place<'_>) {

@@ -21,6 +21,12 @@ pub struct PlanChanges {
     pub announcements: Vec<AnnouncementChange>,
     /// The rules by which routes get into the kernel change.
     pub kernel: bool,
+    /// Monitoring stations that are dialled.
+    pub stations_added: Vec<String>,
+    /// Monitoring stations that are told nothing more.
+    pub stations_removed: Vec<String>,
+    /// Monitoring stations that are told other things: they are dialled anew.
+    pub stations_changed: Vec<String>,
     /// What is asked for and will not happen, and was not so before.
     pub problems: BTreeSet<Problem>,
 }
@@ -86,7 +92,11 @@ impl Passwords for ByName {
 impl PlanChanges {
     /// What goes from one plan of a node to another.
     pub fn between(old: &BgpPlan, new: &BgpPlan) -> Self {
+        let [stations_added, stations_removed, stations_changed] = stations(old, new);
         Self {
+            stations_added,
+            stations_removed,
+            stations_changed,
             sessions: sessions(old, new),
             announcements: announcements(old, new),
             kernel: old.kernel != new.kernel,
@@ -98,6 +108,14 @@ impl PlanChanges {
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
+}
+
+/// Added, removed, changed.
+fn stations(old: &BgpPlan, new: &BgpPlan) -> [Vec<String>; 3] {
+    let in_both = |name: &String| old.stations.contains_key(name) && new.stations.contains_key(name);
+    let only = |plan: &BgpPlan| plan.stations.keys().filter(|name| !in_both(name)).cloned().collect();
+    let differs = |name: &&String| in_both(name) && old.stations.get(*name) != new.stations.get(*name);
+    [only(new), only(old), new.stations.keys().filter(differs).cloned().collect()]
 }
 
 fn sessions(old: &BgpPlan, new: &BgpPlan) -> Vec<SessionChange> {

@@ -273,6 +273,8 @@ impl BgpPlanner {
             interfaces: self.networks(),
             static_routes,
             forwards: true,
+            name: self.node_name.clone(),
+            stations: self.stations(),
             log_severity: self.setting(|spec| spec.log_severity_screen),
             problems,
         }

@@ -41,6 +41,8 @@ impl BgpPlan {
         config.cluster_id = self.cluster_id;
         config.selection_deferral = SELECTION_DEFERRAL;
         config.resolve_next_hops = self.forwards;
+        config.name = self.name.clone();
+        config.stations = self.stations.clone();
         config.listen = self.listeners();
         config.addresses = self.local_addresses();
         config.kernel = self.kernel.clone();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::{AffinityOwner, Key, Kind, Row};
-use bgp::config::Bfd;
+use bgp::config::{Bfd, StationConfig, StationView};
 use serde_json::{Value, json};
 
 use super::*;
@@ -198,6 +198,47 @@ fn pods_that_peer_are_sessions_as_soon_as_they_are_there() {
     let plan = planner.flush().unwrap();
     let peer = plan.peers.iter().find(|peer| peer.remote_as == 65010).unwrap();
     assert_eq!((peer.address.to_string().as_str(), peer.passive), ("192.168.0.5", true));
+}
+
+struct Nothing;
+
+impl Passwords for Nothing {
+    fn password(&self, _: &PasswordRef) -> Result<Option<bgp::config::Secret>, String> {
+        Ok(None)
+    }
+}
+
+#[test]
+fn stations_are_those_of_the_node_or_else_of_all_that_its_labels_are_asked_for_by() {
+    let named = |planner: &mut BgpPlanner, name: &str, stations: Value| {
+        let document = resource(name, &json!({"bmpStations": stations}));
+        set(planner, &Key::cluster(Kind::BGPConfiguration, name), Some(document));
+    };
+    let mut planner = planner();
+    let before = planner.plan();
+    let (here, there) = (
+        json!({"address": "10.0.0.9"}),
+        json!({"address": "10.0.0.9", "port": 1, "nodeSelector": "x == 'y'"}),
+    );
+    named(&mut planner, "default", json!([here, there]));
+    let plan = planner.plan();
+    let names: Vec<&str> = plan.stations.keys().map(String::as_str).collect();
+    assert_eq!(names, ["10.0.0.9:11019"]);
+    let changes = PlanChanges::between(&before, &plan);
+    assert_eq!(changes.stations_added, ["10.0.0.9:11019"]);
+    assert_eq!(PlanChanges { stations_added: Vec::new(), ..changes }, PlanChanges::default());
+
+    let own =
+        json!({"address": "2001:db8::9", "port": 1790, "views": ["LocRIB"], "statisticsInterval": "5s"});
+    named(&mut planner, "node.n1", json!([own]));
+    let config = planner.plan().speaker_config(&Nothing).0.unwrap();
+    let expected = StationConfig {
+        address: "[2001:db8::9]:1790".parse().unwrap(),
+        views: [StationView::LocRib].into(),
+        statistics: Some(Duration::from_secs(5)),
+    };
+    let name = "[2001:db8::9]:1790".to_owned();
+    assert_eq!((config.stations, config.name.as_str()), ([(name, expected)].into(), "n1"));
 }
 
 #[test]

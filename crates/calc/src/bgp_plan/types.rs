@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use api::BGPLogSeverity;
 use bgp::Family;
-use bgp::config::Bfd;
+use bgp::config::{Bfd, StationConfig};
 use bgp::policy::{InterfacePattern, Policy};
 use ipnet::IpNet;
 
@@ -49,6 +49,10 @@ pub struct BgpPlan {
     pub interfaces: BTreeMap<IpNet, Arc<str>>,
     /// Routes that sessions need to reach their peers (`reachableBy`).
     pub static_routes: BTreeSet<StaticRoute>,
+    /// The node's name.
+    pub name: String,
+    /// Monitoring stations that are told what peers say, by address and port.
+    pub stations: BTreeMap<String, StationConfig>,
     /// How much BGP logs, if BGPConfiguration says so.
     pub log_severity: Option<BGPLogSeverity>,
     /// What resources ask for and does not happen.

@@ -52,11 +52,22 @@ fn to_tables(nodes: &[(String, PlanChanges)]) -> String {
         if changes.kernel {
             text += &format!("{node}: the rules by which routes get into the kernel change\n");
         }
+        for (change, stations) in station_changes(changes) {
+            stations.iter().for_each(|station| text += &format!("{node}: BMP station {station} {change}\n"));
+        }
         for problem in &changes.problems {
             text += &format!("{node}: {problem}\n");
         }
     }
     text + &summary(nodes) + "\n"
+}
+
+fn station_changes(changes: &PlanChanges) -> [(&'static str, &[String]); 3] {
+    [
+        ("is dialled", &changes.stations_added),
+        ("is told nothing more", &changes.stations_removed),
+        ("is told other things: it is dialled anew", &changes.stations_changed),
+    ]
 }
 
 fn summary(nodes: &[(String, PlanChanges)]) -> String {
@@ -125,7 +136,7 @@ fn announcement(effect: AnnouncementEffect) -> &'static str {
 }
 
 /// `{nodes: [{node, sessions: [{peer, object, change, causes}], announcements: [{prefix, change, peers}], kernelRulesChange,
-/// problems}]}`; nodes on which nothing changes have empty lists.
+/// stations: {added, removed, changed}, problems}]}`; nodes on which nothing changes have empty lists.
 fn to_value(nodes: &[(String, PlanChanges)]) -> Value {
     let nodes: Vec<Value> = nodes
         .iter()
@@ -144,6 +155,11 @@ fn to_value(nodes: &[(String, PlanChanges)]) -> Value {
                 "sessions": sessions.collect::<Vec<_>>(),
                 "announcements": announcements.collect::<Vec<_>>(),
                 "kernelRulesChange": changes.kernel,
+                "stations": {
+                    "added": changes.stations_added,
+                    "removed": changes.stations_removed,
+                    "changed": changes.stations_changed,
+                },
                 "problems": problems.collect::<Vec<_>>(),
             })
         })

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::mpsc::{Receiver, TryRecvError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::telemetry;
 use bgp::{
@@ -31,6 +31,8 @@ const PASSES: usize = 4;
 const ROUNDS: u32 = 4;
 /// How often it is looked whether the kernel drops unsigned segments.
 const SUSPICION: Duration = Duration::from_secs(5);
+/// How often the speaker is told what time it is: the clock may be set.
+const CLOCK: Duration = Duration::from_secs(60);
 /// How soon a listening address that cannot be had is tried again.
 const LISTEN_RETRY: Duration = Duration::from_secs(1);
 /// Connections that may be in the course of being closed; of more, the oldest are closed at once.
@@ -66,6 +68,7 @@ pub(super) fn run(commands: &Receiver<Command>, own: Commands, poller: Poller, r
         accept_again: None,
         rounds_without_timers: 0,
         suspicion: None,
+        clock_at: Instant::now(),
         more: false,
         buffer: vec![0; READ_BYTES],
         counts: Counts::default(),
@@ -75,6 +78,7 @@ pub(super) fn run(commands: &Receiver<Command>, own: Commands, poller: Poller, r
         paths_due: true,
         commands: own,
     };
+    worker.tell_time(Instant::now());
     worker.listen();
     worker.carry_out();
     worker.watch_paths();
@@ -98,6 +102,8 @@ struct Worker {
     rounds_without_timers: u32,
     /// When it is looked again whether the kernel drops unsigned segments, and how many it had dropped.
     suspicion: Option<(Instant, u64)>,
+    /// When the speaker is told again what time it is, if anything happens then.
+    clock_at: Instant,
     /// The speaker has more to say.
     more: bool,
     buffer: Vec<u8>,
@@ -222,11 +228,22 @@ impl Worker {
             self.closing.remove(&first);
         }
         self.suspect(now);
+        self.tell_time(now);
         if self.listen_again.is_some_and(|at| at <= now) {
             self.listen();
         }
         if self.accept_again.take_if(|at| *at <= now).is_some() {
             self.listeners.values().for_each(|(_, listener)| listener.pause(false, &self.poller));
+        }
+    }
+
+    fn tell_time(&mut self, now: Instant) {
+        if self.clock_at > now {
+            return;
+        }
+        self.clock_at = now + CLOCK;
+        if let Ok(since_epoch) = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
+            self.input(Input::Clock { since_epoch });
         }
     }
 
