@@ -14,7 +14,7 @@ use crate::config::{
 use crate::packet::capability::Capability;
 use crate::packet::{Context, PeerKind};
 use crate::rib::Resolution;
-use crate::session::{Direction, Negotiated, PeerLongLived, PeerRestart};
+use crate::session::{Direction, Negotiated, Opens, PeerLongLived, PeerRestart};
 use crate::speaker::MessageCounts;
 use crate::types::{Asn, ConnectionId, Endpoints, Family, FamilySet, PeerId, RouterId};
 
@@ -59,7 +59,9 @@ fields!(Negotiated {
     long_lived,
     peer_role,
     capabilities,
+    opens,
 });
+fields!(Opens { sent, received });
 fields!(MessageCounts { received, sent, updates_received, updates_sent, malformed_updates });
 fields!(Resolution { cost, gateways });
 

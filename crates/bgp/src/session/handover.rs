@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::connection::{Connection, Stage};
-use super::{Negotiated, Session, SessionState, Settings};
+use super::{Negotiated, Opens, Session, SessionState, Settings};
 use crate::handover::{HandedSession, Octets};
 use crate::packet::Framer;
 use crate::types::Endpoints;
@@ -58,6 +58,7 @@ impl Session {
             keepalive: after(handed.keepalive_left),
             outstanding: handed.unsent.0.len(),
             send_hold: after(handed.send_hold_left).filter(|_| !handed.unsent.0.is_empty()),
+            opens: Opens::default(),
         });
         session.reported = SessionState::Established;
         session.since = since;

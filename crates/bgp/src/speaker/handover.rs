@@ -208,6 +208,7 @@ impl Speaker {
             let connection = peer.session.established_connection().expect("it is established");
             peer.endpoints.insert(connection, session.endpoints);
             peer.local = Some(session.endpoints.local.ip());
+            peer.remote = Some(session.endpoints.remote.ip());
             self.sources.insert(number, peer.source(router_id));
         }
         if let Some(path) = handed.path.filter(|_| peer.config.bfd.is_some()) {

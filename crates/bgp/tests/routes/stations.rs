@@ -413,6 +413,23 @@ fn a_station_that_is_not_there_is_dialled_again_ever_more_slowly() {
 }
 
 #[test]
+fn a_speaker_that_takes_over_tells_stations_how_sessions_came_up_and_asks_for_what_it_does_not_know() {
+    let observed = with_station(config(&[("e4", filtered(4, 65004))]), &[StationView::PrePolicy]);
+    let mut bench = Bench::new(observed.clone(), Start::Fresh);
+    bench.up("e4");
+    bench.announce("e4", &ALL, &[65004], &[]);
+    let first = bench.station_up("s");
+    let before = Belief::of(&bench, first);
+    bench.take_over(observed);
+    bench.announce("e4", &ALL, &[65004], &[]);
+    let second = bench.station_up("s");
+    let after = Belief::of(&bench, second);
+    assert_eq!(after.lines[..2], before.lines[..2]);
+    assert_eq!(after.table(PRE), before.table(PRE));
+    assert_eq!(bench.probes["e4"].refreshes.len(), 2, "for both families");
+}
+
+#[test]
 fn statistics_say_what_is_counted() {
     let mut config = with_station(config(&[("e4", filtered(4, 65004))]), &[StationView::PrePolicy]);
     let every = Some(Duration::from_secs(10));
