@@ -169,6 +169,9 @@ const TABLE: &[Row] = &[
     Row { code: code::SOFTWARE_VERSION, name: "software-version", decode: software_version },
 ];
 
+/// The longest value: its length has one octet.
+const LONGEST_VALUE: usize = 255;
+
 impl Capability {
     /// The capability with this code and value.
     pub fn decode(code: u8, value: &[u8]) -> Self {
@@ -230,8 +233,13 @@ impl Capability {
                     [high(family.afi), low(family.afi), family.safi, flags, a, b, c]
                 })
                 .collect(),
-            Self::Hostname { host, domain } => [host, domain].iter().flat_map(|text| counted(text)).collect(),
-            Self::SoftwareVersion(text) => counted(text),
+            Self::Hostname { host, domain } => {
+                let mut value = counted(host, LONGEST_VALUE - 2);
+                let room = LONGEST_VALUE - 1 - value.len();
+                value.extend(counted(domain, room));
+                value
+            }
+            Self::SoftwareVersion(text) => counted(text, LONGEST_VALUE - 1),
             Self::Unknown { value, .. } | Self::Malformed { value, .. } => value.clone(),
         }
     }
@@ -245,10 +253,11 @@ fn low(number: u16) -> u8 {
     number.to_be_bytes()[1]
 }
 
-fn counted(text: &str) -> Vec<u8> {
-    let bytes = &text.as_bytes()[..text.len().min(64)];
-    let mut out = vec![u8::try_from(bytes.len()).expect("at most 64")];
-    out.extend_from_slice(bytes);
+/// A text of at most so many octets behind its length; a longer one is cut between two characters.
+fn counted(text: &str, limit: usize) -> Vec<u8> {
+    let text = &text[..text.floor_char_boundary(limit)];
+    let mut out = vec![u8::try_from(text.len()).expect("the limit is below a capability's length")];
+    out.extend_from_slice(text.as_bytes());
     out
 }
 
@@ -342,10 +351,11 @@ fn long_lived_graceful_restart(value: &[u8]) -> Option<Capability> {
     Some(Capability::LongLivedGracefulRestart(list.collect()))
 }
 
+/// What is not UTF-8 is no text: the capability is kept as it came.
 fn text(value: &[u8]) -> Option<(String, &[u8])> {
     let (&length, rest) = value.split_first()?;
     let (text, rest) = rest.split_at_checked(usize::from(length))?;
-    Some((String::from_utf8_lossy(text).into_owned(), rest))
+    Some((String::from_utf8(text.to_vec()).ok()?, rest))
 }
 
 fn hostname(value: &[u8]) -> Option<Capability> {

@@ -128,7 +128,8 @@ impl Message {
 }
 
 impl Notification {
-    /// The whole message.
+    /// The whole message. Data that would make it longer than what every peer takes (4,096 octets) is cut: of its own faulty
+    /// message a peer needs no more.
     pub fn encode(&self) -> Vec<u8> {
         header::frame(message::NOTIFICATION, |out| self.encode_body(out))
     }

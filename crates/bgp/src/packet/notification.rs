@@ -10,7 +10,11 @@
 
 use std::fmt;
 
+use super::{HEADER_LEN, MAX_LEN};
 use crate::iana::{self, cease};
+
+/// The longest data that fits into a message of 4,096 octets.
+const LONGEST_DATA: usize = MAX_LEN - HEADER_LEN - 2;
 
 /// The reason why a speaker closes a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,7 +78,7 @@ impl Notification {
 
     pub(crate) fn encode_body(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&[self.code, self.subcode]);
-        out.extend_from_slice(&self.data);
+        out.extend_from_slice(&self.data[..self.data.len().min(LONGEST_DATA)]);
     }
 }
 
