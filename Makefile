@@ -1,5 +1,5 @@
 # Thin on purpose: the work is in cargo, xtask and scripts/.
-.PHONY: demo test check bench build help
+.PHONY: demo test fuzz check bench build help
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /\1\t/' | expand -t 10
@@ -9,10 +9,15 @@ demo: ## three hosts, six pods, BGP, policy: proven end to end, then cleaned up 
 	cargo build --release --locked --bin tortie
 	target/release/tortie lab demo
 
-test: ## install what the tests need (Debian packages), then run every test (root)
+test: ## install what the tests need (Debian packages), then run every test, and fuzz for two minutes (root)
 	@scripts/require-tools
 	@scripts/install-test-packages
 	cargo test --workspace --locked --no-fail-fast
+	@scripts/fuzz --minutes 2
+
+fuzz: ## fuzz the decoders and a whole session for an hour (a C++ compiler)
+	@scripts/require-tools
+	@scripts/fuzz --minutes 60
 
 check: ## format, clippy, docs, dependency policy, layers, duplicated dependencies
 	@scripts/require-tools

@@ -24,6 +24,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("lab", &["api", "client", "datastore", "kernel"]),
     ("tortie", &["cni", "ctl", "lab", "node"]),
     ("benches", &["api", "client", "datastore", "kernel", "testkit"]),
+    ("fuzz-targets", &["bgp"]),
     ("testkit", &[]),
     ("xtask", &[]),
 ];
