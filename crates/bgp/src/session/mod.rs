@@ -28,20 +28,22 @@ mod collision;
 mod connection;
 mod ending;
 mod handover;
+mod handshake;
 mod jitter;
 mod negotiate;
 mod open_check;
 mod path;
 mod reason;
 mod remedy;
+mod settings;
+mod state;
 #[cfg(test)]
 mod tests;
+mod timers;
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::time::{Duration, Instant};
 
-use collision::Resolution;
 pub use collision::{Direction, survivor};
 use ending::hard_reset;
 pub use ending::{Ending, Loss};
@@ -49,93 +51,18 @@ pub use negotiate::{Negotiated, Opens, PeerLongLived, PeerRestart};
 pub use open_check::check_peer;
 pub use reason::Reason;
 pub(crate) use remedy::waiting;
+pub use settings::Settings;
+pub use state::SessionState;
 
-use crate::config::{AddPath, GracefulRestart, LongLived, RoleConfig, Timers};
-use crate::iana::{cease, error, fsm_error, fsm_event};
+use crate::iana::fsm_event;
 use crate::packet::capability::Capability;
 use crate::packet::notification::Notification;
-use crate::packet::open::Open;
 use crate::packet::route_refresh::RouteRefresh;
 use crate::packet::update::Received;
-use crate::packet::{Message, PeerKind};
 use crate::speaker::TransportFailure;
-use crate::types::{Asn, ConnectionId, FamilySet, RouterId};
-use connection::{Connection, OPEN_WAIT, Stage};
+use crate::types::ConnectionId;
+use connection::{Connection, Stage};
 pub(crate) use jitter::Jitter;
-
-/// By how much the shell may be late to say that nobody answers.
-const DIAL_MARGIN: Duration = Duration::from_secs(2);
-/// How long a connection is held that the peer may still choose.
-const COLLISION_HOLD: Duration = Duration::from_secs(5);
-
-/// The states of RFC 4271, section 8.2.2.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum SessionState {
-    /// Not trying: just failed, or shut down.
-    Idle,
-    /// Dialling.
-    Connect,
-    /// Waiting for the peer to dial, or for the time to dial again.
-    Active,
-    /// We have sent our OPEN.
-    OpenSent,
-    /// The OPENs fit; waiting for the peer's agreement.
-    OpenConfirm,
-    /// Routes are exchanged.
-    Established,
-}
-
-impl fmt::Display for SessionState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Idle => "Idle",
-            Self::Connect => "Connect",
-            Self::Active => "Active",
-            Self::OpenSent => "OpenSent",
-            Self::OpenConfirm => "OpenConfirm",
-            Self::Established => "Established",
-        })
-    }
-}
-
-/// What a session has to know; a change needs a new session.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
-    /// Our AS, as the peer knows it.
-    pub local_as: Asn,
-    /// Our identifier.
-    pub router_id: RouterId,
-    /// The peer's AS.
-    pub remote_as: Asn,
-    /// We do not dial.
-    pub passive: bool,
-    /// The families that we offer.
-    pub families: FamilySet,
-    /// Timers.
-    pub timers: Timers,
-    /// Graceful restart, when we offer it.
-    pub graceful_restart: Option<GracefulRestart>,
-    /// Add-path, as far as we offer it.
-    pub add_path: AddPath,
-    /// Long-lived graceful restart, when we offer it; counts only together with graceful restart.
-    pub long_lived: Option<LongLived>,
-    /// Our role; counts only towards external peers.
-    pub role: Option<RoleConfig>,
-    /// The session runs over IPv6: IPv4 routes may need IPv6 next hops (RFC 8950).
-    pub over_ipv6: bool,
-}
-
-impl Settings {
-    /// Whether the peer is in our AS.
-    pub fn peer_kind(&self) -> PeerKind {
-        if self.local_as == self.remote_as { PeerKind::Internal } else { PeerKind::External }
-    }
-
-    /// Our role, towards external peers.
-    pub(crate) fn external_role(&self) -> Option<RoleConfig> {
-        self.role.filter(|_| self.peer_kind() == PeerKind::External)
-    }
-}
 
 /// Something that a session wants done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -237,57 +164,9 @@ impl Session {
         &self.settings
     }
 
-    /// The state: that of the connection that got furthest.
-    pub fn state(&self) -> SessionState {
-        let of = |connection: &Option<Connection>| {
-            connection.as_ref().map(|connection| match connection.stage {
-                Stage::Connecting => SessionState::Connect,
-                Stage::OpenSent => SessionState::OpenSent,
-                Stage::OpenConfirm(_) => SessionState::OpenConfirm,
-                Stage::Established { .. } => SessionState::Established,
-            })
-        };
-        let furthest = [&self.outgoing, &self.incoming, &self.established].into_iter().filter_map(of).max();
-        match furthest {
-            Some(state) => state,
-            None if !self.enabled || self.waits_for_path || self.idle_until.is_some() => SessionState::Idle,
-            None => SessionState::Active,
-        }
-    }
-
-    /// Since when the state is what it is.
-    pub fn since(&self) -> Instant {
-        self.since
-    }
-
-    /// Why the session is not up; what last went wrong.
-    pub fn reason(&self) -> Option<&Reason> {
-        self.reason.as_ref()
-    }
-
     /// The capabilities that our OPENs offer.
     pub fn offered(&self) -> Vec<Capability> {
         negotiate::our_open(&self.settings, self.restarting, self.forwarding_preserved).capabilities
-    }
-
-    /// What was agreed on, while the session is established.
-    pub fn negotiated(&self) -> Option<&Negotiated> {
-        self.established.as_ref().and_then(Connection::negotiated)
-    }
-
-    /// The established connection.
-    pub fn established_connection(&self) -> Option<ConnectionId> {
-        self.established.as_ref().map(|connection| connection.id)
-    }
-
-    /// How many messages have come, on any connection.
-    pub fn messages_received(&self) -> u64 {
-        self.messages_received
-    }
-
-    /// Octets for the established peer that are not in the socket yet.
-    pub fn outstanding(&self) -> usize {
-        self.established.as_ref().map_or(0, |connection| connection.outstanding)
     }
 
     /// The speaker has itself sent octets to the established peer.
@@ -300,13 +179,6 @@ impl Session {
     /// The next thing to do.
     pub fn poll_action(&mut self) -> Option<Action> {
         self.actions.pop_front()
-    }
-
-    /// When [`Session::handle_timeout`] wants to be called.
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        let connections = [&self.outgoing, &self.incoming, &self.established];
-        let deadlines = connections.into_iter().flatten().filter_map(Connection::next_deadline);
-        deadlines.chain(self.idle_until).chain(self.retry_at).min()
     }
 
     /// Starts trying.
@@ -373,11 +245,6 @@ impl Session {
         }
     }
 
-    /// Whether nothing goes on: no connection, none under way.
-    pub fn is_without_connection(&self) -> bool {
-        !self.has_connection()
-    }
-
     fn farewell(&mut self, connection: &Connection, notification: Option<Notification>) {
         if let Some(notification) = notification {
             self.actions.push_back(Action::Send(connection.id, notification.encode()));
@@ -437,250 +304,9 @@ impl Session {
         }
     }
 
-    /// Takes a message off the bytes from the peer. Actions must be taken before what follows it, since it may bring the
-    /// session up or down. False: what is left is kept until more comes, or the connection is gone.
-    pub fn handle_received(&mut self, id: ConnectionId, input: &mut &[u8], now: Instant) -> bool {
-        let peer = self.settings.peer_kind();
-        let Some(connection) = self.connection(id) else { return false };
-        let context = connection.context(peer);
-        let message = match connection.framer.next(input, &context) {
-            Ok(None) => return false,
-            Ok(Some(octets)) => {
-                let message = Message::decode(&octets, &context);
-                if matches!(message, Ok(Message::Open(_))) {
-                    connection.opens.received = octets.into_owned();
-                }
-                message
-            }
-            Err(error) => Err(error),
-        };
-        match message {
-            Ok(message) => self.message(id, message, now),
-            Err(error) => self.refuse_malformed(id, error, now),
-        }
-        true
-    }
-
-    /// Timers that have run out.
-    pub fn handle_timeout(&mut self, now: Instant) {
-        if self.idle_until.is_some_and(|until| until <= now) {
-            self.idle_until = None;
-            self.begin(now);
-        }
-        if self.retry_at.is_some_and(|at| at <= now) {
-            self.retry_at = None;
-            self.dial(now);
-        }
-        let ids = [&self.outgoing, &self.incoming, &self.established].map(|slot| slot.as_ref().map(|c| c.id));
-        for id in ids.into_iter().flatten() {
-            self.connection_timeout(id, now);
-        }
-        self.report(now);
-    }
-
-    fn connection_timeout(&mut self, id: ConnectionId, now: Instant) {
-        let Some(connection) = self.connection(id) else { return };
-        if connection.send_hold.is_some_and(|at| at <= now) {
-            let time = connection.send_hold_time();
-            let connection = self.take(id).expect("it was there");
-            self.farewell(&connection, Some(Notification::new(error::SEND_HOLD_TIMER, 0)));
-            return self.failed(connection, Reason::SendHoldTimerExpired(time), now);
-        }
-        if connection.deadline.is_some_and(|at| at <= now) {
-            return self.deadline(id, now);
-        }
-        if connection.keepalive.is_some_and(|at| at <= now) {
-            let interval = connection.negotiated().map_or(Duration::ZERO, |negotiated| negotiated.keepalive);
-            // A peer that does not read needs no more of them: its send hold timer is running.
-            if connection.outstanding < 4096 {
-                self.send(id, Message::keepalive(), now);
-            }
-            let next = now + self.jitter.scale(interval);
-            self.connection(id).expect("it was there").keepalive = Some(next);
-        }
-    }
-
-    fn deadline(&mut self, id: ConnectionId, now: Instant) {
-        let connection = self.take(id).expect("checked by the caller");
-        if self.established.is_some() {
-            return self.farewell(&connection, Some(Notification::new(error::CEASE, cease::COLLISION)));
-        }
-        if matches!(connection.stage, Stage::Connecting) {
-            self.actions.push_back(Action::Close(id));
-            return self.lost(connection, Reason::ConnectFailed(TransportFailure::TimedOut), now);
-        }
-        let hold_time = connection.hold_time();
-        let reason = match connection.stage {
-            Stage::OpenSent => Reason::NoOpen(hold_time),
-            _ => Reason::HoldTimerExpired(hold_time),
-        };
-        self.farewell(&connection, Some(Notification::new(error::HOLD_TIMER, 0)));
-        self.failed(connection, reason, now);
-    }
-
-    fn begin(&mut self, now: Instant) {
-        self.attempts = 0;
-        if !self.settings.passive {
-            self.dial(now);
-        }
-    }
-
-    fn dial(&mut self, now: Instant) {
-        if self.waits_for_path || self.has_connection() {
-            return;
-        }
-        let mut connection = Connection::new(self.next_id(), Direction::Outgoing);
-        connection.deadline = Some(now + self.dial_limit() + DIAL_MARGIN);
-        self.actions.push_back(Action::Connect(connection.id));
-        self.outgoing = Some(connection);
-    }
-
-    /// How long the shell waits for an answer to what we dial.
-    pub fn dial_limit(&self) -> Duration {
-        self.settings.timers.connect_retry.max(Duration::from_secs(1))
-    }
-
     fn next_id(&mut self) -> ConnectionId {
         self.connections_made += 1;
         ConnectionId(u64::from(self.number) << 32 | u64::from(self.connections_made))
-    }
-
-    /// Sends our OPEN.
-    fn open(&mut self, connection: &mut Connection, now: Instant) {
-        let open = negotiate::our_open(&self.settings, self.restarting, self.forwarding_preserved);
-        let bytes = open.encode();
-        connection.opens.sent = bytes.clone();
-        connection.queued(bytes.len(), now);
-        self.actions.push_back(Action::Send(connection.id, bytes));
-        connection.stage = Stage::OpenSent;
-        connection.deadline = Some(now + OPEN_WAIT);
-    }
-
-    fn send(&mut self, id: ConnectionId, bytes: Vec<u8>, now: Instant) {
-        if let Some(connection) = self.connection(id) {
-            connection.queued(bytes.len(), now);
-            self.actions.push_back(Action::Send(id, bytes));
-        }
-    }
-
-    fn message(&mut self, id: ConnectionId, message: Message, now: Instant) {
-        self.messages_received += 1;
-        let Some(connection) = self.connection(id) else { return };
-        match (&connection.stage, message) {
-            (_, Message::Notification(notification)) => self.notified(id, notification, now),
-            (Stage::OpenSent, Message::Open(open)) => self.opened(id, &open, now),
-            (Stage::OpenConfirm(_), Message::Keepalive) => self.establish(id, now),
-            (Stage::Established { .. }, Message::Keepalive) => connection.restart_hold_timer(now),
-            (Stage::Established { .. }, Message::Update(received)) => {
-                connection.restart_hold_timer(now);
-                self.actions.push_back(Action::Update(Box::new(received)));
-            }
-            (Stage::Established { .. }, Message::RouteRefresh(refresh)) => {
-                connection.restart_hold_timer(now);
-                self.actions.push_back(Action::Refresh(refresh));
-            }
-            (stage, _) => {
-                let subcode = match stage {
-                    Stage::Connecting | Stage::OpenSent => fsm_error::OPEN_SENT,
-                    Stage::OpenConfirm(_) => fsm_error::OPEN_CONFIRM,
-                    Stage::Established { .. } => fsm_error::ESTABLISHED,
-                };
-                let notification = Notification::new(error::FSM, subcode);
-                self.refuse(id, notification.clone(), Reason::Sent(notification), now);
-            }
-        }
-    }
-
-    /// The peer's OPEN.
-    fn opened(&mut self, id: ConnectionId, open: &Open, now: Instant) {
-        let settings = &self.settings;
-        let agreed = check_peer(open, settings.remote_as, settings.local_as, settings.router_id)
-            .and_then(|()| negotiate::negotiate(settings, open));
-        let mut negotiated = match agreed {
-            Ok(negotiated) => negotiated,
-            Err(error) => {
-                let (notification, reason) = (error.notification.clone(), self.refusal(open, error));
-                return self.refuse(id, notification, reason, now);
-            }
-        };
-        let held = match self.resolve_collision(id, open.router_id, now) {
-            Resolution::Closed => return,
-            Resolution::Held => true,
-            Resolution::Stays => false,
-        };
-        let connection = self.connection(id).expect("it survived");
-        negotiated.opens = std::mem::take(&mut connection.opens);
-        connection.stage = Stage::OpenConfirm(Box::new(negotiated));
-        connection.held = held;
-        connection.deadline = Some(now + COLLISION_HOLD);
-        if !held {
-            self.confirm(id, now);
-        }
-        self.report(now);
-    }
-
-    /// Agrees to the peer's OPEN.
-    fn confirm(&mut self, id: ConnectionId, now: Instant) {
-        let jitter = &mut self.jitter;
-        let slots = [&mut self.outgoing, &mut self.incoming];
-        let Some(connection) = slots.into_iter().flatten().find(|connection| connection.id == id) else {
-            return;
-        };
-        connection.held = false;
-        connection.restart_hold_timer(now);
-        let interval = connection.negotiated().map_or(Duration::ZERO, |negotiated| negotiated.keepalive);
-        connection.keepalive = (!interval.is_zero()).then(|| now + jitter.scale(interval));
-        self.send(id, Message::keepalive(), now);
-    }
-
-    fn establish(&mut self, id: ConnectionId, now: Instant) {
-        // The peer agrees to a connection that we hold: it has given up the one that we are established on.
-        if let Some(old) = self.established.take() {
-            self.actions.push_back(Action::Close(old.id));
-            let reason = Reason::Received(Notification::new(error::CEASE, cease::COLLISION));
-            self.went_down(&old, &reason, Ending::WeClosed(fsm_event::OPEN_COLLISION_DUMP));
-            self.confirm(id, now);
-        }
-        let mut connection = self.take(id).expect("its KEEPALIVE has just come");
-        let Stage::OpenConfirm(negotiated) = connection.stage else { unreachable!("checked by the caller") };
-        let ours = (self.settings.router_id, self.settings.local_as);
-        let would_stay = survivor(ours, (negotiated.router_id, self.settings.remote_as));
-        for mut other in [self.outgoing.take(), self.incoming.take()].into_iter().flatten() {
-            if other.direction == would_stay && !matches!(other.stage, Stage::Connecting) {
-                other.deadline = Some(now + COLLISION_HOLD);
-                match other.direction {
-                    Direction::Outgoing => self.outgoing = Some(other),
-                    Direction::Incoming => self.incoming = Some(other),
-                }
-                continue;
-            }
-            let told = !matches!(other.stage, Stage::Connecting);
-            let collision = Notification::new(error::CEASE, cease::COLLISION);
-            self.farewell(&other, told.then_some(collision));
-        }
-        self.actions.push_back(Action::Established(negotiated.clone()));
-        connection.stage = Stage::Established { negotiated, since: now };
-        connection.restart_hold_timer(now);
-        self.established = Some(connection);
-        self.retry_at = None;
-        self.reason = None;
-        self.forwarding_preserved = true;
-        self.report(now);
-    }
-
-    /// Connections that were held go on when the established one is gone.
-    fn release_held(&mut self, now: Instant) {
-        if self.established.is_some() {
-            return;
-        }
-        let held = [&self.outgoing, &self.incoming].into_iter().flatten().find(|connection| connection.held);
-        if let Some(id) = held.map(|connection| connection.id) {
-            self.confirm(id, now);
-        }
-    }
-
-    fn has_connection(&self) -> bool {
-        self.outgoing.is_some() || self.incoming.is_some() || self.established.is_some()
     }
 
     fn connection(&mut self, id: ConnectionId) -> Option<&mut Connection> {
@@ -691,14 +317,5 @@ impl Session {
     fn take(&mut self, id: ConnectionId) -> Option<Connection> {
         let slots = [&mut self.outgoing, &mut self.incoming, &mut self.established];
         slots.into_iter().find_map(|slot| slot.take_if(|connection| connection.id == id))
-    }
-
-    fn report(&mut self, now: Instant) {
-        let state = self.state();
-        if state != self.reported {
-            self.reported = state;
-            self.since = now;
-            self.actions.push_back(Action::State(state, self.reason.clone()));
-        }
     }
 }

@@ -1,12 +1,19 @@
 use std::time::{Duration, Instant};
 
 use super::collision::COLLISION_WINDOW;
+use super::connection::OPEN_WAIT;
 use super::ending::{RETRY_FIRST, STABLE};
+use super::handshake::COLLISION_HOLD;
 use super::*;
+use crate::config::{AddPath, GracefulRestart, LongLived, RoleConfig, Timers};
+use crate::iana::{cease, error};
 use crate::packet::Context;
 use crate::packet::capability::{Capability, GracefulRestartCapability};
+use crate::packet::open::Open;
 use crate::packet::update::Update;
+use crate::packet::{Message, PeerKind};
 use crate::types::Family;
+use crate::types::{Asn, FamilySet, RouterId};
 
 const OUR_ID: RouterId = RouterId(std::net::Ipv4Addr::new(10, 0, 0, 5));
 
