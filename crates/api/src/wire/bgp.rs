@@ -25,6 +25,10 @@ pub enum Question {
     Why(WhyQuestion),
     /// Which routes would change, if.
     WhatIf(WhatIfQuestion),
+    /// The tables as MRT.
+    Dump(DumpQuestion),
+    /// How the monitoring stations are.
+    Stations,
 }
 
 /// An answer.
@@ -39,6 +43,10 @@ pub enum Reply {
     Why(Box<Why>),
     /// To [`Question::WhatIf`].
     WhatIf(Box<WhatIfPage>),
+    /// To [`Question::Dump`].
+    Dump(DumpPage),
+    /// To [`Question::Stations`]: all of them, by name.
+    Stations(Vec<Station>),
 }
 
 /// Where a page begins. Opaque to clients, but for handing it back.
@@ -232,6 +240,64 @@ pub struct RoutesQuestion {
     pub longer: bool,
     /// Where to begin; at the first without.
     pub from: Option<Cursor>,
+}
+
+/// [`Question::Dump`].
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DumpQuestion {
+    /// Where to begin; at the first without.
+    pub from: Option<Cursor>,
+}
+
+/// A page of a dump: whole records (MRT, RFC 6396), to be appended to those before.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DumpPage {
+    /// The octets, in base64.
+    #[serde(with = "octets")]
+    pub octets: Vec<u8>,
+    /// How many routes there are in them.
+    pub routes: u64,
+    /// Where the next page begins; none when this is the last.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub next: Option<Cursor>,
+}
+
+/// Octets as text.
+mod octets {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    pub(super) fn serialize<S: Serializer>(octets: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&STANDARD.encode(octets))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        STANDARD.decode(text).map_err(D::Error::custom)
+    }
+}
+
+/// A monitoring station (BMP, RFC 7854).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Station {
+    /// Its address and port.
+    pub name: String,
+    /// What it is told: `PrePolicy`, `PostPolicy`, `LocRIB`.
+    pub views: Vec<String>,
+    /// For how long it has been connected; none: it is not.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub connected_seconds: Option<u64>,
+    /// Why it is not.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reason: Option<String>,
+    /// Octets that it has not taken yet.
+    pub unread_octets: u64,
+    /// Changes of routes that it is still to be told.
+    pub waiting_changes: u64,
 }
 
 /// From which side routes are looked at.

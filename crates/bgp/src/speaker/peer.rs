@@ -96,6 +96,11 @@ impl Peer {
         self.config.interface.is_some() && self.config.address.is_unspecified()
     }
 
+    /// Its address: where it came from last, if it is known by its interface.
+    pub(super) fn known_address(&self) -> IpAddr {
+        self.remote.filter(|_| self.is_unnumbered()).unwrap_or(self.config.address)
+    }
+
     /// How selection sees it.
     pub(super) fn source(&self, router_id: RouterId) -> Source {
         let kind = match self.kind() {

@@ -1,6 +1,7 @@
 //! What a speaker tells whom: propagation rules, attributes, grouping, refresh, reconfiguration, restarts.
 
 mod bench;
+mod dumps;
 mod handover;
 mod kernel;
 mod long_lived;

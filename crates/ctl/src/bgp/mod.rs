@@ -1,10 +1,12 @@
 //! `calicoctl bgp`.
 
 mod ask;
+mod dump;
 mod peers;
 mod plan;
 mod plan_output;
 mod routes;
+mod stations;
 mod what_if;
 mod why;
 
@@ -24,6 +26,10 @@ pub(crate) enum BgpVerb {
     Why(why::WhyArgs),
     /// Say which routes would change if a peer were lost, or a file applied
     WhatIf(what_if::WhatIfArgs),
+    /// Write this host's routes into an MRT file
+    Dump(dump::DumpArgs),
+    /// Show this host's monitoring stations (BMP)
+    Stations(stations::StationsArgs),
     /// Say what a change would do to sessions and announcements, without doing it
     Plan(plan::PlanArgs),
 }
@@ -34,6 +40,8 @@ pub(crate) fn run(verb: &BgpVerb, global: &Global, console: &mut Console<'_>) ->
         BgpVerb::Routes(args) => routes::run(args, console),
         BgpVerb::Why(args) => why::run(args, console),
         BgpVerb::WhatIf(args) => what_if::run(args, console),
+        BgpVerb::Dump(args) => dump::run(args, console),
+        BgpVerb::Stations(args) => stations::run(args, console),
         BgpVerb::Plan(args) => plan::run(args, global, console),
     }
 }

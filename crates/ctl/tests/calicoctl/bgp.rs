@@ -4,8 +4,8 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
 
 use api::wire::bgp::{
-    Cursor, Peer, PeerCapability, PeerMessages, PeerPath, PeerPrefixes, PeerTimers, PeersPage, Question,
-    Reply, Route, RouteAttributes, RoutesPage, RoutesQuestion, View,
+    Cursor, DumpPage, DumpQuestion, Peer, PeerCapability, PeerMessages, PeerPath, PeerPrefixes, PeerTimers,
+    PeersPage, Question, Reply, Route, RouteAttributes, RoutesPage, RoutesQuestion, Station, View,
 };
 use api::wire::{Answer, Request, WireError};
 
@@ -233,4 +233,62 @@ fn wrong_usage_is_said_before_anybody_is_asked() {
     for word in ["what-if", "--advertised", "--longer"] {
         assert!(script.contains(word), "{word}");
     }
+}
+
+fn dump_page(octets: &[u8], next: Option<&str>) -> Answer {
+    let next = next.map(|place| Cursor(place.to_owned()));
+    Answer::Bgp(Reply::Dump(DumpPage { octets: octets.to_vec(), routes: 2, next }))
+}
+
+#[test]
+fn a_dump_is_written_page_by_page_and_named_when_it_is_whole() {
+    let pages = || vec![dump_page(&[0, 255, 10], Some("4.7.0/1/0,2")), dump_page(&[7], None)];
+    let (world, node) = with_node(pages());
+    let file = world.path("rib.mrt");
+    let text = world.run(&["bgp", "dump", "-o", &file]).succeeded();
+    assert_eq!(text, format!("4 routes are in {file}.\n"));
+    assert_eq!(std::fs::read(&file).unwrap(), [0, 255, 10, 7]);
+    let question = |from: Option<&str>| {
+        Question::Dump(DumpQuestion { from: from.map(|place| Cursor(place.to_owned())) })
+    };
+    assert_eq!(node.join().unwrap(), [question(None), question(Some("4.7.0/1/0,2"))]);
+
+    let lost = WireError { code: 100, msg: "BGP does not answer".into(), details: String::new() };
+    let lost = Answer::Error(lost);
+    let (world, node) = with_node(vec![dump_page(&[1], Some("4.7.0/1/0,2")), lost]);
+    let file = world.path("rib.mrt");
+    world.run(&["bgp", "dump", "-o", &file]).failed(&["BGP does not answer"]);
+    node.join().unwrap();
+    let left: Vec<_> = std::fs::read_dir(std::path::Path::new(&file).parent().unwrap())
+        .unwrap()
+        .filter_map(|entry| entry.unwrap().file_name().into_string().ok())
+        .filter(|name| name.contains("rib.mrt"))
+        .collect();
+    assert_eq!(left, [""; 0], "nothing is left of a dump that failed");
+}
+
+#[test]
+fn stations_are_shown_with_why_they_are_not_connected() {
+    let station = |name: &str, seconds: Option<u64>, reason: Option<&str>| Station {
+        name: name.to_owned(),
+        views: vec!["PrePolicy".to_owned(), "LocRIB".to_owned()],
+        connected_seconds: seconds,
+        reason: reason.map(str::to_owned),
+        unread_octets: 7,
+        waiting_changes: 0,
+    };
+    let stations = vec![
+        station("10.0.0.9:11019", Some(61), None),
+        station("10.0.0.8:11019", None, Some("connection refused")),
+    ];
+    let (world, node) = with_node(vec![Answer::Bgp(Reply::Stations(stations))]);
+    let text = world.run(&["bgp", "stations"]).succeeded();
+    assert_eq!(
+        text,
+        "STATION          VIEWS              STATE           SECONDS   UNREAD   WAITING\n\
+         10.0.0.9:11019   PrePolicy,LocRIB   connected       61        7        0\n\
+         10.0.0.8:11019   PrePolicy,LocRIB   not connected             7        0\n\
+         \n10.0.0.8:11019: connection refused; it is dialled again\n"
+    );
+    assert_eq!(node.join().unwrap(), [Question::Stations]);
 }

@@ -5,12 +5,14 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use api::documents;
 use api::wire::bgp::{
-    Cursor as WireCursor, Event, KernelView, PeersPage, PeersQuestion, Question, Reply, RoutesPage,
-    RoutesQuestion, View as WireView, WhatIfPage, WhatIfQuestion, Why, WhyQuestion,
+    Cursor as WireCursor, DumpPage, DumpQuestion, Event, KernelView, PeersPage, PeersQuestion, Question,
+    Reply, RoutesPage, RoutesQuestion, View as WireView, WhatIfPage, WhatIfQuestion, Why, WhyQuestion,
 };
+use bgp::observe::Timestamp;
 use bgp::query::{Cursor, Explanation, Hypothesis, PeerError, RouteFilter, Tally, View};
 use bgp::{PeerId, PeerStatus, Speaker, SpeakerConfig};
 use calc::bgp_plan::BgpPlan;
@@ -80,6 +82,11 @@ impl Questions {
             Question::Routes(question) => Reply::Routes(self.routes(question)?),
             Question::Why(question) => Reply::Why(Box::new(self.why(question)?)),
             Question::WhatIf(question) => Reply::WhatIf(Box::new(self.what_if(&question)?)),
+            Question::Dump(question) => Reply::Dump(self.dump(&question)?),
+            Question::Stations => {
+                let stations = self.inspect(Speaker::stations)?;
+                Reply::Stations(stations.into_iter().map(words::station).collect())
+            }
         })
     }
 
@@ -135,6 +142,15 @@ impl Questions {
         let page = self.inspect(look)??;
         let next = page.next.map(|next| WireCursor(next.to_string()));
         Ok(RoutesPage { routes: page.routes.iter().map(words::route).collect(), next })
+    }
+
+    fn dump(&self, question: &DumpQuestion) -> Answer<DumpPage> {
+        let from = question.from.as_ref().map(|cursor| cursor.0.parse()).transpose()?;
+        let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let time = Timestamp::since_epoch(since_epoch);
+        let page = self.inspect(move |speaker| speaker.dump(from, time))?;
+        let next = page.next.map(|next| WireCursor(next.to_string()));
+        Ok(DumpPage { octets: page.octets, routes: page.routes, next })
     }
 
     fn why(&self, question: WhyQuestion) -> Answer<Why> {

@@ -5,16 +5,16 @@ use std::time::Instant;
 
 use api::wire::bgp::{
     KernelView, Lost, Peer, PeerCapability, PeerMessages, PeerPath, PeerPrefixes, PeerSession, PeerTimers,
-    PolicyStep, PolicyTrace, Rejected, Route, RouteAttributes, RouteChange, SessionChange, Told, ToldChange,
-    WhatIfPage, Why, WhyPath,
+    PolicyStep, PolicyTrace, Rejected, Route, RouteAttributes, RouteChange, SessionChange, Station, Told,
+    ToldChange, WhatIfPage, Why, WhyPath,
 };
-use bgp::config::{ConnectMode, PeerConfig};
+use bgp::config::{ConnectMode, PeerConfig, StationView};
 use bgp::packet::attribute::{Attribute, AttributeValue};
 use bgp::policy::{StepOutcome, Trace, Verdict};
 use bgp::query::{Defeat, Explanation, PathExplanation, RejectedRoute, RouteView, ToldPeer};
 use bgp::rib::AttributeSet;
 use bgp::session::SessionState;
-use bgp::{PathStatus, PeerStatus};
+use bgp::{PathStatus, PeerStatus, StationStatus};
 use kernel::link::Link;
 use kernel::route::{KernelRoute, RouteKind};
 
@@ -354,6 +354,23 @@ fn protocol(number: u8) -> String {
         16 => "dhcp".to_owned(),
         186 => "bgp".to_owned(),
         other => other.to_string(),
+    }
+}
+
+/// A monitoring station.
+pub(super) fn station(status: StationStatus) -> Station {
+    let view = |view: &StationView| match view {
+        StationView::PrePolicy => "PrePolicy",
+        StationView::PostPolicy => "PostPolicy",
+        StationView::LocRib => "LocRIB",
+    };
+    Station {
+        name: status.name,
+        views: status.config.views.iter().map(|each| view(each).to_owned()).collect(),
+        connected_seconds: status.since.map(|at| Instant::now().saturating_duration_since(at).as_secs()),
+        reason: status.reason,
+        unread_octets: status.unread as u64,
+        waiting_changes: status.waiting as u64,
     }
 }
 

@@ -49,7 +49,7 @@ impl<'a> Scene<'a> {
             view: View::AdjRibIn { post_policy },
             legacy_as_path: false,
             instance: Instance::Global,
-            address: address(peer),
+            address: peer.known_address(),
             asn: peer.config.remote_as,
             router_id: peer.agreed.as_ref()?.router_id,
             timestamp: self.time,
@@ -129,12 +129,4 @@ impl<'a> Scene<'a> {
 
 fn ends(peer: &Peer) -> Option<&Endpoints> {
     peer.session.established_connection().and_then(|connection| peer.endpoints.get(&connection))
-}
-
-/// A peer that is known by its interface has the address that it comes from.
-fn address(peer: &Peer) -> IpAddr {
-    match peer.remote {
-        Some(address) if peer.is_unnumbered() => address,
-        _ => peer.config.address,
-    }
 }

@@ -53,11 +53,11 @@ impl Monitor {
         self.originals
     }
 
-    /// What time it is; unknown before the shell has said it.
-    pub(super) fn time(&self, now: Instant) -> Timestamp {
-        self.clock.map_or(Timestamp::UNKNOWN, |(at, time)| {
-            Timestamp::since_epoch(time + now.saturating_duration_since(at))
-        })
+    /// The time of a moment; unknown before the shell has said what time it is.
+    pub(super) fn time(&self, moment: Instant) -> Timestamp {
+        let Some((at, time)) = self.clock else { return Timestamp::UNKNOWN };
+        let later = time + moment.saturating_duration_since(at);
+        Timestamp::since_epoch(later.saturating_sub(at.saturating_duration_since(moment)))
     }
 
     /// When a station wants attention.

@@ -41,9 +41,11 @@ pub enum StationEvent {
 pub struct StationStatus {
     /// Its name.
     pub name: String,
+    /// How it is configured.
+    pub config: StationConfig,
     /// Since when it has been connected; `None`: it is not.
     pub since: Option<Instant>,
-    /// Why it is not, or was not before.
+    /// Why it is not.
     pub reason: Option<String>,
     /// Octets for it that are not in the socket yet.
     pub unread: usize,
@@ -131,6 +133,7 @@ impl Station {
         };
         StationStatus {
             name: self.name.clone(),
+            config: self.config.clone(),
             since: up.map(|up| up.since),
             reason: self.reason.clone(),
             unread: up.map_or(0, |up| up.unread),

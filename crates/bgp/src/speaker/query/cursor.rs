@@ -23,7 +23,7 @@ pub struct Cursor {
 /// A text that is no cursor.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is no place in a table: hand back what the page before gave")]
-pub struct CursorError(String);
+pub struct CursorError(pub(super) String);
 
 impl Cursor {
     /// The beginning of everything.

@@ -8,6 +8,7 @@
 
 mod capabilities;
 mod cursor;
+mod dump;
 mod future;
 mod routes;
 mod selection;
@@ -19,6 +20,7 @@ mod why;
 
 pub use capabilities::CapabilityPair;
 pub use cursor::{Cursor, CursorError};
+pub use dump::{DumpCursor, DumpPage};
 pub use routes::{RouteFilter, RoutesPage, View};
 pub use selection::Defeat;
 pub use tally::Tally;
