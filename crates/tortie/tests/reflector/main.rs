@@ -1,5 +1,7 @@
 //! `tortie reflector`: speakers alone, from files of resources, in network namespaces of their own.
 
+mod observe;
+
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -102,8 +104,13 @@ impl Pair {
     }
 
     fn status(&self, name: &str) -> String {
+        self.ctl(name, &["node", "status"])
+    }
+
+    fn ctl(&self, name: &str, words: &[&str]) -> String {
         let output = Command::new(env!("CARGO_BIN_EXE_tortie"))
-            .args(["ctl", "node", "status"])
+            .arg("ctl")
+            .args(words)
             .env("TORTIE_NODE_SOCKET", self.file(name).with_extension("sock"))
             .output()
             .expect("the binary runs");
