@@ -30,19 +30,23 @@
 //! - RFC 5880, RFC 5881, RFC 5883: BFD, asynchronous, single and multihop (no authentication, demand mode or echo).
 //! - RFC 5925 and RFC 5926: TCP-AO (by the shell, where the kernel has it).
 //! - RFC 6286: AS-wide unique identifiers.
+//! - RFC 6396: MRT: table dumps are written; messages and changes of state can be encoded and read.
 //! - RFC 6608: subcodes for finite state machine errors.
 //! - RFC 6793: four-octet AS numbers.
 //! - RFC 7313: enhanced route refresh.
 //! - RFC 7606: revised error handling.
 //! - RFC 7607: AS 0.
 //! - RFC 7705: another local AS towards a peer (not: two of them at once in the OPENs of internal peers).
+//! - RFC 7854: BMP: stations are told Adj-RIB-In before and behind the import policy (not: route mirroring).
 //! - RFC 7911: add-path, both directions; all routes or the best ones are sent.
+//! - RFC 8050: path identifiers in MRT.
 //! - RFC 8092: large communities.
 //! - RFC 8212: nothing without policy, on request.
 //! - RFC 8538: notifications with graceful restart.
 //! - RFC 8654: extended messages.
 //! - RFC 8950: IPv4 routes with IPv6 next hops, on sessions over IPv6 or of both families.
 //! - RFC 9003: shutdown message.
+//! - RFC 9069: BMP for the Loc-RIB.
 //! - RFC 9072: extended optional parameters.
 //! - RFC 9234: roles and Only to Customer.
 //! - RFC 9494: long-lived graceful restart.

@@ -7,6 +7,7 @@
 
 mod bfd;
 mod codec;
+mod observe;
 pub mod seeds;
 pub mod session;
 mod text;
@@ -23,7 +24,9 @@ pub struct Target {
 pub const TARGETS: &[Target] = &[
     Target { name: "bfd_packet", run: bfd::packet },
     Target { name: "bfd_table", run: bfd::table },
+    Target { name: "bmp", run: observe::bmp },
     Target { name: "message", run: codec::message },
+    Target { name: "mrt", run: observe::mrt },
     Target { name: "notification", run: codec::notification },
     Target { name: "open", run: codec::open },
     Target { name: "prefixes", run: codec::prefixes },

@@ -46,7 +46,11 @@ fn of_message(id: &str, context: u8, bytes: &[u8], seeds: &mut Vec<Seed>) {
     let Some(body) = bytes.get(HEADER..) else { return };
     match bytes[HEADER - 1] {
         1 => add("open", body.to_vec()),
-        2 => add("update", [&[context], body].concat()),
+        2 => {
+            add("update", [&[context], body].concat());
+            add("bmp", bmp_around(bytes));
+            add("mrt", mrt_around(bytes));
+        }
         3 => add("notification", body.to_vec()),
         5 => add("route_refresh", [&[context], body].concat()),
         _ => {}
@@ -56,6 +60,20 @@ fn of_message(id: &str, context: u8, bytes: &[u8], seeds: &mut Vec<Seed>) {
         let say = [&[5, 0, bytes[HEADER - 1].wrapping_sub(1), length], body].concat();
         add("session", [&[1, 0, 0, 2, 0, 0x04, 0][..], &say, &[11, 2]].concat());
     }
+}
+
+/// Route Monitoring of a peer at 10.0.0.2.
+fn bmp_around(update: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(6 + 42 + update.len()).expect("short").to_be_bytes();
+    let peer = [0; 10].into_iter().chain([0; 12]).chain([10, 0, 0, 2, 0, 0, 0xfd, 0xe9, 10, 0, 0, 2]);
+    [&[3], &length[..], &[0], &peer.chain([0; 8]).collect::<Vec<u8>>(), update].concat()
+}
+
+/// BGP4MP_MESSAGE_AS4 between 10.0.0.2 and 10.0.0.1.
+fn mrt_around(message: &[u8]) -> Vec<u8> {
+    let ends = [0, 0, 0xfd, 0xe9, 0, 0, 0xfc, 0, 0, 0, 0, 1, 10, 0, 0, 2, 10, 0, 0, 1];
+    let length = u32::try_from(ends.len() + message.len()).expect("short").to_be_bytes();
+    [&[0; 4], &[0, 16, 0, 4][..], &length, &ends, message].concat()
 }
 
 /// As `codec::context` reads it.

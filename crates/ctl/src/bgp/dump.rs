@@ -18,7 +18,6 @@ use crate::Console;
 Examples:
   calicoctl bgp dump -o rib.mrt                         all routes of all peers, and our own
   calicoctl bgp dump -o - | bgpdump -m -                as text, a route a line
-  gobgp mrt inject global rib.mrt                       into another speaker
 
 Routes are as import filters leave them. The time of each is that at which its session came up.
 The file gets its name when it is whole.")]
