@@ -30,7 +30,7 @@
 //! - RFC 5880, RFC 5881, RFC 5883: BFD, asynchronous, single and multihop (no authentication, demand mode or echo).
 //! - RFC 5925 and RFC 5926: TCP-AO (by the shell, where the kernel has it).
 //! - RFC 6286: AS-wide unique identifiers.
-//! - RFC 6396: MRT: table dumps are written; messages and changes of state can be encoded and read.
+//! - RFC 6396: MRT: tables, and messages and changes of state as a station hears them.
 //! - RFC 6608: subcodes for finite state machine errors.
 //! - RFC 6793: four-octet AS numbers.
 //! - RFC 7313: enhanced route refresh.

@@ -7,8 +7,11 @@
 pub mod bmp;
 pub mod mrt;
 mod reader;
+mod recorder;
 
 use std::time::Duration;
+
+pub use recorder::Recorder;
 
 /// A moment, since the beginning of 1970 in UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]

@@ -5,6 +5,7 @@ mod dump;
 mod peers;
 mod plan;
 mod plan_output;
+mod record;
 mod routes;
 mod stations;
 mod what_if;
@@ -28,6 +29,8 @@ pub(crate) enum BgpVerb {
     WhatIf(what_if::WhatIfArgs),
     /// Write this host's routes into an MRT file
     Dump(dump::DumpArgs),
+    /// Record what peers say into an MRT file, as a monitoring station (BMP)
+    Record(record::RecordArgs),
     /// Show this host's monitoring stations (BMP)
     Stations(stations::StationsArgs),
     /// Say what a change would do to sessions and announcements, without doing it
@@ -41,6 +44,7 @@ pub(crate) fn run(verb: &BgpVerb, global: &Global, console: &mut Console<'_>) ->
         BgpVerb::Why(args) => why::run(args, console),
         BgpVerb::WhatIf(args) => what_if::run(args, console),
         BgpVerb::Dump(args) => dump::run(args, console),
+        BgpVerb::Record(args) => record::run(args, console),
         BgpVerb::Stations(args) => stations::run(args, console),
         BgpVerb::Plan(args) => plan::run(args, global, console),
     }

@@ -249,3 +249,42 @@ fn bgpdump_reads_what_is_dumped() {
     let learned = "TABLE_DUMP2_AP|B|10.0.0.2|64512|10.65.9.0/26|1||IGP|10.0.0.2|2147482623|0||NAG||";
     assert_eq!(lines, [own, learned], "{text}");
 }
+
+#[test]
+fn bgpdump_reads_what_is_recorded() {
+    testkit::require_root();
+    let mut pair = Pair::new(&with_station("PrePolicy", &[block("b", "10.65.9.0/26")]));
+    pair.start(0, &[]);
+    let file = pair.file("updates.mrt");
+    let mut record = Command::new(env!("CARGO_BIN_EXE_tortie"));
+    record.args(["ctl", "bgp", "record", "--once", "-o"]).arg(&file);
+    let record = pair.hosts[0].run(move || record.spawn().expect("the binary runs"));
+    pair.running.push(record);
+    let connected =
+        |pair: &Pair| pair.ctl("a", &["bgp", "stations", "-o", "json"]).contains("connectedSeconds");
+    pair.await_that("the recorder connected", connected);
+    pair.start(1, &["--fresh"]);
+    pair.await_that("a route learned", |pair| pair.has_route(0, "10.65.9.0/26 via 10.0.0.2"));
+    pair.write(&with_station("PrePolicy", &[]));
+    pair.await_that("the route withdrawn", |pair| !pair.has_route(0, "10.65.9.0/26"));
+    assert!(pair.stop(2).success());
+    pair.await_that("the session over", |pair| pair.ctl("a", &["bgp", "peers"]).contains("Idle"));
+    assert!(pair.stop(0).success());
+    assert!(pair.running[1].wait().expect("it is our child").success(), "it ends with its node");
+    let output = Command::new("bgpdump").arg("-m").arg(&file).output();
+    let output = output.expect("bgpdump is installed: scripts/install-test-packages does it");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let kinds = |line: &str| {
+        let fields: Vec<&str> = line.split('|').collect();
+        // What it is, from whom, and the prefix with its path identifier, or the states.
+        [&fields[..1], &fields[2..7]].concat().join("|")
+    };
+    let lines: Vec<String> = text.lines().map(kinds).collect();
+    let expected = [
+        "BGP4MP_ET|STATE|10.0.0.2|64512|5|6",
+        "BGP4MP_ET_AP|A|10.0.0.2|64512|10.65.9.0/26|1",
+        "BGP4MP_ET_AP|W|10.0.0.2|64512|10.65.9.0/26|1",
+        "BGP4MP_ET|STATE|10.0.0.2|64512|6|1",
+    ];
+    assert_eq!(lines, expected, "{text}");
+}
