@@ -2,9 +2,11 @@
 //!
 //! - [`vectors`] reads and runs the test vectors in `tests/vectors/`.
 //! - [`namespace`] makes network namespaces that vanish with the test.
+//! - [`simulation`] is a network under a virtual clock, with delays, loss and partitions, from a seed.
 //! - [`eventually`] waits for a condition, with a deadline.
 
 pub mod namespace;
+pub mod simulation;
 pub mod vectors;
 mod waiting;
 

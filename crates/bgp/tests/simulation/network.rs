@@ -1,7 +1,6 @@
-//! The simulated world: clock, hosts, connections.
+//! The simulated world: speakers, and kernels that survive them.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -12,6 +11,7 @@ use bgp::{
     Speaker, SpeakerConfig, Start, TransportFailure,
 };
 use ipnet::IpNet;
+use testkit::simulation::{End, Happening, Simulation};
 
 /// A host: a speaker, and a kernel that survives it.
 pub(crate) struct Host {
@@ -27,40 +27,28 @@ pub(crate) struct Host {
     wake: Option<Instant>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct End {
-    host: usize,
-    life: u64,
-    connection: ConnectionId,
-}
-
-struct Pipe {
-    ends: [End; 2],
-    open: [bool; 2],
-    /// Nothing sent towards an end arrives before this.
-    busy_until: [Instant; 2],
-    /// A partition swallowed something: what follows is lost, too.
-    black_hole: bool,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
-    Dial { from: End, remote: SocketAddr },
-    Deliver { pipe: usize, to: usize, bytes: Vec<u8> },
-    Written { to: End, bytes: usize },
-    Fail { to: End, closed: bool },
-    Hangup { pipe: usize, to: usize },
-    Wake { host: usize, life: u64 },
+    Dial {
+        from: End,
+        remote: SocketAddr,
+    },
+    Written {
+        to: End,
+        bytes: usize,
+    },
+    /// The connection was taken and closed at once.
+    Refused {
+        to: End,
+    },
+    Wake {
+        host: usize,
+        life: u64,
+    },
 }
 
 pub(crate) struct World {
     pub(crate) hosts: Vec<Host>,
-    pipes: Vec<Pipe>,
-    queue: BinaryHeap<Reverse<(Instant, u64, Event)>>,
-    serial: u64,
-    start: Instant,
-    pub(crate) now: Instant,
-    rng: fastrand::Rng,
+    network: Simulation<Event, Vec<u8>>,
     partitions: BTreeSet<(usize, usize)>,
     /// Everything that was seen, in order.
     pub(crate) trace: Vec<String>,
@@ -91,11 +79,6 @@ pub(crate) fn mesh_config(host: usize, hosts: usize, passive: bool) -> SpeakerCo
 
 impl World {
     pub(crate) fn new(seed: u64, configs: Vec<SpeakerConfig>) -> Self {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "an Instant has to begin somewhere; only differences count"
-        )]
-        let start = Instant::now();
         let host = |config| Host {
             config,
             speaker: None,
@@ -107,42 +90,28 @@ impl World {
         };
         Self {
             hosts: configs.into_iter().map(host).collect(),
-            pipes: Vec::new(),
-            queue: BinaryHeap::new(),
-            serial: 0,
-            start,
-            now: start,
-            rng: fastrand::Rng::with_seed(seed),
+            network: Simulation::new(seed, 50..20_000),
             partitions: BTreeSet::new(),
             trace: Vec::new(),
         }
     }
 
     pub(crate) fn elapsed(&self) -> Duration {
-        self.now - self.start
+        self.network.elapsed()
     }
 
     pub(crate) fn rng(&mut self) -> &mut fastrand::Rng {
-        &mut self.rng
+        self.network.rng()
     }
 
     fn log(&mut self, text: String) {
         self.trace.push(format!("{:?} {text}", self.elapsed()));
     }
 
-    fn schedule(&mut self, at: Instant, event: Event) {
-        self.serial += 1;
-        self.queue.push(Reverse((at, self.serial, event)));
-    }
-
-    fn delay(&mut self) -> Duration {
-        Duration::from_micros(self.rng.u64(50..20_000))
-    }
-
     /// Starts the process of a host. With routes in its kernel it knows that it has lived before.
     pub(crate) fn boot(&mut self, host: usize) {
-        let seed = self.rng.u64(..);
-        let now = self.now;
+        let seed = self.rng().u64(..);
+        let now = self.network.now();
         let state = &mut self.hosts[host];
         let start = if state.kernel.is_empty() { Start::Fresh } else { Start::Restarting };
         state.life += 1;
@@ -157,7 +126,7 @@ impl World {
     pub(crate) fn take_over(&mut self, host: usize) {
         let is_opening = |world: &World| world.hosts[host].speaker.as_ref().is_some_and(Speaker::is_opening);
         self.await_condition(Duration::from_secs(6), "decided", |world| !is_opening(world));
-        let (now, seed) = (self.now, self.rng.u64(..));
+        let (now, seed) = (self.network.now(), self.rng().u64(..));
         self.log(format!("host {host} is taken over"));
         let state = &mut self.hosts[host];
         let octets = state.speaker.as_ref().expect("it runs").hand_over(now).encode();
@@ -165,23 +134,16 @@ impl World {
         let (speaker, names) =
             Speaker::take_over(state.config.clone(), &handover, seed, now).expect("it fits together");
         state.speaker = Some(speaker);
-        let before = state.life;
         state.life += 1;
         let life = state.life;
         state.named.clear();
         state.wake = None;
-        for index in 0..self.pipes.len() {
-            for side in 0..2 {
-                let end = self.pipes[index].ends[side];
-                if (end.host, end.life) != (host, before) || !self.pipes[index].open[side] {
-                    continue;
+        for end in self.network.ends_of(host) {
+            match names.get(&ConnectionId(end.connection)) {
+                Some(ConnectionId(connection)) => {
+                    self.network.rename(end, End { host, life, connection: *connection });
                 }
-                match names.get(&end.connection) {
-                    Some(connection) => {
-                        self.pipes[index].ends[side] = End { host, life, connection: *connection };
-                    }
-                    None => self.hang_up(index, side),
-                }
+                None => self.network.hang_up(end),
             }
         }
         self.drain(host);
@@ -191,7 +153,8 @@ impl World {
     pub(crate) fn kill(&mut self, host: usize) {
         self.log(format!("host {host} is killed"));
         self.hosts[host].speaker = None;
-        self.close_all(host);
+        let ends = self.network.ends_of(host);
+        ends.into_iter().for_each(|end| self.network.hang_up(end));
     }
 
     /// A clean stop that keeps the peers' routes, or not.
@@ -205,36 +168,13 @@ impl World {
         self.log(format!("host {host} loses power"));
         self.hosts[host].speaker = None;
         self.hosts[host].kernel.clear();
-        for pipe in self.pipes.iter_mut().filter(|pipe| pipe.ends.iter().any(|end| end.host == host)) {
-            pipe.black_hole = true;
-        }
-    }
-
-    fn close_all(&mut self, host: usize) {
-        for index in 0..self.pipes.len() {
-            for side in 0..2 {
-                if self.pipes[index].ends[side].host == host && self.pipes[index].open[side] {
-                    self.hang_up(index, side);
-                }
-            }
-        }
+        self.network.lose(host);
     }
 
     /// Breaks every connection between two hosts; both see a reset.
     pub(crate) fn break_connections(&mut self, a: usize, b: usize) {
         self.log(format!("connections between {a} and {b} break"));
-        for index in 0..self.pipes.len() {
-            let hosts = self.pipes[index].ends.map(|end| end.host);
-            if hosts != [a, b] && hosts != [b, a] {
-                continue;
-            }
-            for side in 0..2 {
-                if std::mem::take(&mut self.pipes[index].open[side]) {
-                    let to = self.pipes[index].ends[side];
-                    self.schedule(self.now, Event::Fail { to, closed: false });
-                }
-            }
-        }
+        self.network.break_between(a, b);
     }
 
     /// Nothing gets through between two hosts any more, or again.
@@ -246,10 +186,6 @@ impl World {
         } else {
             self.partitions.remove(&pair)
         };
-    }
-
-    fn is_cut(&self, a: usize, b: usize) -> bool {
-        self.partitions.contains(&(a.min(b), a.max(b)))
     }
 
     pub(crate) fn originate(&mut self, host: usize, prefix: &str) {
@@ -265,7 +201,7 @@ impl World {
     }
 
     pub(crate) fn input(&mut self, host: usize, input: Input<'_>) {
-        let now = self.now;
+        let now = self.network.now();
         if let Some(speaker) = &mut self.hosts[host].speaker {
             speaker.handle_input(input, now);
             self.drain(host);
@@ -274,13 +210,13 @@ impl World {
 
     /// Lets the world go on for a while.
     pub(crate) fn run(&mut self, time: Duration) {
-        let end = self.now + time;
+        let end = self.network.now() + time;
         self.run_until(end, |_| false);
     }
 
     /// Lets the world go on until a condition holds; panics when it does not in time.
     pub(crate) fn await_condition(&mut self, limit: Duration, what: &str, holds: impl Fn(&World) -> bool) {
-        let end = self.now + limit;
+        let end = self.network.now() + limit;
         if !self.run_until(end, &holds) {
             let last: Vec<&String> = self.trace.iter().rev().take(40).collect();
             panic!("after {:?}: not {what}; the last events, backwards:\n{last:#?}", self.elapsed());
@@ -292,65 +228,60 @@ impl World {
             if holds(self) {
                 return true;
             }
-            match self.queue.peek() {
-                Some(Reverse((at, ..))) if *at <= end => {}
-                _ => break,
+            let partitions = &self.partitions;
+            let reaches = |a: usize, b: usize| !is_cut(partitions, a, b);
+            match self.network.next(end, reaches) {
+                Some(happening) => self.handle(happening),
+                None => return holds(self),
             }
-            let Reverse((at, _, event)) = self.queue.pop().expect("just peeked");
-            self.now = self.now.max(at);
-            self.handle(event);
         }
-        self.now = end;
-        holds(self)
     }
 
     fn is_alive(&self, end: End) -> bool {
         self.hosts[end.host].life == end.life && self.hosts[end.host].speaker.is_some()
     }
 
-    fn handle(&mut self, event: Event) {
+    fn handle(&mut self, happening: Happening<Event, Vec<u8>>) {
+        match happening {
+            Happening::Event(event) => self.on_event(event),
+            Happening::Delivered { from, to, message } => {
+                if self.is_alive(to) {
+                    let connection = ConnectionId(to.connection);
+                    self.input(to.host, Input::Received { connection, bytes: &message });
+                }
+                let written = Event::Written { to: from, bytes: message.len() };
+                self.network.schedule(self.network.now(), written);
+            }
+            Happening::Closed { to, reset } => self.closed(to, reset),
+        }
+    }
+
+    fn on_event(&mut self, event: Event) {
         match event {
             Event::Dial { from, remote } => self.dial(from, remote),
-            Event::Deliver { pipe, to, bytes } => {
-                let end = self.pipes[pipe].ends[to];
-                let other = self.pipes[pipe].ends[1 - to];
-                if self.is_cut(end.host, other.host) || self.pipes[pipe].black_hole {
-                    self.pipes[pipe].black_hole = true;
-                    return;
-                }
-                if self.pipes[pipe].open[to] && self.is_alive(end) {
-                    self.input(end.host, Input::Received { connection: end.connection, bytes: &bytes });
-                }
-                let written = Event::Written { to: other, bytes: bytes.len() };
-                self.schedule(self.now, written);
-            }
             Event::Written { to, bytes } if self.is_alive(to) => {
-                self.input(to.host, Input::Written { connection: to.connection, bytes });
+                let connection = ConnectionId(to.connection);
+                self.input(to.host, Input::Written { connection, bytes });
             }
-            Event::Fail { to, closed } if self.is_alive(to) => {
-                let failure = if closed { TransportFailure::ClosedByPeer } else { TransportFailure::Reset };
-                self.input(to.host, Input::Closed { connection: to.connection, failure });
-            }
-            Event::Hangup { pipe, to } => {
-                let (end, other) = (self.pipes[pipe].ends[to], self.pipes[pipe].ends[1 - to]);
-                if self.pipes[pipe].black_hole || self.is_cut(end.host, other.host) {
-                    return;
-                }
-                if std::mem::take(&mut self.pipes[pipe].open[to]) {
-                    self.handle(Event::Fail { to: end, closed: true });
-                }
-            }
+            Event::Refused { to } => self.closed(to, false),
             Event::Wake { host, life } => {
                 let state = &mut self.hosts[host];
                 if state.life == life
                     && let Some(speaker) = &mut state.speaker
                 {
                     state.wake = None;
-                    speaker.handle_timeout(self.now);
+                    speaker.handle_timeout(self.network.now());
                     self.drain(host);
                 }
             }
-            Event::Written { .. } | Event::Fail { .. } => {}
+            Event::Written { .. } => {}
+        }
+    }
+
+    fn closed(&mut self, to: End, reset: bool) {
+        if self.is_alive(to) {
+            let failure = if reset { TransportFailure::Reset } else { TransportFailure::ClosedByPeer };
+            self.input(to.host, Input::Closed { connection: ConnectionId(to.connection), failure });
         }
     }
 
@@ -360,56 +291,40 @@ impl World {
         }
         let target =
             (0..self.hosts.len()).find(|host| IpAddr::V4(address(*host)) == remote.ip()).expect("known");
-        if self.is_cut(from.host, target) {
+        if is_cut(&self.partitions, from.host, target) {
             // No answer; the dialler's own timer ends the attempt.
             return;
         }
         let local = SocketAddr::new(IpAddr::V4(address(from.host)), 40_000);
-        let now = self.now;
+        let now = self.network.now();
+        let connection = ConnectionId(from.connection);
         let accepted = match &mut self.hosts[target].speaker {
             Some(speaker) => speaker.accept(Endpoints { local: remote, remote: local }, now),
             None => {
                 let failure = TransportFailure::Refused;
-                self.input(from.host, Input::ConnectFailed { connection: from.connection, failure });
+                self.input(from.host, Input::ConnectFailed { connection, failure });
                 return;
             }
         };
         let endpoints = Endpoints { local, remote };
         match accepted {
-            Some(connection) => {
-                let to = End { host: target, life: self.hosts[target].life, connection };
-                let pipe =
-                    Pipe { ends: [from, to], open: [true; 2], busy_until: [now; 2], black_hole: false };
-                self.pipes.push(pipe);
-                self.input(from.host, Input::Connected { connection: from.connection, endpoints });
+            Some(ConnectionId(accepted)) => {
+                let to = End { host: target, life: self.hosts[target].life, connection: accepted };
+                self.network.connect(from, to);
+                self.input(from.host, Input::Connected { connection, endpoints });
                 self.drain(target);
             }
             None => {
-                self.input(from.host, Input::Connected { connection: from.connection, endpoints });
-                let at = self.now + self.delay();
-                self.schedule(at, Event::Fail { to: from, closed: true });
+                self.input(from.host, Input::Connected { connection, endpoints });
+                let at = self.network.now() + self.network.delay();
+                self.network.schedule(at, Event::Refused { to: from });
             }
         }
     }
 
-    fn pipe_of(&self, host: usize, connection: ConnectionId) -> Option<(usize, usize)> {
-        let end = End { host, life: self.hosts[host].life, connection };
-        let found = self.pipes.iter().enumerate().rev().find_map(|(index, pipe)| {
-            pipe.ends.iter().position(|other| *other == end).map(|side| (index, side))
-        });
-        found.filter(|(index, side)| self.pipes[*index].open[*side])
-    }
-
-    fn hang_up(&mut self, pipe: usize, side: usize) {
-        self.pipes[pipe].open[side] = false;
-        let to = 1 - side;
-        let at = self.pipes[pipe].busy_until[to].max(self.now) + self.delay();
-        self.schedule(at, Event::Hangup { pipe, to });
-    }
-
     /// Carries out what a speaker wants.
     fn drain(&mut self, host: usize) {
-        let now = self.now;
+        let now = self.network.now();
         while let Some(output) = self.hosts[host].speaker.as_mut().and_then(Speaker::poll_output) {
             self.output(host, output);
         }
@@ -418,34 +333,28 @@ impl World {
         if let Some(at) = wanted.filter(|at| state.wake.is_none_or(|wake| *at < wake || wake < now)) {
             state.wake = Some(at);
             let life = state.life;
-            self.schedule(at.max(now), Event::Wake { host, life });
+            self.network.schedule(at.max(now), Event::Wake { host, life });
         }
     }
 
     fn output(&mut self, host: usize, output: Output) {
         let life = self.hosts[host].life;
+        let end = |ConnectionId(connection)| End { host, life, connection };
         match output {
             Output::Connect { connection, remote, .. } => {
-                let at = self.now + self.delay();
-                self.schedule(at, Event::Dial { from: End { host, life, connection }, remote });
+                let at = self.network.now() + self.network.delay();
+                self.network.schedule(at, Event::Dial { from: end(connection), remote });
             }
             Output::Send { connection, bytes } => {
-                let Some((pipe, side)) = self.pipe_of(host, connection) else { return };
                 // Cut anywhere, in order, never overtaking.
                 let mut rest = &bytes[..];
                 while !rest.is_empty() {
-                    let (piece, after) = rest.split_at(self.rng.usize(1..=rest.len()));
+                    let (piece, after) = rest.split_at(self.network.rng().usize(1..=rest.len()));
                     rest = after;
-                    let at = self.pipes[pipe].busy_until[1 - side].max(self.now + self.delay());
-                    self.pipes[pipe].busy_until[1 - side] = at;
-                    self.schedule(at, Event::Deliver { pipe, to: 1 - side, bytes: piece.to_vec() });
+                    self.network.send(end(connection), piece.to_vec());
                 }
             }
-            Output::Close { connection } => {
-                if let Some((pipe, side)) = self.pipe_of(host, connection) {
-                    self.hang_up(pipe, side);
-                }
-            }
+            Output::Close { connection } => self.network.hang_up(end(connection)),
             // These speakers do not ask how their next hops are reached.
             Output::WatchNextHop { .. } | Output::ForgetNextHop { .. } => {}
             Output::BestRoute { prefix, route } => {
@@ -508,4 +417,8 @@ impl World {
             self.hosts[host].kernel.iter().map(|(prefix, route)| (*prefix, route.next_hops[0])).collect();
         has == wanted
     }
+}
+
+fn is_cut(partitions: &BTreeSet<(usize, usize)>, a: usize, b: usize) -> bool {
+    partitions.contains(&(a.min(b), a.max(b)))
 }
