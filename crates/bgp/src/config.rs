@@ -311,6 +311,9 @@ pub enum SendPaths {
     All,
     /// The best so many of them: the best, the best of the others, and so on.
     Best(u8),
+    /// Of those with the same next hop the best. Reflectors that have each other as clients would tell each other every
+    /// way round among them with [`SendPaths::All`], though packets go the same way by all of them.
+    EachNextHop,
 }
 
 /// The next hop that a route gets when it is passed on.

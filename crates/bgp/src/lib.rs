@@ -71,7 +71,7 @@ pub use interfaces::Interfaces;
 pub use rib::Resolution;
 pub use speaker::{
     Arrival, BestRoute, EstablishedStatus, Input, MessageCounts, Output, PathStatus, PeerDifference,
-    PeerStatus, Shutdown, Speaker, Start, StationEvent, StationStatus, Transport, TransportFailure,
-    WatchedPath, difference, query, reset_causes,
+    PeerStatus, SessionStatus, Shutdown, Speaker, Start, StationEvent, StationStatus, Transport,
+    TransportFailure, WatchedPath, difference, query, reset_causes,
 };
 pub use types::{Asn, ConnectionId, Endpoints, Family, FamilySet, PeerId, RouterId};

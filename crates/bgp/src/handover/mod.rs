@@ -258,6 +258,8 @@ pub struct ToldRoute {
     pub export: u32,
     /// The peer that it came from, which has not been told.
     pub source: Option<u32>,
+    /// The only peer that has been told, if it was one (see `SendPaths::EachNextHop`).
+    pub only: Option<u32>,
 }
 
 impl Terms {

@@ -129,7 +129,7 @@ fields!(HandedAttributes { next_hop, link_local, preference, octets });
 fields!(HandedRoute { peer, prefix, path_id, ours, attributes, ineligible, stale });
 fields!(Told { family, members, exports, routes });
 fields!(ToldExport { before, after, next_hop, link_local });
-fields!(ToldRoute { prefix, path_id, export, source });
+fields!(ToldRoute { prefix, path_id, export, source, only });
 
 impl Wire for FamilySet {
     fn put(&self, out: &mut Vec<u8>) {
@@ -147,6 +147,7 @@ impl Wire for SendPaths {
             Self::None => out.extend([0, 0]),
             Self::All => out.extend([1, 0]),
             Self::Best(count) => out.extend([2, *count]),
+            Self::EachNextHop => out.extend([3, 0]),
         }
     }
 
@@ -155,6 +156,7 @@ impl Wire for SendPaths {
             (0, _) => Ok(Self::None),
             (1, _) => Ok(Self::All),
             (2, count) => Ok(Self::Best(count)),
+            (3, _) => Ok(Self::EachNextHop),
             _ => Err(HandoverError::Invalid("add-path")),
         }
     }

@@ -7,7 +7,9 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
+use super::raw::RawAttributes;
 use crate::config::Origination;
+use crate::iana::attribute as code;
 use crate::packet::attribute::{
     AsPath, Attribute, AttributeValue, Community, LargeCommunity, MpReach, Origin, encode_raw,
 };
@@ -213,6 +215,15 @@ impl AttributeSet {
     /// The attributes in full.
     pub fn decode(&self) -> Vec<Attribute> {
         decode_octets(&self.octets)
+    }
+
+    /// Whether a reflector with this cluster id has passed the route on (RFC 4456).
+    pub(crate) fn went_through(&self, cluster: Ipv4Addr) -> bool {
+        let is_it = |id: &[u8]| id == cluster.octets();
+        self.cluster_length > 0
+            && RawAttributes::new(&self.octets)
+                .get(code::CLUSTER_LIST)
+                .is_some_and(|list| list.chunks(4).any(is_it))
     }
 
     /// The encoded attributes, without the next hop.

@@ -77,6 +77,25 @@ impl MemberKind {
     }
 }
 
+/// To which members of a group a route goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Audience {
+    /// All but its source.
+    AllBut(PeerNumber),
+    /// This one, which is the source of a better one.
+    Only(PeerNumber),
+}
+
+impl Audience {
+    /// Whether a member belongs to it.
+    pub(crate) fn includes(self, member: PeerNumber) -> bool {
+        match self {
+            Self::AllBut(source) => source != member,
+            Self::Only(only) => only == member,
+        }
+    }
+}
+
 impl GroupKey {
     /// How the members want their UPDATEs.
     pub(crate) fn format(&self) -> Format {
@@ -91,11 +110,21 @@ impl GroupKey {
 
     /// Which of the selected routes for a prefix may go to the group.
     pub(crate) fn routes<'a>(&self, selected: &'a Selected) -> impl Iterator<Item = &'a Best> {
-        selected.up_to(match self.paths {
-            SendPaths::None => 1,
-            SendPaths::All => UNRANKED,
-            SendPaths::Best(count) => count.clamp(1, UNRANKED - 1),
+        let wanted = self.paths;
+        selected.iter().filter(move |route| match wanted {
+            SendPaths::None => route.rank == 1,
+            SendPaths::All => route.rank > 0,
+            SendPaths::Best(count) => (1..=count.clamp(1, UNRANKED - 1)).contains(&route.rank),
+            SendPaths::EachNextHop => route.leads || route.instead_for != PeerNumber::LOCAL,
         })
+    }
+
+    /// To which members a route goes that may go to the group: not to the one that it came from.
+    pub(crate) fn audience(&self, route: &Best) -> Audience {
+        match self.paths {
+            SendPaths::EachNextHop if !route.leads => Audience::Only(route.instead_for),
+            _ => Audience::AllBut(route.peer),
+        }
     }
 }
 

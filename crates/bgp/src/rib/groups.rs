@@ -273,7 +273,7 @@ fn told<N: Net>(
     exporter: &mut Exporter,
     interner: &Interner,
 ) -> Vec<u32> {
-    let routes = key.routes(selected).filter(|route| route.peer != peer);
+    let routes = key.routes(selected).filter(|route| key.audience(route).includes(peer));
     let told = routes.filter(|route| exporter.export(prefix, route, key, interner).is_some());
     told.map(|route| key.path_id(route)).collect()
 }

@@ -30,7 +30,7 @@ mod told;
 
 pub use attributes::{AttributeSet, DEFAULT_LOCAL_PREF};
 pub(crate) use attributes::{canonical, prepend, put};
-pub(crate) use export::{Exported, exported, goes_to, seen_by_policy};
+pub(crate) use export::{Audience, Exported, exported, goes_to, seen_by_policy};
 pub use export::{GroupKey, MemberKind, Refusal};
 pub(crate) use groups::{Belief, Emit, Groups};
 pub(crate) use index::digest;

@@ -30,6 +30,8 @@ pub(crate) struct NextHops {
     dirty: BTreeSet<u32>,
     /// What is known about them has changed since the last look.
     changed: BTreeSet<NextHopId>,
+    /// In use, and nothing has been said about them yet.
+    unanswered: BTreeSet<u32>,
     /// Off: every next hop counts as reachable at no cost.
     resolving: bool,
 }
@@ -39,6 +41,8 @@ struct Entry {
     address: IpAddr,
     uses: u32,
     resolution: Option<Resolution>,
+    /// The outside has said whether it can be reached.
+    answered: bool,
     /// The outside has been asked to watch it.
     watched: bool,
 }
@@ -54,12 +58,15 @@ impl NextHops {
         entry.uses += 1;
         if entry.uses == 1 {
             self.dirty.insert(number);
+            if !entry.answered && is_resolved(address) {
+                self.unanswered.insert(number);
+            }
         }
         NextHopId(number)
     }
 
     fn add(&mut self, address: IpAddr) -> u32 {
-        let entry = Entry { address, uses: 0, resolution: None, watched: false };
+        let entry = Entry { address, uses: 0, resolution: None, answered: false, watched: false };
         let number = match self.free.pop() {
             Some(number) => {
                 self.entries[number as usize] = entry;
@@ -80,7 +87,13 @@ impl NextHops {
         entry.uses -= 1;
         if entry.uses == 0 {
             self.dirty.insert(id.0);
+            self.unanswered.remove(&id.0);
         }
+    }
+
+    /// Whether something that is in use cannot be told reachable or not yet.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.resolving && !self.unanswered.is_empty()
     }
 
     /// The interior cost; `None` when it cannot be reached.
@@ -116,6 +129,10 @@ impl NextHops {
         if changed {
             self.resolving = resolving;
             self.dirty.extend(self.by_address.values());
+            let entries = (0..).zip(&self.entries);
+            let unanswered =
+                entries.filter(|(_, entry)| entry.uses > 0 && !entry.answered && is_resolved(entry.address));
+            self.unanswered = unanswered.map(|(number, _)| number).collect();
         }
         changed
     }
@@ -124,9 +141,13 @@ impl NextHops {
     pub(crate) fn resolve(&mut self, address: IpAddr, resolution: Option<Resolution>) {
         let Some(number) = self.by_address.get(&address) else { return };
         let entry = &mut self.entries[*number as usize];
-        if self.resolving && entry.resolution != resolution {
-            entry.resolution = resolution;
-            self.changed.insert(NextHopId(*number));
+        if self.resolving {
+            entry.answered = true;
+            self.unanswered.remove(number);
+            if entry.resolution != resolution {
+                entry.resolution = resolution;
+                self.changed.insert(NextHopId(*number));
+            }
         }
     }
 
@@ -154,7 +175,7 @@ impl NextHops {
                 news.push((entry.address, wanted));
             }
             if !wanted {
-                entry.resolution = None;
+                (entry.resolution, entry.answered) = (None, false);
             }
             if entry.uses == 0 {
                 let address = entry.address;
@@ -220,6 +241,27 @@ mod tests {
         assert_eq!(hops.take_changed(), [].into(), "no news, and a stranger");
         hops.resolve(address(1), None);
         assert_eq!(hops.cost(id), None);
+    }
+
+    #[test]
+    fn what_is_in_use_is_waited_for_until_it_is_answered() {
+        let mut hops = NextHops::default();
+        let first = hops.acquire(address(1));
+        assert!(!hops.is_waiting(), "nobody resolves");
+        hops.set_resolving(true);
+        assert!(hops.is_waiting());
+        let second = hops.acquire(address(2));
+        hops.resolve(address(1), None);
+        assert!(hops.is_waiting(), "for the second");
+        hops.release(second);
+        assert!(!hops.is_waiting());
+        hops.release(first);
+        assert_eq!(hops.acquire(address(1)), first);
+        assert!(!hops.is_waiting(), "it is still watched, and unreachable");
+        hops.release(first);
+        hops.take_news();
+        hops.acquire(address(1));
+        assert!(hops.is_waiting(), "it was forgotten");
     }
 
     #[test]

@@ -26,6 +26,10 @@ pub struct Best {
     pub rank: u8,
     /// It is used together with the best one.
     pub multipath: bool,
+    /// It is the best of those with its next hop; looked at only for peers that take one of each, like the next.
+    pub leads: bool,
+    /// The peer that it is for because that has sent the one that leads; [`PeerNumber::LOCAL`]: there is none.
+    pub instead_for: PeerNumber,
 }
 
 /// The selected routes for a prefix at some moment: the best one, those used together with it, and those that only
@@ -50,11 +54,6 @@ impl Selected {
     /// The best route and those that are used together with it.
     pub fn used(&self) -> impl Iterator<Item = &Best> {
         self.best.iter().chain(self.others.iter().flatten().filter(|other| other.multipath))
-    }
-
-    /// Those that a peer gets that wants so many.
-    pub(crate) fn up_to(&self, rank: u8) -> impl Iterator<Item = &Best> {
-        self.iter().filter(move |route| (1..=rank).contains(&route.rank))
     }
 
     /// Takes a use of everything.

@@ -1,6 +1,6 @@
 //! The routes for a prefix that has several, and selection among them.
 
-use super::best_path::{self, Candidate, Merit, SourceKind, keep_equal};
+use super::best_path::{self, Candidate, Merit, Source, SourceKind, keep_equal};
 use super::interner::{AttributeId, Interner};
 use super::selected::{Best, Selected, UNRANKED};
 use super::table::{Path, PeerNumber, Routes, Sources};
@@ -17,11 +17,19 @@ pub struct SelectionRules {
     pub ranked: u8,
     /// An add-path peer wants all.
     pub all: bool,
+    /// An add-path peer wants the best of each next hop.
+    pub each_next_hop: bool,
 }
 
 impl Default for SelectionRules {
     fn default() -> Self {
-        Self { best_path: best_path::Rules::default(), multipath: Multipath::OFF, ranked: 1, all: false }
+        Self {
+            best_path: best_path::Rules::default(),
+            multipath: Multipath::OFF,
+            ranked: 1,
+            all: false,
+            each_next_hop: false,
+        }
     }
 }
 
@@ -33,6 +41,7 @@ impl SelectionRules {
             SendPaths::None => self,
             SendPaths::All => Self { all: true, ..self },
             SendPaths::Best(count) => Self { ranked: self.ranked.max(count.min(UNRANKED - 1)), ..self },
+            SendPaths::EachNextHop => Self { each_next_hop: true, ..self },
         }
     }
 
@@ -55,6 +64,21 @@ pub(super) struct Held {
     pub(super) rank: u8,
     /// Used together with the best.
     pub(super) multipath: bool,
+    /// The best of those with its next hop, if somebody asks for them.
+    pub(super) leads: bool,
+    /// The best one for the peer that the one that leads comes from; [`PeerNumber::LOCAL`]: for nobody.
+    pub(super) instead_for: PeerNumber,
+}
+
+impl Held {
+    fn unselected(path: Path, ours: u32) -> Self {
+        Self { path, ours, rank: 0, multipath: false, leads: false, instead_for: PeerNumber::LOCAL }
+    }
+
+    /// Somebody may get it.
+    fn is_selected(&self) -> bool {
+        self.rank > 0 || self.multipath || self.leads || self.instead_for != PeerNumber::LOCAL
+    }
 }
 
 /// What a change of one route does to the selection.
@@ -165,9 +189,11 @@ impl Many {
                 path_id: held.ours,
                 rank: held.rank,
                 multipath: held.multipath,
+                leads: held.leads,
+                instead_for: held.instead_for,
             }
         };
-        let is_other = |held: &&Held| held.rank != 1 && (held.rank > 0 || held.multipath);
+        let is_other = |held: &&Held| held.rank != 1 && held.is_selected();
         let others = self.held.iter().any(|held| is_other(&held));
         let others = others.then(|| self.held.iter().filter(is_other).map(to_best).collect());
         Selected { best: Some(to_best(&self.held[best])), others }
@@ -194,7 +220,8 @@ impl Many {
         selecting: &Selecting<'_>,
     ) -> Effect {
         let Some(best) = self.best() else { return Effect::Unknown };
-        if old == Some(best) || selecting.rules.all || selecting.rules.ranked > 1 {
+        let rules = &selecting.rules;
+        if old == Some(best) || rules.all || rules.each_next_hop || rules.ranked > 1 {
             return Effect::Unknown;
         }
         let Some(least) = selecting.before_med(&self.held[best].path) else { return Effect::Unknown };
@@ -213,11 +240,11 @@ impl Many {
         match self.position(path.peer, path.path_id) {
             Ok(index) => {
                 let ours = self.held[index].ours;
-                self.held[index] = Held { path, ours, rank: 0, multipath: false };
+                self.held[index] = Held::unselected(path, ours);
             }
             Err(index) => {
                 let ours = self.free_identifier();
-                self.held.insert(index, Held { path, ours, rank: 0, multipath: false });
+                self.held.insert(index, Held::unselected(path, ours));
             }
         }
     }
@@ -265,7 +292,7 @@ impl Many {
 
     fn clear(&mut self) {
         for held in &mut self.held {
-            (held.rank, held.multipath) = (0, false);
+            *held = Held::unselected(held.path, held.ours);
         }
     }
 
@@ -290,6 +317,15 @@ impl Many {
             candidates.iter().for_each(|(index, _)| self.held[*index].rank = UNRANKED);
         }
         self.held[best].rank = 1;
+        if selecting.rules.each_next_hop {
+            for (leader, second) in leaders(&candidates, selecting.rules.best_path) {
+                let source = self.held[candidates[leader].0].path.peer;
+                self.held[candidates[leader].0].leads = true;
+                if let Some(second) = second {
+                    self.held[candidates[second].0].instead_for = source;
+                }
+            }
+        }
         let limit = selecting.limit(&self.held[best].path);
         if equal.len() > 1 && limit > 1 {
             let used = equal.iter().take(limit);
@@ -306,4 +342,33 @@ impl Many {
             last = next;
         }
     }
+}
+
+/// The best of each next hop, by their places among the candidates, each with the best one that its source does not know.
+fn leaders(candidates: &[(usize, Candidate<'_>)], rules: best_path::Rules) -> Vec<(usize, Option<usize>)> {
+    let best_of = |places: &[usize]| {
+        let mut routes: Vec<_> = places.iter().map(|at| (*at, candidates[*at].1.merit())).collect();
+        keep_equal(&mut routes, rules);
+        routes.into_iter().map(|(at, _)| at).min_by_key(|at| candidates[*at].1.tie_break())
+    };
+    let next_hop = |at: &usize| candidates[*at].1.attributes.next_hop;
+    let mut places: Vec<usize> = (0..candidates.len()).collect();
+    places.sort_by_key(next_hop);
+    let same = places.chunk_by(|a, b| next_hop(a) == next_hop(b));
+    let leader = |same: &[usize]| {
+        let leader = best_of(same)?;
+        let source = candidates[leader].1.source;
+        let others = same.iter().copied().filter(|at| is_news_to(source, &candidates[*at].1));
+        Some((leader, best_of(&others.collect::<Vec<_>>())))
+    };
+    same.filter_map(leader).collect()
+}
+
+/// Whether a peer that told us of a route would use another one: it does not come from it, nor has it gone through it
+/// (RFC 4456, section 8).
+fn is_news_to(peer: &Source, route: &Candidate<'_>) -> bool {
+    let ours = std::ptr::eq(peer, route.source);
+    !ours
+        && route.attributes.originator != Some(peer.router_id.0)
+        && !route.attributes.went_through(peer.router_id.0)
 }

@@ -307,7 +307,17 @@ impl<N: Net> Rib<N> {
             Paths::One { peer, attributes, best: true, .. } => {
                 let source = &sources[&peer];
                 let (kind, router_id) = (source.kind, source.router_id);
-                let best = Best { peer, attributes, kind, router_id, path_id: 1, rank: 1, multipath: false };
+                let best = Best {
+                    peer,
+                    attributes,
+                    kind,
+                    router_id,
+                    path_id: 1,
+                    rank: 1,
+                    multipath: false,
+                    leads: true,
+                    instead_for: PeerNumber::LOCAL,
+                };
                 Selected { best: Some(best), others: None }
             }
             Paths::Many(many) => self.many[many as usize].selected(sources),
@@ -416,7 +426,14 @@ impl<N: Net> Rib<N> {
             }
             Paths::One { peer, attributes, ineligible, stale, best } => {
                 let path = Path { peer, path_id: 0, attributes, ineligible, stale };
-                Some(Held { path, ours: 1, rank: u8::from(best), multipath: false })
+                Some(Held {
+                    path,
+                    ours: 1,
+                    rank: u8::from(best),
+                    multipath: false,
+                    leads: best,
+                    instead_for: PeerNumber::LOCAL,
+                })
             }
         };
         let many = Many::new(first);

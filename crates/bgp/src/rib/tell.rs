@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::export::{ExportId, Exporter, GroupKey};
+use super::export::{Audience, ExportId, Exporter, GroupKey};
 use super::groups::Emit;
 use super::interner::Interner;
 use super::net::Net;
@@ -32,6 +32,8 @@ pub(super) struct Telling<'a, N> {
 struct Own<N> {
     announce: Bins<ExportId, N>,
     withdraw: Vec<Item<N>>,
+    /// To be announced last: some of it is withdrawn together with others, who do not get it any more.
+    instead: Bins<ExportId, N>,
 }
 
 /// Items with what they have in common.
@@ -96,7 +98,36 @@ impl<'a, N: Net> Telling<'a, N> {
         self.key.routes(old).for_each(|best| routes.entry(best.path_id).or_default().0 = Some(best));
         self.key.routes(new).for_each(|best| routes.entry(best.path_id).or_default().1 = Some(best));
         for (path_id, (old, new)) in routes {
-            self.route(Item { prefix, path_id }, old, new, interner, is_member);
+            let key = self.key;
+            let for_all = |best: &&Best| matches!(key.audience(best), Audience::AllBut(_));
+            let item = Item { prefix, path_id };
+            self.route(item, old.filter(for_all), new.filter(for_all), interner, is_member);
+            self.route_instead(item, old, new, interner);
+        }
+    }
+
+    /// A route for one member only, before or after: its source knows a better one already. Tells the difference that
+    /// [`Telling::route`] does not know of.
+    fn route_instead(&mut self, item: Item<N>, old: Option<&Best>, new: Option<&Best>, interner: &Interner) {
+        let key = self.key;
+        let only = |best: Option<&Best>| match best.map(|best| key.audience(best)) {
+            Some(Audience::Only(member)) => Some(member),
+            _ => None,
+        };
+        let (had, gets) = (only(old), only(new));
+        let exporter = &mut self.exporter;
+        let mut export =
+            |best: Option<&Best>| best.and_then(|best| exporter.export(item.prefix, best, key, interner));
+        let (before, after) = (had.and_then(|_| export(old)), export(new));
+        if let Some((member, attributes)) = gets.zip(after)
+            && (had != gets || !self.exporter.is_same(before, after))
+        {
+            self.own(member).instead.push(attributes, item);
+        }
+        let still_told =
+            |member| after.is_some() && new.is_some_and(|new| key.audience(new).includes(member));
+        if let Some(member) = had.filter(|member| before.is_some() && !still_told(*member)) {
+            self.own(member).withdraw.push(item);
         }
     }
 
@@ -142,16 +173,19 @@ impl<'a, N: Net> Telling<'a, N> {
     }
 
     fn own(&mut self, peer: PeerNumber) -> &mut Own<N> {
-        self.own.entry(peer).or_insert_with(|| Own { announce: Bins::new(), withdraw: Vec::new() })
+        let new = || Own { announce: Bins::new(), withdraw: Vec::new(), instead: Bins::new() };
+        self.own.entry(peer).or_insert_with(new)
     }
 
-    /// Packs and hands out, withdrawals first.
+    /// Packs and hands out, withdrawals first; with path identifiers last, because another route for the prefix may take
+    /// the place of the one that goes.
     pub(super) fn emit(self, out: &mut Vec<Emit>) {
         let Self { key, members, exporter, announce, withdraw, own } = self;
         let format = key.format();
         let all_but = |source: Option<PeerNumber>| -> Vec<PeerNumber> {
             members.iter().copied().filter(|peer| Some(*peer) != source).collect()
         };
+        let (mut withdrawn, mut last) = (Vec::new(), Vec::new());
         withdraw.for_each(
             |source| *source,
             |source, items| {
@@ -159,15 +193,23 @@ impl<'a, N: Net> Telling<'a, N> {
                 if !to.is_empty() {
                     let mut packed = Packed::default();
                     pack::withdraw(items, format, &mut packed);
-                    out.extend(emit(to, packed));
+                    withdrawn.extend(emit(to, packed));
                 }
             },
         );
+        if !format.add_path {
+            out.append(&mut withdrawn);
+        }
         for (peer, own) in own.into_iter().filter(|(peer, _)| members.contains(peer)) {
-            let mut packed = Packed::default();
-            pack::withdraw(&own.withdraw, format, &mut packed);
-            own.announce.for_each(|_| (), |id, items| announced(items, id, &exporter, format, &mut packed));
-            out.extend(emit(vec![peer], packed));
+            let (mut before, mut after, mut instead) =
+                (Packed::default(), Packed::default(), Packed::default());
+            let withdrawals = if format.add_path { &mut after } else { &mut before };
+            pack::withdraw(&own.withdraw, format, withdrawals);
+            own.announce.for_each(|_| (), |id, items| announced(items, id, &exporter, format, &mut before));
+            out.extend(emit(vec![peer], before));
+            withdrawn.extend(emit(vec![peer], after));
+            own.instead.for_each(|_| (), |id, items| announced(items, id, &exporter, format, &mut instead));
+            last.extend(emit(vec![peer], instead));
         }
         let (mut packed, mut from) = (Packed::default(), None);
         announce.for_each(
@@ -181,6 +223,8 @@ impl<'a, N: Net> Telling<'a, N> {
             },
         );
         out.extend(emit(all_but(from), packed));
+        out.append(&mut withdrawn);
+        out.append(&mut last);
     }
 }
 

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use super::export::{ExportId, Exported, Exporter, GroupKey};
+use super::export::{Audience, ExportId, Exported, Exporter, GroupKey};
 use super::groups::{CHUNK, Emit, Groups, Member};
 use super::interner::Interner;
 use super::net::Net;
@@ -128,14 +128,21 @@ impl<'a> Written<'a> {
 
     fn add<N: Net>(&mut self, prefix: N, selected: &Selected) {
         for route in self.key.routes(selected) {
-            if let Some(export) = self.exporter.export(prefix, route, self.key, self.interner) {
-                self.routes.push(ToldRoute {
-                    prefix: prefix.into(),
-                    path_id: self.key.path_id(route),
-                    export: export.number(),
-                    source: self.places.get(&route.peer).copied(),
-                });
-            }
+            let Some(export) = self.exporter.export(prefix, route, self.key, self.interner) else { continue };
+            let place = |peer: PeerNumber| self.places.get(&peer).copied();
+            let (source, only) = match self.key.audience(route) {
+                Audience::AllBut(source) => (place(source), None),
+                // A member that is not handed over is told nothing.
+                Audience::Only(member) if place(member).is_none() => continue,
+                Audience::Only(member) => (None, place(member)),
+            };
+            self.routes.push(ToldRoute {
+                prefix: prefix.into(),
+                path_id: self.key.path_id(route),
+                export: export.number(),
+                source,
+                only,
+            });
         }
     }
 
@@ -166,7 +173,7 @@ struct Known<'a, N> {
 struct KnownRoute {
     path_id: u32,
     export: u32,
-    source: Option<PeerNumber>,
+    audience: Audience,
 }
 
 /// What is to be told.
@@ -174,14 +181,19 @@ struct KnownRoute {
 struct Wanted {
     path_id: u32,
     export: ExportId,
-    source: PeerNumber,
+    audience: Audience,
 }
 
 impl<'a, N: Net> Known<'a, N> {
     fn read(told: &'a Told, peers: &[Option<PeerNumber>]) -> Self {
         let routes = told.routes.iter().filter_map(|route| {
-            let source = route.source.and_then(|place| peers[place as usize]);
-            let known = KnownRoute { path_id: route.path_id, export: route.export, source };
+            let now = |place: u32| peers[place as usize];
+            let audience = match route.only {
+                Some(member) => Audience::Only(now(member)?),
+                // Whoever is gone gets nothing anyway.
+                None => Audience::AllBut(route.source.and_then(now).unwrap_or(PeerNumber::LOCAL)),
+            };
+            let known = KnownRoute { path_id: route.path_id, export: route.export, audience };
             Some((key(route.prefix)?, known))
         });
         let mut routes: Vec<_> = routes.collect();
@@ -213,7 +225,7 @@ impl<'a, N: Net> Known<'a, N> {
             wanted.clear();
             wanted.extend(key.routes(&selected).filter_map(|route| {
                 let export = exporter.export(prefix, route, key, interner)?;
-                Some(Wanted { path_id: key.path_id(route), export, source: route.peer })
+                Some(Wanted { path_id: key.path_id(route), export, audience: key.audience(route) })
             }));
             wanted.sort_by_key(|wanted| wanted.path_id);
             let range = self.of(prefix);
@@ -239,11 +251,13 @@ impl<'a, N: Net> Known<'a, N> {
         members: &BTreeSet<PeerNumber>,
         exporter: &Exporter,
     ) -> bool {
-        let concerns = |source: Option<PeerNumber>| source.filter(|source| members.contains(source));
+        let is_for_all =
+            |audience| matches!(audience, Audience::AllBut(source) if !members.contains(&source));
         known.len() == wanted.len()
             && known.iter().zip(wanted).all(|((_, known), wanted)| {
                 known.path_id == wanted.path_id
-                    && concerns(known.source) == concerns(Some(wanted.source))
+                    && (known.audience == wanted.audience
+                        || is_for_all(known.audience) && is_for_all(wanted.audience))
                     && self.has_same_attributes(known, wanted, exporter)
             })
     }
@@ -271,8 +285,8 @@ impl<'a, N: Net> Known<'a, N> {
     ) {
         for peer in members {
             let has: Vec<&KnownRoute> =
-                known.iter().map(|(_, known)| known).filter(|known| known.source != Some(*peer)).collect();
-            let gets: Vec<&Wanted> = wanted.iter().filter(|wanted| wanted.source != *peer).collect();
+                known.iter().map(|(_, known)| known).filter(|known| known.audience.includes(*peer)).collect();
+            let gets: Vec<&Wanted> = wanted.iter().filter(|wanted| wanted.audience.includes(*peer)).collect();
             if has.is_empty() && gets.is_empty() {
                 continue;
             }

@@ -38,7 +38,7 @@ use monitor::Monitor;
 pub use monitor::{StationEvent, StationStatus};
 pub use path::{PathStatus, WatchedPath};
 use peer::Peer;
-pub use status::{EstablishedStatus, MessageCounts, PeerStatus};
+pub use status::{EstablishedStatus, MessageCounts, PeerStatus, SessionStatus};
 
 /// Octets that a peer may leave unread before its updates are held back.
 const CONGESTED: usize = 256 * 1024;
@@ -171,6 +171,7 @@ impl Speaker {
             }
             Input::NextHop { address, resolution } => {
                 self.interner.next_hops().resolve(address, resolution);
+                self.check_complete();
             }
             Input::Refresh { peer } => self.ask_for_routes(&peer),
             Input::UnsignedDropped => self.suspect_signatures(),
@@ -316,8 +317,7 @@ impl Speaker {
         self.sweep(number, &lost);
         if self.peers[&number].agreed.as_ref().is_some_and(|agreed| !agreed.context.add_path_send.is_empty())
         {
-            let config = self.config.clone();
-            self.change_selection(&config);
+            self.widen_selection();
         }
         for family in families.iter() {
             let key = self.peers[&number].group(family, &self.config);
@@ -341,9 +341,16 @@ impl Speaker {
         }
     }
 
-    /// Ends the waiting for routes where nothing is left to wait for (RFC 4724, section 4.1).
+    /// Ends the waiting for routes where nothing is left to wait for (RFC 4724, section 4.1): the peers have told all, and
+    /// it is known which next hops can be reached. Otherwise routes whose next hop is being looked up would be swept.
     fn check_complete(&mut self) {
+        if self.ipv4.complete && self.ipv6.complete && !self.restarting && self.deferral.is_none() {
+            return;
+        }
         let expired = self.deferral.is_none();
+        if !expired && self.interner.next_hops().is_waiting() {
+            return;
+        }
         let settled = |family| expired || self.peers.values().all(|peer| peer.is_settled(family));
         let (v4, v6) = (settled(Family::Ipv4Unicast), settled(Family::Ipv6Unicast));
         let shared = &mut Shared { sources: &self.sources, interner: &mut self.interner };

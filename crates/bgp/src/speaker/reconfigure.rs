@@ -54,11 +54,20 @@ impl Speaker {
 
     /// Routes are selected by the rules of a configuration from now on.
     pub(super) fn change_selection(&mut self, new: &SpeakerConfig) {
-        let rules = selection_rules(new, self.peers.values());
+        self.select_by(selection_rules(new, self.peers.values()), new.resolve_next_hops);
+    }
+
+    /// As many routes are selected as peers now take.
+    pub(super) fn widen_selection(&mut self) {
+        let rules = selection_rules(&self.config, self.peers.values());
+        self.select_by(rules, self.config.resolve_next_hops);
+    }
+
+    fn select_by(&mut self, rules: SelectionRules, resolves: bool) {
         let (sources, interner) = (&self.sources, &mut self.interner);
         self.ipv4.rib.set_rules(rules, sources, interner);
         self.ipv6.rib.set_rules(rules, sources, interner);
-        if interner.next_hops().set_resolving(new.resolve_next_hops) {
+        if interner.next_hops().set_resolving(resolves) {
             self.ipv4.rib.reselect(|_, _| true, sources, interner);
             self.ipv6.rib.reselect(|_, _| true, sources, interner);
         }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::{PathStatus, Speaker};
 use crate::rib::PeerNumber;
-use crate::session::{Reason, SessionState};
+use crate::session::{Negotiated, Reason, SessionState};
 use crate::types::{Asn, Family, PeerId, RouterId};
 
 /// A snapshot of one peer.
@@ -42,6 +42,26 @@ pub struct PeerStatus {
     pub unread: usize,
     /// The path to the peer, if BFD is to watch it.
     pub path: Option<PathStatus>,
+}
+
+/// How a session is, without the details.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionStatus {
+    /// The peer's address.
+    pub address: IpAddr,
+    /// The state of the session.
+    pub state: SessionState,
+    /// It is Established, and the peer has told all that it has: the End-of-RIBs of all families have come.
+    pub is_whole: bool,
+}
+
+impl From<&PeerStatus> for SessionStatus {
+    fn from(peer: &PeerStatus) -> Self {
+        let established = peer.established.as_ref().filter(|_| peer.state == SessionState::Established);
+        let is_whole =
+            established.is_some_and(|established| established.end_of_rib.len() == established.families.len());
+        Self { address: peer.address, state: peer.state, is_whole }
+    }
 }
 
 impl PeerStatus {
@@ -141,6 +161,17 @@ impl Speaker {
     /// A snapshot of every peer, in the order of their names.
     pub fn status(&self) -> Vec<PeerStatus> {
         self.numbers.values().map(|number| self.peer_status(*number)).collect()
+    }
+
+    /// How every session is, in the order in which peers were configured: cheap enough to be asked for all the time.
+    pub fn sessions(&self) -> impl Iterator<Item = SessionStatus> + '_ {
+        self.peers.values().map(|peer| {
+            let told = |negotiated: &Negotiated| {
+                negotiated.context.families.iter().all(|family| peer.end_of_rib.contains(family))
+            };
+            let is_whole = peer.session.negotiated().is_some_and(told);
+            SessionStatus { address: peer.config.address, state: peer.session.state(), is_whole }
+        })
     }
 
     /// Snapshots of some peers, in the order of their names: the first so many behind a name.

@@ -65,6 +65,8 @@ pub(crate) struct Probe {
     /// What it believes where it takes several routes for a prefix, by their identifiers.
     pub(crate) paths: BTreeMap<(IpNet, u32), Told>,
     pub(crate) updates: usize,
+    /// How often a withdrawal left it without any route for the prefix (of those with path identifiers).
+    pub(crate) gaps: usize,
     pub(crate) end_of_ribs: Vec<Family>,
     pub(crate) refreshes: Vec<RouteRefresh>,
     pub(crate) notification: Option<Notification>,
@@ -228,6 +230,7 @@ impl Bench {
             routes: BTreeMap::new(),
             paths: BTreeMap::new(),
             updates: 0,
+            gaps: 0,
             end_of_ribs: Vec::new(),
             refreshes: Vec::new(),
             notification: None,
@@ -298,14 +301,30 @@ impl Bench {
 
     /// The peer announces a route with a path identifier.
     pub(crate) fn announce_path(&mut self, name: &str, prefix: &str, path_id: u32, path: &[u32]) {
-        let attributes = [
+        self.announce_path_with(name, prefix, path_id, path, &[]);
+    }
+
+    /// As [`Bench::announce_path`], with further attributes, or others.
+    pub(crate) fn announce_path_with(
+        &mut self,
+        name: &str,
+        prefix: &str,
+        path_id: u32,
+        path: &[u32],
+        more: &[AttributeValue],
+    ) {
+        let mut attributes = vec![
             AttributeValue::Origin(Origin::Igp),
             AttributeValue::AsPath(AsPath::sequence(path.iter().copied())),
             AttributeValue::NextHop([10, 0, 0, name.as_bytes()[1] - b'0'].into()),
             AttributeValue::LocalPref(100),
         ];
+        for value in more {
+            attributes.retain(|attribute| attribute.code() != value.code());
+            attributes.push(value.clone());
+        }
         let nlri = vec![Nlri { prefix: net(prefix), path_id: Some(path_id) }];
-        let attributes = attributes.map(Attribute::new).to_vec();
+        let attributes = attributes.into_iter().map(Attribute::new).collect();
         let bytes = Update { attributes, nlri, ..Update::default() }.encode(&self.probes[name].context);
         self.say(name, &bytes);
     }
@@ -490,6 +509,7 @@ impl Probe {
                 None => self.routes.remove(&nlri.prefix),
             };
             assert!(known.is_some(), "{nlri:?} was never announced");
+            self.gaps += usize::from(!self.paths.keys().any(|(prefix, _)| *prefix == nlri.prefix));
         }
         for nlri in new {
             let told = Told { attributes: update.attributes.clone() };

@@ -1,9 +1,11 @@
 //! Several routes for a prefix: add-path (RFC 7911), routes used together, next hops that are near, far, or not there.
 
+use std::net::Ipv4Addr;
+
 use bgp::config::{AddPath, Multipath, SendPaths};
 use bgp::packet::attribute::{AttributeValue, Community};
 use bgp::packet::capability::{AddPathMode, Capability};
-use bgp::{Family, Input, Resolution, Start};
+use bgp::{Family, Input, PeerConfig, Resolution, Start};
 
 use crate::bench::{Bench, OUR_AS, config, net, peer, peer_address};
 
@@ -82,6 +84,65 @@ fn as_many_of_the_best_are_sent_as_wanted() {
     assert_eq!(paths(&bench, "i2"), ["65005", "65006 7"]);
     bench.withdraw("e5", &[PREFIX]);
     assert_eq!(paths(&bench, "i2"), ["65004 7 8 9", "65006 7"]);
+}
+
+#[test]
+fn of_the_routes_with_one_next_hop_the_best_is_sent_and_another_takes_its_place_before_it_goes() {
+    let mut internal = peer(2, OUR_AS);
+    internal.add_path = AddPath { receive: false, send: SendPaths::EachNextHop };
+    let client = |last| PeerConfig { reflector_client: true, ..peer(last, OUR_AS) };
+    let peers = [("i2", internal), ("c3", client(3)), ("c4", client(4)), ("c5", client(5))];
+    let mut bench = Bench::new(config(&peers), Start::Fresh);
+    ["c3", "c4", "c5"].iter().for_each(|name| bench.up(name));
+    bench.up_with("i2", add_path(AddPathMode::Receive));
+    let from = |last| [AttributeValue::NextHop(Ipv4Addr::new(10, 9, 9, last))];
+    bench.announce("c3", &[PREFIX], &[3, 3], &from(1));
+    bench.announce("c4", &[PREFIX], &[4], &from(1));
+    bench.announce("c5", &[PREFIX], &[5, 5, 5], &from(2));
+    assert_eq!(paths(&bench, "i2"), ["4", "5 5 5"]);
+    let gaps = bench.probes["i2"].gaps;
+    bench.withdraw("c4", &[PREFIX]);
+    assert_eq!(paths(&bench, "i2"), ["3 3", "5 5 5"]);
+    bench.withdraw("c5", &[PREFIX]);
+    assert_eq!(paths(&bench, "i2"), ["3 3"]);
+    bench.announce("c4", &[PREFIX], &[4], &from(1));
+    assert_eq!(paths(&bench, "i2"), ["4"]);
+    assert_eq!(bench.probes["i2"].gaps, gaps, "it had a route at every moment");
+}
+
+#[test]
+fn whoever_has_sent_the_best_route_of_a_next_hop_gets_the_next_best_one() {
+    let client = |last| PeerConfig {
+        reflector_client: true,
+        add_path: AddPath { receive: true, send: SendPaths::EachNextHop },
+        ..peer(last, OUR_AS)
+    };
+    let peers = [("c2", client(2)), ("c3", client(3)), ("c4", client(4))];
+    let mut bench = Bench::new(config(&peers), Start::Fresh);
+    peers.iter().for_each(|(name, _)| bench.up_with(name, add_path(AddPathMode::Both)));
+    let hop = || AttributeValue::NextHop(Ipv4Addr::new(10, 9, 9, 1));
+    let announce = |bench: &mut Bench, name: &str, path: &[u32]| {
+        bench.announce_path_with(name, PREFIX, 1, path, &[hop()]);
+    };
+    let known = |bench: &Bench| ["c2", "c3", "c4"].map(|name| paths(bench, name).join(","));
+    announce(&mut bench, "c2", &[2, 2]);
+    assert_eq!(known(&bench), ["", "2 2", "2 2"]);
+    announce(&mut bench, "c3", &[3]);
+    assert_eq!(known(&bench), ["3", "2 2", "3"]);
+    announce(&mut bench, "c4", &[4, 4, 4]);
+    assert_eq!(known(&bench), ["3", "2 2", "3"]);
+    announce(&mut bench, "c3", &[3, 3, 3, 3]);
+    assert_eq!(known(&bench), ["4 4 4", "2 2", "2 2"]);
+    bench.withdraw_path("c4", PREFIX, 1);
+    assert_eq!(known(&bench), ["3 3 3 3", "2 2", "2 2"]);
+    bench.withdraw_path("c2", PREFIX, 1);
+    assert_eq!(known(&bench), ["3 3 3 3", "", "3 3 3 3"]);
+    announce(&mut bench, "c2", &[2]);
+    assert_eq!(known(&bench), ["3 3 3 3", "2", "2"]);
+    // What has gone through somebody is no news to him (RFC 4456, section 8).
+    let through_c2 = AttributeValue::ClusterList(vec![Ipv4Addr::new(10, 0, 0, 2)]);
+    bench.announce_path_with("c3", PREFIX, 1, &[3, 3], &[hop(), through_c2]);
+    assert_eq!(known(&bench), ["", "2", "2"]);
 }
 
 #[test]

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use bgp::packet::capability::{Capability, GracefulRestartCapability};
-use bgp::{Family, Start};
+use bgp::{Family, Input, Resolution, Start};
 
-use crate::bench::{Bench, OUR_AS, config, net, peer};
+use crate::bench::{Bench, OUR_AS, config, net, peer, peer_address};
 
 fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
@@ -174,4 +174,21 @@ fn a_fresh_speaker_does_not_keep_its_peers_waiting_for_its_end_of_rib() {
 fn without_peers_routes_are_complete_at_once() {
     let bench = Bench::new(config(&[]), Start::Restarting);
     assert_eq!(bench.complete, Family::ALL);
+}
+
+#[test]
+fn routes_are_complete_once_it_is_known_which_next_hops_can_be_reached() {
+    let mut resolving = config(&[("i2", peer(2, OUR_AS))]);
+    resolving.resolve_next_hops = true;
+    let mut bench = Bench::new(resolving, Start::Restarting);
+    bench.up("i2");
+    bench.announce("i2", &["10.65.2.0/26"], &[], &[]);
+    bench.end_of_rib("i2");
+    assert_eq!(bench.complete, [], "the kernel's route would be swept");
+    assert_eq!(bench.probes["i2"].end_of_ribs, [], "and so would the peers'");
+    let resolution = Some(Resolution { cost: 0, gateways: vec![peer_address(2)] });
+    bench.input(Input::NextHop { address: peer_address(2), resolution });
+    assert_eq!(bench.kernel.len(), 1);
+    assert_eq!(bench.complete, Family::ALL);
+    assert_eq!(bench.probes["i2"].end_of_ribs, Family::ALL);
 }

@@ -132,7 +132,7 @@ impl Peer {
         if let Some(restart_time) = self.restart_time {
             config.graceful_restart = Some(GracefulRestart { restart_time, ..GracefulRestart::default() });
         }
-        config.add_path = AddPath { receive: true, send: SendPaths::All };
+        config.add_path = AddPath { receive: true, send: self.paths() };
         config.ttl_security = self.ttl_security;
         config.bfd = self.bfd;
         config.local_as = (self.local_as != own_as).then(|| LocalAs::instead_of_ours(Asn(self.local_as)));
@@ -142,6 +142,14 @@ impl Peer {
         config.import = self.import.clone();
         config.export = self.export.clone();
         Ok(config)
+    }
+
+    /// Nodes of a mesh may reflect for each other.
+    fn paths(&self) -> SendPaths {
+        match self.source {
+            PeerSource::Mesh { .. } => SendPaths::EachNextHop,
+            _ => SendPaths::All,
+        }
     }
 
     /// PEER TYPE in `calicoctl node status`.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::EXAMINED;
 use super::cursor::Cursor;
-use crate::rib::{Belief, GroupKey, Net, PeerNumber, Selected, Slot, goes_to};
+use crate::rib::{Audience, Belief, GroupKey, Net, PeerNumber, Selected, Slot, goes_to};
 use crate::speaker::Speaker;
 use crate::speaker::family::FamilyRib;
 use crate::types::{Family, PeerId};
@@ -79,16 +79,16 @@ impl Speaker {
         members: &'a [PeerNumber],
     ) -> impl Iterator<Item = PeerNumber> + 'a {
         // What goes to the group is worked out once, whose it is decides for each member.
-        let sources = move |selected: &Selected| -> Vec<PeerNumber> {
+        let audiences = move |selected: &Selected| -> Vec<Audience> {
             let going =
                 key.routes(selected).filter(|best| goes_to(prefix, best, key, &self.interner).is_ok());
-            going.map(|best| best.peer).collect()
+            going.map(|best| key.audience(best)).collect()
         };
-        let current = sources(selected);
+        let current = audiences(selected);
         members.iter().copied().filter(move |member| match family.groups.belief(*member, prefix, slot) {
             Belief::NotYet => false,
-            Belief::UpToDate => current.iter().any(|peer| peer != member),
-            Belief::Outdated(before) => sources(before).iter().any(|peer| peer != member),
+            Belief::UpToDate => current.iter().any(|audience| audience.includes(*member)),
+            Belief::Outdated(before) => audiences(before).iter().any(|audience| audience.includes(*member)),
         })
     }
 }

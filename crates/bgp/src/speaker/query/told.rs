@@ -90,8 +90,10 @@ impl Speaker {
         let mut refusal = NotTold::NoRoute;
         let mut told = Vec::new();
         for best in key.routes(selected) {
-            if best.peer == number {
-                refusal = NotTold::Source;
+            if !key.audience(best).includes(number) {
+                if best.peer == number {
+                    refusal = NotTold::Source;
+                }
                 continue;
             }
             match exported(prefix, best, key, &self.interner) {

@@ -14,7 +14,9 @@ use super::future::{Audiences, Future, Outcome};
 use super::view::RouteView;
 use super::{EXAMINED, PeerError, WEIGHT};
 use crate::config::SpeakerConfig;
-use crate::rib::{AttributeSet, Best, GroupKey, Interner, Net, PeerNumber, Selected, Slot, exported};
+use crate::rib::{
+    AttributeSet, Audience, Best, GroupKey, Interner, Net, PeerNumber, Selected, Slot, exported,
+};
 use crate::speaker::Speaker;
 use crate::speaker::family::FamilyRib;
 use crate::types::{Family, PeerId};
@@ -220,11 +222,15 @@ impl Work<'_, '_> {
     fn note(
         &mut self,
         member: PeerNumber,
-        had: &[(PeerNumber, AttributeSet)],
-        gets: &[(PeerNumber, AttributeSet)],
+        had: &[(Audience, AttributeSet)],
+        gets: &[(Audience, AttributeSet)],
     ) {
-        let for_it = |routes: &[(PeerNumber, AttributeSet)]| -> Vec<AttributeSet> {
-            routes.iter().filter(|(source, _)| *source != member).map(|(_, set)| set.clone()).collect()
+        let for_it = |routes: &[(Audience, AttributeSet)]| -> Vec<AttributeSet> {
+            routes
+                .iter()
+                .filter(|(audience, _)| audience.includes(member))
+                .map(|(_, set)| set.clone())
+                .collect()
         };
         let (had, gets) = (for_it(had), for_it(gets));
         if had == gets {
@@ -240,14 +246,16 @@ impl Work<'_, '_> {
     }
 }
 
-/// The routes that go to a group, with their sources.
+/// The routes that go to a group, with whom they are for.
 fn going<N: Net>(
     prefix: N,
     selected: &Selected,
     key: Option<&GroupKey>,
     interner: &Interner,
-) -> Vec<(PeerNumber, AttributeSet)> {
+) -> Vec<(Audience, AttributeSet)> {
     let Some(key) = key else { return Vec::new() };
     let routes = key.routes(selected);
-    routes.filter_map(|best| Some((best.peer, exported(prefix, best, key, interner).ok()?))).collect()
+    routes
+        .filter_map(|best| Some((key.audience(best), exported(prefix, best, key, interner).ok()?)))
+        .collect()
 }
