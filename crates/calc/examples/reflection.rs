@@ -2,90 +2,119 @@
 //!
 //!     cargo run --release -p calc --example reflection -- [SEED [NODES...]]
 //!
-//! 10, 100 and 1,000 nodes are simulated whole: a planner and a speaker for each, virtual time, rows that reach everyone up to
-//! 2 s late. At 5,000 nodes the choice alone is worked out, and who could reach whom through the sessions that follow from
-//! it: no messages are exchanged.
+//! Clusters of 10, 100 and 1,000 nodes (or of the sizes that are asked for) are simulated whole: a planner and a speaker for each
+//! node, virtual time, rows that reach everyone up to 2 s late. From 2,000 nodes on those that may reflect are simulated whole
+//! (some more than reflect), and of the others the sessions and by which of them there is a route to whom, but no planners and no
+//! RIBs. 1,000 nodes take some minutes and 3 GB, 5,000 nodes somewhat more.
+//!
+//! Each line says how long it took after something happened until every node had every route again, how many sessions
+//! were made, what was sent, and how many routes were lost that had a live path; then how long it took to work that out.
 
-#[path = "../tests/reflection/world.rs"]
+#[path = "../tests/reflection/world/mod.rs"]
 #[allow(dead_code, reason = "the tests use more of it")]
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use calc::reflection::{Member, Organisation, Settings, Standing, dialled};
-use serde_json::json;
-use world::World;
+use world::{Shape, World};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const ZONES: usize = 3;
+const MESH_LIMIT: usize = 50;
+/// From so many nodes on clients are only modelled.
+const LARGE: usize = 2_000;
 
 fn main() {
     let mut numbers =
         std::env::args().skip(1).map(|text| text.parse::<usize>().expect("arguments are numbers"));
-    let seed = numbers.next().unwrap_or(1) as u64;
+    let seed = numbers.next().unwrap_or(1);
     let sizes: Vec<usize> = numbers.collect();
-    println!("seed {seed}; {ZONES} zones, racks of 8 nodes, mesh up to 50 nodes, 2 reflectors a client");
-    for nodes in if sizes.is_empty() { vec![10, 100, 1_000] } else { sizes } {
-        simulate(seed, nodes);
+    let sizes = if sizes.is_empty() { vec![10, 100, 1_000] } else { sizes };
+    println!(
+        "seed {seed}; {ZONES} zones, racks of 8 nodes, mesh up to {MESH_LIMIT} nodes, 2 reflectors a client"
+    );
+    for nodes in sizes {
+        choice(seed as u64, nodes);
+        simulate(seed as u64, nodes);
     }
-    model(seed, 5_000);
+}
+
+/// Wall-clock time, for figures.
+fn clock() -> Instant {
+    #[expect(clippy::disallowed_methods, reason = "the figure is a time")]
+    Instant::now()
 }
 
 fn simulate(seed: u64, nodes: usize) {
-    let mut world = World::new(seed, ZONES, &json!({"meshLimit": 50}));
+    let begun = clock();
+    // 11 more may reflect than do at 5,000 nodes.
+    let whole_every = (nodes >= LARGE).then_some(nodes * 83 / 5_000);
+    let mut world = World::new(seed, Shape { zones: ZONES, mesh_limit: MESH_LIMIT, whole_every });
     for _ in 0..nodes {
         world.add();
     }
-    for host in 0..nodes {
-        world.boot(host);
-    }
+    world.boot_all();
     let took = converge(&mut world);
     let (sessions, most) = world.sessions();
-    let reflectors = world.live(true).len();
+    let reflectors = world.live(true);
     println!(
-        "\n{nodes} nodes, simulated: {sessions} sessions ({} in a full mesh), {reflectors} reflectors, at most {most} sessions a node",
-        nodes * (nodes - 1) / 2
+        "  simulated{}: {sessions} sessions, at most {most} at one node, {} reflectors",
+        if whole_every.is_some() { ", clients modelled" } else { "" },
+        reflectors.len(),
     );
-    println!("  {:44} whole after {took:?}", "all start at once");
+    report("all start at once", took, world.counts, 0, begun);
     event(&mut world, "a node joins", |world| {
         world.join();
     });
     event(&mut world, "a client leaves", |world| {
-        let client = world.live(false)[0];
+        let client = world.live(false)[1];
         world.leave(client);
     });
-    let Some(reflector) = world.live(true).first().copied() else { return };
+    let Some(reflector) = reflectors.first().copied() else { return };
     event(&mut world, "a reflector is restarted (5 s)", |world| {
         world.kill(reflector);
         world.run(Duration::from_secs(5));
         world.boot(reflector);
     });
-    event(&mut world, "a reflector loses power for 6 min", |world| {
+    event(&mut world, "a reflector is without power for 6 min", |world| {
         world.power_off(reflector);
         world.run(6 * MINUTE);
+        assert!(world.is_converged(), "the others have each other");
         world.boot(reflector);
     });
     event(&mut world, "a reflector leaves for good", |world| world.leave(reflector));
     event(&mut world, "a zone is cut off for 6 min", |world| {
         world.cut(1, true);
         world.run(6 * MINUTE);
+        assert!(world.is_converged(), "each side has its own");
         world.cut(1, false);
     });
 }
 
 /// Lets something happen, and says what it cost until nothing is left to do.
 fn event(world: &mut World, what: &str, happens: impl FnOnce(&mut World)) {
+    let begun = clock();
     let (before, lost) = (world.counts, world.losses.len());
     happens(world);
     let took = converge(world);
     world.run_until(10 * MINUTE, World::is_settled).expect("settles");
     world.run(2 * MINUTE);
     assert!(world.is_converged(), "{what}: not whole");
+    report(what, took, world.counts.since(before), world.losses.len() - lost, begun);
+}
+
+fn report(what: &str, took: Duration, counts: world::Counts, lost: usize, begun: Instant) {
     println!(
-        "  {what:44} whole after {took:?}, {} sessions made, {} live routes lost",
-        (world.counts.established - before.established) / 2,
-        world.losses.len() - lost
+        "  {what:40} whole after {:2} s, {:6} sessions made, {:8} UPDATEs ({} by detours, {} MB), {:8} changes for kernels, {lost} live routes lost [{:.1} s]",
+        took.as_secs(),
+        counts.established / 2,
+        counts.updates,
+        counts.detours,
+        counts.octets / 1_000_000,
+        counts.best_routes,
+        begun.elapsed().as_secs_f64(),
     );
 }
 
@@ -93,31 +122,21 @@ fn converge(world: &mut World) -> Duration {
     world.run_until(10 * MINUTE, World::is_converged).expect("converges")
 }
 
-fn cluster(nodes: usize) -> BTreeMap<String, Member> {
-    let member = |number: usize| Member {
-        domains: vec![format!("zone-{}", number % ZONES), format!("rack-{}", number / ZONES / 8)],
-        may_reflect: true,
-    };
-    (0..nodes).map(|number| (world::name(number), member(number))).collect()
-}
-
 type Sessions = BTreeSet<(String, String)>;
 
 /// The sessions of clients with the reflectors that they prefer, and of reflectors with each other.
-fn sessions(members: &BTreeMap<String, Member>) -> (Organisation, Sessions) {
-    let settings = Settings { mesh_limit: 50, ..Settings::default() };
-    let organisation = Organisation::of(members, &settings).expect("beyond a mesh");
+fn sessions(members: &BTreeMap<String, Member>, organisation: &Organisation) -> Sessions {
     let mut sessions = Sessions::new();
     for name in members.keys() {
         let others: Vec<String> = match organisation.is_reflector(name) {
             true => {
                 organisation.reflectors().filter(|other| *other < name.as_str()).map(str::to_owned).collect()
             }
-            false => preferred(&organisation, name),
+            false => preferred(organisation, name),
         };
         sessions.extend(others.into_iter().map(|other| (name.clone(), other)));
     }
-    (organisation, sessions)
+    sessions
 }
 
 fn preferred(organisation: &Organisation, client: &str) -> Vec<String> {
@@ -125,42 +144,53 @@ fn preferred(organisation: &Organisation, client: &str) -> Vec<String> {
     ranking.filter(|(_, is)| *is == Standing::Preferred).map(|(name, _)| name.to_owned()).collect()
 }
 
-fn model(seed: u64, nodes: usize) {
-    let members = cluster(nodes);
-    #[expect(clippy::disallowed_methods, reason = "the figure is a time")]
-    let begun = std::time::Instant::now();
-    let (organisation, before) = sessions(&members);
+/// What the choice alone says: how the load is spread, and what joins and leaves move.
+fn choice(seed: u64, nodes: usize) {
+    let member = |number| Member { domains: world::domains(number, ZONES), may_reflect: true };
+    let members: BTreeMap<String, Member> =
+        (0..nodes).map(|number| (world::name(number), member(number))).collect();
+    let organised = |members: &BTreeMap<String, Member>| {
+        Organisation::of(members, &Settings { mesh_limit: MESH_LIMIT, ..Settings::default() })
+    };
+    let mesh = nodes * (nodes - 1) / 2;
+    let begun = clock();
+    let Some(organisation) = organised(&members) else {
+        println!("\n{nodes} nodes: a full mesh, {mesh} sessions");
+        return;
+    };
+    let before = sessions(&members, &organisation);
     let took = begun.elapsed();
     let mut load: BTreeMap<&str, usize> = BTreeMap::new();
     before.iter().for_each(|(_, reflector)| *load.entry(reflector).or_default() += 1);
     println!(
-        "\n{nodes} nodes, choice only: {} sessions ({} in a full mesh), {} reflectors, {} to {} sessions each; worked out in {took:?}",
+        "\n{nodes} nodes: {} sessions ({mesh} in a full mesh), {} reflectors, {} to {} clients each; worked out in {took:?}",
         before.len(),
-        nodes * (nodes - 1) / 2,
         organisation.reflectors().count(),
         load.values().min().unwrap_or(&0),
         load.values().max().unwrap_or(&0),
     );
     let mut rng = fastrand::Rng::with_seed(seed);
     let (mut joins, mut leaves) = (Vec::new(), Vec::new());
-    for _ in 0..50 {
+    let moved = |members: &BTreeMap<String, Member>| {
+        organised(members).map_or(0, |other| sessions(members, &other).difference(&before).count())
+    };
+    for _ in 0..20 {
         let mut more = members.clone();
-        let number = nodes + rng.usize(0..5_000);
-        let rack = format!("rack-{}", rng.usize(0..nodes / ZONES / 8));
-        let domains = vec![format!("zone-{}", rng.usize(0..ZONES)), rack];
-        more.insert(world::name(number), Member { domains, may_reflect: true });
-        joins.push(sessions(&more).1.difference(&before).count());
+        let number = nodes + rng.usize(0..nodes);
+        more.insert(world::name(number), member(number));
+        joins.push(moved(&more));
         let mut fewer = members.clone();
         fewer.remove(&world::name(rng.usize(0..nodes)));
-        leaves.push(sessions(&fewer).1.difference(&before).count());
+        leaves.push(moved(&fewer));
     }
     let mean = |moved: &[usize]| moved.iter().sum::<usize>() as f64 / moved.len() as f64;
-    println!("  50 joins: {:.1} sessions made on average, at most {:?}", mean(&joins), joins.iter().max());
-    println!("  50 leaves: {:.1} sessions made on average, at most {:?}", mean(&leaves), leaves.iter().max());
-    for dead in [1, 2, 3] {
+    println!("  20 joins, one at a time: {:.1} sessions made on average", mean(&joins));
+    println!("  20 leaves, one at a time: {:.1} sessions made on average", mean(&leaves));
+    let reflectors = organisation.reflectors().count();
+    for dead in (1..=3).filter(|dead| *dead < reflectors) {
         let isolated =
-            (0..50).map(|_| isolated(&organisation, &members, &mut rng, dead, None)).sum::<usize>();
-        println!("  {dead} reflectors dead, 50 times: {isolated} clients without a live reflector");
+            (0..20).map(|_| isolated(&organisation, &members, &mut rng, dead, None)).sum::<usize>();
+        println!("  {dead} reflectors dead, 20 times: {isolated} clients without a live reflector");
     }
     let cut =
         (0..ZONES).map(|zone| isolated(&organisation, &members, &mut rng, 0, Some(zone))).sum::<usize>();

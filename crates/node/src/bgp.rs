@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use bgp::session::SessionState;
-use bgp::{Family, PeerStatus, Shutdown, Start};
+use bgp::{Family, PeerStatus, SessionStatus, Shutdown, Start};
 use calc::bgp_plan::{BgpPlan, SessionFeedback, SessionWatch};
 use kernel::Rtnetlink;
 use kernel::ownership::ROUTE_BIRD;
@@ -123,7 +123,7 @@ impl Bgp {
         telemetry::gauge(telemetry::BGP_PEERS, peers.len());
         telemetry::gauge(telemetry::BGP_ESTABLISHED, up);
         let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
-        let news = watch.look(&plan, &peers, Instant::now());
+        let news = watch.look(&plan, peers.iter().map(SessionStatus::from), Instant::now());
         let on_demand: BTreeSet<_> =
             plan.peers.iter().filter(|peer| peer.on_demand).map(calc::bgp_plan::Peer::id).collect();
         let peers: Vec<_> = peers.into_iter().filter(|peer| !on_demand.contains(&peer.id)).collect();

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use bgp::PeerStatus;
+use bgp::SessionStatus;
 use bgp::session::SessionState;
 
 use super::types::{BgpPlan, SessionFeedback};
@@ -16,41 +16,57 @@ const DOWN: Duration = Duration::from_secs(10);
 /// A plan has settled when what it wants has been up for so long: others may be later than we in learning of a change.
 const SETTLE: Duration = Duration::from_secs(30);
 
-/// Makes [`SessionFeedback`] of what the speaker says about its peers. Time is handed in and must not go backwards.
+/// Makes [`SessionFeedback`] of what the speaker says about its sessions. Time is handed in and must not go backwards.
 #[derive(Debug, Default)]
 pub struct SessionWatch {
-    /// Since when each peer has been up, or not.
-    since: BTreeMap<IpAddr, (bool, Instant)>,
+    sessions: BTreeMap<IpAddr, Seen>,
     /// The generation of the plan, and since when it has been that.
     generation: Option<(u64, Instant)>,
     told: Option<SessionFeedback>,
 }
 
+/// A session as it was last seen.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    is_up: bool,
+    /// It is up, and the peer has told all that it has.
+    is_whole: bool,
+    /// Since when it has been up, or not.
+    since: Instant,
+}
+
+impl Seen {
+    fn has_been_down(&self, time: Duration, now: Instant) -> bool {
+        !self.is_up && now - self.since >= time
+    }
+
+    fn has_been_up(&self, time: Duration, now: Instant) -> bool {
+        self.is_up && now - self.since >= time
+    }
+}
+
 impl SessionWatch {
     /// Looks at the sessions of a plan; gives what is new. Nothing where nodes do not choose route reflectors.
-    pub fn look(&mut self, plan: &BgpPlan, peers: &[PeerStatus], now: Instant) -> Option<SessionFeedback> {
+    pub fn look(
+        &mut self,
+        plan: &BgpPlan,
+        sessions: impl IntoIterator<Item = SessionStatus>,
+        now: Instant,
+    ) -> Option<SessionFeedback> {
         let Some(reflection) = &plan.reflection else {
             *self = Self::default();
             return None;
         };
-        self.since = peers
-            .iter()
-            .map(|peer| {
-                let is_up = peer.state == SessionState::Established;
-                let seen = self.since.get(&peer.address).filter(|(was_up, _)| *was_up == is_up).copied();
-                (peer.address, seen.unwrap_or((is_up, now)))
-            })
-            .collect();
+        self.see(sessions, now);
         let begun = self.generation.filter(|(generation, _)| *generation == reflection.generation);
         let (generation, begun) = *self.generation.insert(begun.unwrap_or((reflection.generation, now)));
-        let idle = self.not_up(now, IDLE).collect();
+        let idle = self.down(IDLE, now).collect();
         let is_wanted = |address: &IpAddr| reflection.wanted.contains_key(address);
-        let down: BTreeSet<IpAddr> = self.not_up(now, DOWN).filter(is_wanted).collect();
+        let down: BTreeSet<IpAddr> = self.down(DOWN, now).filter(is_wanted).collect();
         let on_demand: BTreeSet<IpAddr> =
             plan.peers.iter().filter(|peer| peer.on_demand).map(|peer| peer.address).collect();
         let is_there = |address: &IpAddr| {
-            let whole = peers.iter().find(|peer| peer.address == *address).is_some_and(is_whole);
-            whole && self.since.get(address).is_some_and(|(_, since)| now - *since >= SETTLE)
+            self.sessions.get(address).is_some_and(|seen| seen.is_whole && seen.has_been_up(SETTLE, now))
         };
         let mut awaited = reflection.wanted.keys().filter(|address| !on_demand.contains(*address));
         let is_settled =
@@ -59,15 +75,19 @@ impl SessionWatch {
         (self.told.as_ref() != Some(&news)).then(|| self.told.insert(news).clone())
     }
 
-    /// The peers that have not been up for so long.
-    fn not_up(&self, now: Instant, time: Duration) -> impl Iterator<Item = IpAddr> {
-        let not_up = self.since.iter().filter(move |(_, (up, since))| !up && now - *since >= time);
-        not_up.map(|(address, _)| *address)
+    fn see(&mut self, sessions: impl IntoIterator<Item = SessionStatus>, now: Instant) {
+        let before = std::mem::take(&mut self.sessions);
+        let seen = |session: SessionStatus| {
+            let (is_up, is_whole) = (session.state == SessionState::Established, session.is_whole);
+            let same = before.get(&session.address).filter(|seen| seen.is_up == is_up);
+            (session.address, Seen { is_up, is_whole, since: same.map_or(now, |seen| seen.since) })
+        };
+        self.sessions = sessions.into_iter().map(seen).collect();
     }
-}
 
-/// Whether a peer is up, and has told all that it has.
-fn is_whole(peer: &PeerStatus) -> bool {
-    let established = peer.established.as_ref().filter(|_| peer.state == SessionState::Established);
-    established.is_some_and(|established| established.end_of_rib.len() == established.families.len())
+    /// The peers whose sessions have not been up for so long.
+    fn down(&self, time: Duration, now: Instant) -> impl Iterator<Item = IpAddr> {
+        let down = self.sessions.iter().filter(move |(_, seen)| seen.has_been_down(time, now));
+        down.map(|(address, _)| *address)
+    }
 }

@@ -1,14 +1,12 @@
 use std::time::Duration;
 
-use serde_json::json;
-
-use crate::world::World;
+use crate::world::{Shape, World};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
 fn cluster(seed: u64, hosts: usize, mesh_limit: usize) -> World {
     println!("seed {seed}");
-    let mut world = World::new(seed, 3, &json!({"meshLimit": mesh_limit}));
+    let mut world = World::new(seed, Shape { zones: 3, mesh_limit, whole_every: None });
     for _ in 0..hosts {
         world.join();
     }
@@ -62,7 +60,7 @@ fn reflectors_that_come_and_go_cost_no_route() {
         let mut world = cluster(seed, 12, 0);
         for _ in 0..2 {
             let reflectors = world.live(true);
-            let reflector = reflectors[world.rng.usize(0..reflectors.len())];
+            let reflector = reflectors[world.rng().usize(0..reflectors.len())];
             world.leave(reflector);
             world.join();
             await_convergence(&mut world);
@@ -78,7 +76,7 @@ fn a_reflector_that_is_restarted_or_loses_power_costs_no_route() {
         let mut world = cluster(seed, 24, 0);
         let reflectors = world.live(true);
         world.kill(reflectors[0]);
-        let pause = world.rng.u64(0..20_000);
+        let pause = world.rng().u64(0..20_000);
         world.run(Duration::from_millis(pause));
         world.boot(reflectors[0]);
         world.run(2 * MINUTE);
@@ -115,9 +113,9 @@ fn a_zone_that_is_cut_off_goes_on_by_itself_and_comes_back() {
 /// Something happens, and mostly passes.
 fn disturb(world: &mut World) {
     let live = [world.live(true), world.live(false)].concat();
-    let host = live[world.rng.usize(0..live.len())];
-    let pause = Duration::from_millis(world.rng.u64(0..15_000));
-    match world.rng.u8(0..5) {
+    let host = live[world.rng().usize(0..live.len())];
+    let pause = Duration::from_millis(world.rng().u64(0..15_000));
+    match world.rng().u8(0..5) {
         0 => {
             world.join();
         }
@@ -155,14 +153,65 @@ fn joins_leaves_partitions_and_restarts_cost_no_route_that_has_a_live_path() {
     }
 }
 
-#[test]
-fn forty_nodes_have_few_sessions_and_every_route() {
-    let mut world = cluster(1, 40, 20);
-    await_settled(&mut world);
-    let reflectors = world.live(true).len();
-    assert_eq!(world.sessions().0, reflectors * (reflectors - 1) / 2 + (40 - reflectors) * 2);
-    world.power_off(world.live(true)[0]);
-    world.run(4 * MINUTE);
+/// All boot at once, with rows that they have read.
+fn booted(seed: u64, hosts: usize, whole_every: Option<usize>) -> World {
+    println!("seed {seed}");
+    let mut world = World::new(seed, Shape { zones: 3, mesh_limit: 20, whole_every });
+    for _ in 0..hosts {
+        world.add();
+    }
+    world.boot_all();
+    await_convergence(&mut world);
+    world
+}
+
+/// What mostly happens to a cluster.
+fn days(world: &mut World) {
+    world.join();
+    let reflector = world.live(true)[0];
+    world.kill(reflector);
+    world.run(Duration::from_secs(5));
+    world.boot(reflector);
+    world.run(MINUTE);
     assert!(world.is_converged());
+    world.power_off(reflector);
+    world.run(4 * MINUTE);
+    assert!(world.is_converged(), "clients have gone to others");
+    world.boot(reflector);
+    await_convergence(world);
+    let client = world.live(false)[1];
+    world.leave(client);
+    world.leave(reflector);
+    world.run(2 * MINUTE);
+    world.cut(2, true);
+    world.run(4 * MINUTE);
+    assert!(world.is_converged(), "each side has its own routes and no others");
+    world.cut(2, false);
+    await_convergence(world);
+    await_settled(world);
+}
+
+#[test]
+fn a_hundred_nodes_have_few_sessions_and_every_route_whatever_happens() {
+    let mut world = booted(1, 100, None);
+    await_settled(&mut world);
+    assert_eq!(world.live(true).len(), 3);
+    assert_eq!(world.sessions().0, 3 + 97 * 2);
+    let before = world.counts;
+    days(&mut world);
     assert_no_loss(&world);
+    let counts = world.counts.since(before);
+    assert!(counts.detours * 100 < counts.updates, "routes go round among reflectors: {counts:?}");
+}
+
+/// As it is done for thousands of nodes.
+#[test]
+fn clients_that_are_only_modelled_fare_no_worse() {
+    for seed in 0..3 {
+        let mut world = booted(seed, 80, Some(10));
+        assert_eq!(world.sessions().0, 3 + 77 * 2);
+        days(&mut world);
+        assert_eq!(world.sessions().0, 3 + 76 * 2);
+        assert_no_loss(&world);
+    }
 }
