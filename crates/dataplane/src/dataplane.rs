@@ -11,7 +11,8 @@ use calc::contract::{Change, IpVersion, WorkloadEndpoint, WorkloadEndpointId};
 use ipnet::IpNet;
 use kernel::conntrack::{Conntrack, ConntrackKernel};
 use kernel::interface::{
-    HostInterfaces, InterfaceKernel, InterfaceSettings, InterfaceTable, WorkloadSettings, forwarding_host,
+    HostInterfaces, InterfaceKernel, InterfaceSettings, InterfaceTable, WorkloadSettings,
+    default_reverse_path_filter, forwarding_host,
 };
 use kernel::link::Link;
 use kernel::monitor::Event;
@@ -115,6 +116,8 @@ pub struct Dataplane<N, R, I, C> {
     unsure: BTreeSet<WorkloadEndpointId>,
     /// The host's own settings are wanted as the parameters say.
     host_settings: bool,
+    /// What the kernel gives to new interfaces; none: to be asked when it is needed.
+    reverse_path_filter: Option<String>,
     /// The host's links by number, and their addresses.
     links: BTreeMap<u32, (Arc<str>, BTreeSet<IpAddr>)>,
     ruleset_failures: u32,
@@ -144,6 +147,7 @@ impl<N: Transport, R: RouteKernel, I: InterfaceKernel, C: ConntrackKernel> Datap
             adopted: false,
             suspected: false,
             host_settings: false,
+            reverse_path_filter: None,
             links: BTreeMap::new(),
             dirty_interfaces: BTreeSet::new(),
             programmed: BTreeMap::new(),
@@ -255,7 +259,12 @@ impl<N: Transport, R: RouteKernel, I: InterfaceKernel, C: ConntrackKernel> Datap
             Event::AddressGone(address) => self.on_address(address.index, address.address.addr(), false),
             Event::Route(route) => self.on_route(route, true),
             Event::RouteGone(route) => self.on_route(route, false),
-            Event::Setting { index } => self.interfaces.on_setting(*index),
+            Event::Setting { index } => {
+                if index.is_none() {
+                    self.reverse_path_filter = None;
+                }
+                self.interfaces.on_setting(*index);
+            }
             Event::Neighbour(_) | Event::NeighbourGone { .. } => {}
         }
     }
@@ -364,6 +373,7 @@ impl<N: Transport, R: RouteKernel, I: InterfaceKernel, C: ConntrackKernel> Datap
 
     /// The next apply reads everything back and repairs it. Call it periodically and when events were lost. Memory only.
     pub fn resync(&mut self) {
+        self.reverse_path_filter = None;
         self.families.iter_mut().for_each(|family| family.table.queue_resync());
         self.arp.1.queue_resync();
         self.routes.queue_resync();
@@ -513,7 +523,9 @@ impl<N: Transport, R: RouteKernel, I: InterfaceKernel, C: ConntrackKernel> Datap
             ipv6: self.parameters.ipv6_support && !endpoint.ipv6_nets.is_empty(),
             no_reverse_path_filter: self.parameters.workload_source_spoofing,
         };
-        let settings = settings.of_host_side(&device, self.interfaces.kernel());
+        let kernel = self.interfaces.kernel();
+        let filter = self.reverse_path_filter.get_or_insert_with(|| default_reverse_path_filter(kernel));
+        let settings = settings.of_host_side(&device, filter);
         self.interfaces.set(device, InterfaceSettings { settings, ..InterfaceSettings::default() });
     }
 

@@ -1,7 +1,7 @@
 //! Network namespaces: open, enter, make, name.
 //!
-//! Nothing here moves the calling thread: code runs inside a namespace on a thread of its own, which ends with it.
-//! A thread that could not be moved back would otherwise poison whatever it does next.
+//! [`Netns::run`] moves the calling thread into a namespace and back. A thread that could not be moved back would do whatever
+//! it does next in the wrong place, so the process ends rather than let it.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -187,23 +187,25 @@ impl Netns {
         self.identity
     }
 
-    /// Runs code inside, on a thread that ends with it. A panic in it goes on in the caller.
+    /// Runs code inside. A panic in it goes on in the caller, back where it was.
     ///
-    /// Sockets that it opens stay in the namespace, processes that it starts run in it, and `/proc/sys/net` is the
+    /// Sockets that it opens stay in the namespace, threads and processes that it starts run in it, and `/proc/sys/net` is the
     /// namespace's own.
     ///
     /// # Errors
-    /// [`Error::Enter`]; the code did not run.
-    pub fn run<T: Send>(&self, code: impl FnOnce() -> T + Send) -> Result<T, Error> {
-        let entered = on_thread(|| {
-            rustix::thread::move_into_link_name_space(self.as_fd(), Some(LinkNameSpaceType::Network))?;
-            Ok(code())
-        });
-        match entered {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(source)) => Err(self.cannot("enter it", source)),
-            Err(source) => Err(self.cannot("start a thread for it", source)),
-        }
+    /// [`Error::Enter`], or that `/proc` is not mounted; the code did not run.
+    pub fn run<T>(&self, code: impl FnOnce() -> T) -> Result<T, Error> {
+        let home = Self::current()?;
+        // Who may not come back must not go.
+        home.enter().map_err(|source| home.cannot("come back to it", source))?;
+        self.enter().map_err(|source| self.cannot("enter it", source))?;
+        let _back = Return(home);
+        Ok(code())
+    }
+
+    /// Moves the calling thread.
+    fn enter(&self) -> io::Result<()> {
+        Ok(rustix::thread::move_into_link_name_space(self.as_fd(), Some(LinkNameSpaceType::Network))?)
     }
 
     fn cannot(&self, action: &'static str, source: io::Error) -> Error {
@@ -218,6 +220,19 @@ impl Error {
             Self::Path { source, .. } => source.kind() == io::ErrorKind::NotFound,
             Self::NotANamespace(_) => true,
             _ => false,
+        }
+    }
+}
+
+/// Moves the calling thread back when it is dropped.
+struct Return(Netns);
+
+impl Drop for Return {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.enter() {
+            // Only without memory, or when the right to do it was given up meanwhile.
+            tracing::error!(%error, namespace = %self.0, "a thread cannot be moved back to its network namespace");
+            std::process::abort();
         }
     }
 }

@@ -3,10 +3,13 @@
 //! Settings below `net` belong to the network namespace of the thread that opens them.
 
 use std::fmt;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
 
 use crate::InterfaceName;
 
@@ -79,6 +82,15 @@ impl Sysctl {
         Self::new(&format!("net/{family}/neigh/{interface}/{setting}"))
     }
 
+    /// The family and the last part, if it is one that each interface has (`net/FAMILY/conf/INTERFACE/SETTING`).
+    pub(crate) fn of_link(&self) -> Option<(Family, &str)> {
+        let (family, rest) = match self.0.strip_prefix("net/ipv4/conf/") {
+            Some(rest) => (Family::V4, rest),
+            None => (Family::V6, self.0.strip_prefix("net/ipv6/conf/")?),
+        };
+        rest.split_once('/').map(|(_, setting)| (family, setting))
+    }
+
     /// The path below `/proc/sys`.
     pub fn path(&self) -> &str {
         &self.0
@@ -115,39 +127,93 @@ pub trait Sysctls {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ProcSys;
 
-impl ProcSys {
-    fn file(setting: &Sysctl, write: bool) -> io::Result<File> {
-        OpenOptions::new().read(true).write(write).open(Path::new("/proc/sys").join(&setting.0))
-    }
-
-    fn value(file: &File) -> io::Result<String> {
-        let mut bytes = [0; 256];
-        let length = file.read_at(&mut bytes, 0)?;
-        Ok(String::from_utf8_lossy(&bytes[..length]).trim().to_owned())
-    }
-}
-
 impl Sysctls for ProcSys {
     fn read(&mut self, setting: &Sysctl) -> Result<String, Error> {
-        Self::file(setting, false).and_then(|file| Self::value(&file)).map_err(setting.cannot("read it"))
+        read(setting, open)
     }
 
     fn set(&mut self, setting: &Sysctl, value: &str) -> Result<bool, Error> {
-        let write = |error| setting.cannot(format!("set it to {value}"))(error);
-        let file = match Self::file(setting, true) {
-            Ok(file) => file,
-            // In a container /proc/sys is often read-only, which is no harm where the value is right.
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return if self.read(setting)? == value { Ok(false) } else { Err(write(error)) };
-            }
-            Err(error) => return Err(write(error)),
-        };
-        if Self::value(&file).map_err(setting.cannot("read it"))? == value {
-            return Ok(false);
-        }
-        file.write_all_at(value.as_bytes(), 0).map_err(write)?;
-        Ok(true)
+        set(setting, value, open)
     }
+}
+
+/// The settings of the network namespace in which this was opened, whichever thread uses it later. (Others than those of IPv4
+/// and IPv6 are as the calling thread sees them.)
+///
+/// The kernel finds `/proc/sys/net/ipv4` among those of all namespaces, which on a host with hundreds of workloads takes
+/// longer than all that is then done with a setting; here that is done once.
+#[derive(Debug)]
+pub struct NetSysctls {
+    ipv4: Option<OwnedFd>,
+    ipv6: Option<OwnedFd>,
+}
+
+impl NetSysctls {
+    /// Opens them in the namespace of the calling thread. A family that the kernel lacks has no settings.
+    pub fn open() -> Self {
+        let folder = |path| {
+            rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()
+        };
+        Self { ipv4: folder("/proc/sys/net/ipv4"), ipv6: folder("/proc/sys/net/ipv6") }
+    }
+
+    fn open_setting(&self, setting: &Sysctl, flags: OFlags) -> io::Result<File> {
+        let below = |prefix| setting.0.strip_prefix(prefix);
+        let (folder, rest) = match (below("net/ipv4/"), below("net/ipv6/")) {
+            (Some(rest), _) => (self.ipv4.as_ref(), rest),
+            (_, Some(rest)) => (self.ipv6.as_ref(), rest),
+            (None, None) => return open(setting, flags),
+        };
+        let folder = folder.ok_or(io::ErrorKind::NotFound)?;
+        Ok(rustix::fs::openat(folder, rest, flags | OFlags::CLOEXEC, Mode::empty())?.into())
+    }
+}
+
+impl Sysctls for NetSysctls {
+    fn read(&mut self, setting: &Sysctl) -> Result<String, Error> {
+        read(setting, |setting, flags| self.open_setting(setting, flags))
+    }
+
+    fn set(&mut self, setting: &Sysctl, value: &str) -> Result<bool, Error> {
+        set(setting, value, |setting, flags| self.open_setting(setting, flags))
+    }
+}
+
+/// Opens a setting of the calling thread's namespace.
+fn open(setting: &Sysctl, flags: OFlags) -> io::Result<File> {
+    let path = Path::new("/proc/sys").join(&setting.0);
+    Ok(rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty())?.into())
+}
+
+fn value(file: &File) -> io::Result<String> {
+    let mut bytes = [0; 256];
+    let length = file.read_at(&mut bytes, 0)?;
+    Ok(String::from_utf8_lossy(&bytes[..length]).trim().to_owned())
+}
+
+fn read(setting: &Sysctl, open: impl Fn(&Sysctl, OFlags) -> io::Result<File>) -> Result<String, Error> {
+    open(setting, OFlags::RDONLY).and_then(|file| value(&file)).map_err(setting.cannot("read it"))
+}
+
+fn set(
+    setting: &Sysctl,
+    wanted: &str,
+    open: impl Fn(&Sysctl, OFlags) -> io::Result<File>,
+) -> Result<bool, Error> {
+    let write = |error| setting.cannot(format!("set it to {wanted}"))(error);
+    let file = match open(setting, OFlags::RDWR) {
+        Ok(file) => file,
+        // In a container /proc/sys is often read-only, which is no harm where the value is right.
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return if read(setting, open)? == wanted { Ok(false) } else { Err(write(error)) };
+        }
+        Err(error) => return Err(write(error)),
+    };
+    if value(&file).map_err(setting.cannot("read it"))? == wanted {
+        return Ok(false);
+    }
+    file.write_all_at(wanted.as_bytes(), 0).map_err(write)?;
+    Ok(true)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use kernel::fake::{FakeKernel, Fault};
 use kernel::interface::{
     HostInterfaces, InterfaceKernel, InterfaceSettings, InterfaceTable, Setting, WorkloadSettings,
-    forwarding_host,
+    default_reverse_path_filter, forwarding_host,
 };
 use kernel::netlink::Errno;
 use kernel::sysctl::{Family, ProcSys, Sysctl, Sysctls};
@@ -21,7 +21,7 @@ fn settings(interface: &str, sysctls: &mut impl Sysctls) -> InterfaceSettings {
     InterfaceSettings {
         up: true,
         mtu: Some(1440),
-        settings: families.of_host_side(&name(interface), sysctls),
+        settings: families.of_host_side(&name(interface), &default_reverse_path_filter(sysctls)),
     }
 }
 

@@ -11,10 +11,10 @@ mod table;
 use crate::Rtnetlink;
 use crate::link::{Link, LinkChange};
 use crate::netlink::Error;
-use crate::sysctl::{self, ProcSys, Sysctl, Sysctls};
+use crate::sysctl::{self, NetSysctls, Sysctl, Sysctls};
 
 pub(crate) use settings::no_advertisements;
-pub use settings::{Setting, WorkloadSettings, forwarding_host};
+pub use settings::{Setting, WorkloadSettings, default_reverse_path_filter, forwarding_host};
 pub use table::{Failure, InterfaceError, InterfaceSettings, InterfaceTable, Report};
 
 /// What [`InterfaceTable`] needs of the kernel. The strict fake is [`crate::fake::FakeKernel`].
@@ -30,31 +30,53 @@ pub trait InterfaceKernel: Sysctls {
     /// # Errors
     /// When the kernel refuses; parts of the change may have been made.
     fn change_link(&mut self, index: u32, change: &LinkChange<'_>) -> Result<(), Error>;
+
+    /// Makes those settings of a link that are not so yet. Gives how many it changed, and what it could not.
+    fn enforce(&mut self, index: u32, settings: &[Setting]) -> (usize, Vec<sysctl::Error>) {
+        let _ = index;
+        enforce_each(self, settings)
+    }
 }
 
-/// The interfaces of the calling thread's network namespace.
+/// Makes settings one after another; one that is refused does not stop the others.
+fn enforce_each<'a, K: Sysctls + ?Sized>(
+    kernel: &mut K,
+    settings: impl IntoIterator<Item = &'a Setting>,
+) -> (usize, Vec<sysctl::Error>) {
+    let (mut changed, mut errors) = (0, Vec::new());
+    for setting in settings {
+        match setting.enforce(kernel) {
+            Ok(done) => changed += usize::from(done),
+            Err(error) => errors.push(error),
+        }
+    }
+    (changed, errors)
+}
+
+/// The interfaces of the network namespace in which this was opened.
 #[derive(Debug)]
 pub struct HostInterfaces {
     socket: Rtnetlink,
+    sysctls: NetSysctls,
 }
 
 impl HostInterfaces {
-    /// Opens a socket. Use it on threads of the same namespace only: `/proc/sys` is that of the thread.
+    /// Opens them in the calling thread's namespace.
     ///
     /// # Errors
     /// [`Error::Socket`].
     pub fn open() -> Result<Self, Error> {
-        Ok(Self { socket: Rtnetlink::open()? })
+        Ok(Self { socket: Rtnetlink::open()?, sysctls: NetSysctls::open() })
     }
 }
 
 impl Sysctls for HostInterfaces {
     fn read(&mut self, setting: &Sysctl) -> Result<String, sysctl::Error> {
-        ProcSys.read(setting)
+        self.sysctls.read(setting)
     }
 
     fn set(&mut self, setting: &Sysctl, value: &str) -> Result<bool, sysctl::Error> {
-        ProcSys.set(setting, value)
+        self.sysctls.set(setting, value)
     }
 }
 
@@ -65,5 +87,26 @@ impl InterfaceKernel for HostInterfaces {
 
     fn change_link(&mut self, index: u32, change: &LinkChange<'_>) -> Result<(), Error> {
         self.socket.change_link(index, change)
+    }
+
+    /// What messages about the link carry is read and set by one each; what they do not, or what is refused, by its file.
+    fn enforce(&mut self, index: u32, settings: &[Setting]) -> (usize, Vec<sysctl::Error>) {
+        let Ok(Some(present)) = self.socket.link_settings(index) else {
+            return enforce_each(self, settings);
+        };
+        let is_right = |setting: &&Setting| present.value(&setting.sysctl).as_ref() == Some(&setting.value);
+        let (together, mut singly): (Vec<_>, Vec<_>) = settings
+            .iter()
+            .filter(|setting| !is_right(setting))
+            .partition(|setting| setting.ipv4().is_some());
+        let ipv4: Vec<_> = together.iter().filter_map(|setting| setting.ipv4()).collect();
+        let mut made = ipv4.len();
+        if made > 0 && self.socket.change_link(index, &LinkChange { ipv4, ..LinkChange::default() }).is_err()
+        {
+            made = 0;
+            singly.extend(together);
+        }
+        let (changed, errors) = enforce_each(self, singly);
+        (made + changed, errors)
     }
 }

@@ -1,4 +1,5 @@
 use crate::InterfaceName;
+use crate::link::Ipv4Setting;
 use crate::sysctl::{Error, Family, Sysctl, Sysctls};
 
 /// A setting and the value that it is to have.
@@ -21,6 +22,11 @@ impl Setting {
     /// One that is tried.
     pub fn best_effort(sysctl: Sysctl, value: impl Into<String>) -> Self {
         Self { best_effort: true, ..Self::required(sysctl, value) }
+    }
+
+    /// As a change of its link carries it, if it can.
+    pub(crate) fn ipv4(&self) -> Option<(Ipv4Setting, u32)> {
+        Some((Ipv4Setting::of(&self.sysctl)?, self.value.parse().ok()?))
     }
 
     /// Sets it if it differs. Gives whether it wrote; of one that is only tried, errors are logged.
@@ -54,24 +60,21 @@ pub(crate) fn no_advertisements(interface: &InterfaceName) -> Setting {
     Setting::best_effort(Sysctl::interface(Family::V6, interface, "accept_ra"), "0")
 }
 
+/// What the kernel gives to new interfaces as `rp_filter`; 1 if it cannot be read.
+pub fn default_reverse_path_filter(sysctls: &mut (impl Sysctls + ?Sized)) -> String {
+    sysctls.read(&Sysctl::scope(Family::V4, "default", "rp_filter")).unwrap_or("1".to_owned())
+}
+
 impl WorkloadSettings {
     /// The settings of the host side of a workload's veth (datapath.md 2.2 of the project's reference).
     ///
-    /// `rp_filter` follows `conf/default`, which is read here; 1 if it cannot be read.
-    pub fn of_host_side(
-        &self,
-        interface: &InterfaceName,
-        sysctls: &mut (impl Sysctls + ?Sized),
-    ) -> Vec<Setting> {
+    /// `rp_filter` follows [`default_reverse_path_filter`], which is passed on here.
+    pub fn of_host_side(&self, interface: &InterfaceName, default_filter: &str) -> Vec<Setting> {
         let v4 = |setting: &str| Sysctl::interface(Family::V4, interface, setting);
         let v6 = |setting: &str| Sysctl::interface(Family::V6, interface, setting);
         let mut settings = vec![no_advertisements(interface)];
         if self.ipv4 {
-            let filter = if self.no_reverse_path_filter {
-                "0".to_owned()
-            } else {
-                sysctls.read(&Sysctl::scope(Family::V4, "default", "rp_filter")).unwrap_or("1".to_owned())
-            };
+            let filter = if self.no_reverse_path_filter { "0" } else { default_filter };
             settings.extend([
                 Setting::required(v4("route_localnet"), "1"),
                 Setting::best_effort(Sysctl::neighbour(Family::V4, interface, "proxy_delay"), "0"),

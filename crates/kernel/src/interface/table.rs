@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::time::{Duration, Instant};
 
-use super::{InterfaceKernel, Setting};
+use super::{InterfaceKernel, Setting, enforce_each};
 use crate::link::{Link, LinkChange};
 use crate::monitor::Event;
 use crate::{InterfaceName, netlink, sysctl};
@@ -231,20 +231,21 @@ impl<K: InterfaceKernel> InterfaceTable<K> {
     /// Gives how much was changed.
     fn enforce(&mut self, subject: &Subject, now: Instant) -> usize {
         let Some(wanted) = self.desired.get(subject) else { return 0 };
-        let (mut changed, mut errors) = (0, Vec::new());
-        if let Some(name) = subject {
-            let Some(link) = self.links.get_mut(name) else { return 0 };
-            match change_link(&mut self.kernel, link, wanted) {
-                Ok(done) => changed += usize::from(done),
-                Err(error) => errors.push(error.into()),
+        let mut errors: Vec<InterfaceError> = Vec::new();
+        let mut changed = 0;
+        let (made, refused) = match subject {
+            None => enforce_each(&mut self.kernel, &wanted.settings),
+            Some(name) => {
+                let Some(link) = self.links.get_mut(name) else { return 0 };
+                match change_link(&mut self.kernel, link, wanted) {
+                    Ok(done) => changed += usize::from(done),
+                    Err(error) => errors.push(error.into()),
+                }
+                self.kernel.enforce(link.index, &wanted.settings)
             }
-        }
-        for setting in &wanted.settings {
-            match setting.enforce(&mut self.kernel) {
-                Ok(done) => changed += usize::from(done),
-                Err(error) => errors.push(error.into()),
-            }
-        }
+        };
+        changed += made;
+        errors.extend(refused.into_iter().map(InterfaceError::from));
         if errors.is_empty() {
             self.failures.remove(subject);
         } else {

@@ -5,6 +5,7 @@ use netlink_packet_route::link::{
     InfoBridge, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
 };
 
+use super::settings::append_ipv4;
 use super::{LinkChange, LinkId, NewVeth, VethEnd, list};
 use crate::InterfaceName;
 use crate::netlink::{Message, attributes, flags};
@@ -79,7 +80,11 @@ pub(crate) fn change_link(id: &LinkId, change: &LinkChange<'_>) -> Message {
         change.namespace.map(|namespace| LinkAttribute::NetNsFd(namespace.as_fd().as_raw_fd())),
     ];
     body.attributes.extend(attributes.into_iter().flatten());
-    Message::route(&RouteNetlinkMessage::SetLink(body), 0)
+    let mut message = Message::route(&RouteNetlinkMessage::SetLink(body), 0);
+    if !change.ipv4.is_empty() {
+        append_ipv4(&mut message, &change.ipv4);
+    }
+    message
 }
 
 pub(crate) fn delete_link(id: &LinkId) -> Message {

@@ -2,6 +2,7 @@
 
 mod messages;
 mod read;
+mod settings;
 
 use std::fmt;
 
@@ -11,6 +12,7 @@ use crate::{InterfaceName, MacAddress, Rtnetlink, ownership};
 
 pub(crate) use messages::change_link;
 pub(crate) use read::read_link;
+pub use settings::{Ipv4Setting, LinkSettings};
 
 /// A network interface as the kernel reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,6 +125,8 @@ pub struct LinkChange<'a> {
     pub group: Option<u32>,
     /// Where to move it.
     pub namespace: Option<&'a Netns>,
+    /// Settings of IPv4. The kernel makes them after everything else.
+    pub ipv4: Vec<(Ipv4Setting, u32)>,
 }
 
 impl LinkChange<'_> {
@@ -148,6 +152,18 @@ impl Rtnetlink {
     pub fn link(&mut self, id: impl Into<LinkId>) -> Result<Option<Link>, Error> {
         let id = id.into();
         match self.socket.get(&messages::get_link(&id), &id, |reply| read_link(reply.payload)) {
+            Err(error) if error.is_absent() => Ok(None),
+            answer => answer,
+        }
+    }
+
+    /// What the settings of a link are; none if there is no such link.
+    ///
+    /// # Errors
+    /// As [`Rtnetlink::link`].
+    pub fn link_settings(&mut self, id: impl Into<LinkId>) -> Result<Option<LinkSettings>, Error> {
+        let id = id.into();
+        match self.socket.get(&messages::get_link(&id), &id, |reply| LinkSettings::read(reply.payload)) {
             Err(error) if error.is_absent() => Ok(None),
             answer => answer,
         }

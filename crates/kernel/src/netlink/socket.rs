@@ -1,3 +1,4 @@
+use std::cell::Cell;
 use std::fmt::Display;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
@@ -71,7 +72,11 @@ impl Reply<'_> {
 pub struct Socket {
     raw: RawSocket,
     sequence: u32,
-    buffer: Vec<u8>,
+}
+
+thread_local! {
+    /// Where datagrams are received, whichever socket they come from: sockets are many, and some live for two exchanges.
+    static DATAGRAM: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
 impl AsFd for Socket {
@@ -96,14 +101,14 @@ impl Socket {
         raw.set_ext_ack(true).map_err(failed("ask for extended acknowledgements"))?;
         raw.set_cap_ack(true).map_err(failed("ask for short acknowledgements"))?;
         raw.set_netlink_get_strict_chk(true).map_err(failed("ask for strict checking"))?;
-        let socket = Self { raw, sequence: 0, buffer: vec![0; DATAGRAM_BYTES] };
+        let socket = Self { raw, sequence: 0 };
         socket.set_receive_buffer(RECEIVE_BUFFER_BYTES)?;
         sockopt::set_socket_timeout(&socket, Timeout::Recv, Some(PATIENCE))
             .map_err(|source| Error::Socket { action: "set the time limit", source })?;
         Ok(socket)
     }
 
-    /// Opens a socket in that network namespace, on a short-lived thread that enters it.
+    /// Opens a socket in that network namespace.
     ///
     /// # Errors
     /// When the namespace cannot be entered or the socket cannot be opened.
@@ -300,23 +305,34 @@ impl Socket {
         flags: RecvFlags,
         mut read: impl FnMut(Reply<'_>),
     ) -> Result<bool, Error> {
-        let length = loop {
-            match rustix::net::recv(self.raw.as_fd(), self.buffer.as_mut_slice(), flags | RecvFlags::TRUNC) {
-                Ok((_, length)) => break length,
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) if flags.contains(RecvFlags::DONTWAIT) => return Ok(false),
-                Err(Errno::AGAIN) => return Err(Error::NoAnswer { object: object.to_string() }),
-                Err(Errno::NOBUFS) => return Err(Error::Overrun { object: object.to_string() }),
-                Err(source) => return Err(Error::Socket { action: "receive", source }),
-            }
-        };
-        let Some(datagram) = self.buffer.get(..length) else {
-            return Err(Error::Overrun { object: object.to_string() });
-        };
-        for reply in replies(datagram).filter(|reply| reply.kind != NLMSG_NOOP) {
-            read(reply);
+        // It is absent only while a reply is read that asks something itself.
+        let mut buffer = DATAGRAM.take();
+        buffer.resize(DATAGRAM_BYTES, 0);
+        let received = self.receive_into(&mut buffer, object, flags);
+        if let Ok(Some(length)) = received {
+            replies(&buffer[..length]).filter(|reply| reply.kind != NLMSG_NOOP).for_each(&mut read);
         }
-        Ok(true)
+        DATAGRAM.set(buffer);
+        received.map(|received| received.is_some())
+    }
+
+    /// Gives the length of the datagram, if there was one.
+    fn receive_into(
+        &self,
+        buffer: &mut [u8],
+        object: &dyn Display,
+        flags: RecvFlags,
+    ) -> Result<Option<usize>, Error> {
+        loop {
+            return match rustix::net::recv(self.raw.as_fd(), &mut *buffer, flags | RecvFlags::TRUNC) {
+                Ok((_, length)) if length <= buffer.len() => Ok(Some(length)),
+                Err(Errno::INTR) => continue,
+                Err(Errno::AGAIN) if flags.contains(RecvFlags::DONTWAIT) => Ok(None),
+                Err(Errno::AGAIN) => Err(Error::NoAnswer { object: object.to_string() }),
+                Ok(_) | Err(Errno::NOBUFS) => Err(Error::Overrun { object: object.to_string() }),
+                Err(source) => Err(Error::Socket { action: "receive", source }),
+            };
+        }
     }
 
     /// Sends these with consecutive sequence numbers, the last asking for an acknowledgement. Gives the first number.

@@ -5,8 +5,8 @@ use ipnet::IpNet;
 
 use super::{Error, GATEWAY_V4, PodInterfaces, PodSpec, find, host_prefix, is_pair};
 use crate::address::{self, AddressOptions, add_address};
-use crate::interface::{Setting, WorkloadSettings, no_advertisements};
-use crate::link::{Link, LinkChange, LinkId, NewVeth, VethEnd, change_link};
+use crate::interface::{Setting, WorkloadSettings, default_reverse_path_filter, no_advertisements};
+use crate::link::{Ipv4Setting, Link, LinkChange, LinkId, NewVeth, VethEnd, change_link};
 use crate::netlink::{self, Errno, Message, flags};
 use crate::route::{Hop, IPV6_DEFAULT_METRIC, KernelRoute, MAIN_TABLE, RouteKind, add_route};
 use crate::sysctl::{Family, ProcSys, Sysctl};
@@ -164,7 +164,7 @@ impl PodSpec<'_> {
         }
         let link = self.present(find(host, &self.host_interface), &self.host_interface, Error::Host)?;
         let mac = existed.then_some(MacAddress(ownership::HOST_MAC));
-        let mut steps = vec![self.up(&self.host_interface, self.link_change(mac))];
+        let mut steps = vec![self.up(&self.host_interface, self.host_change(mac))];
         if self.has_ipv6() {
             // The kernel makes the same address by itself where it derives them from the Ethernet address, but that
             // can be configured otherwise, and workloads rely on it.
@@ -187,7 +187,8 @@ impl PodSpec<'_> {
     pub(super) fn settings_on_host(&self) -> Vec<Setting> {
         let families =
             WorkloadSettings { ipv4: self.has_ipv4(), ipv6: self.has_ipv6(), no_reverse_path_filter: false };
-        let mut settings = families.of_host_side(&self.host_interface, &mut ProcSys);
+        let mut settings =
+            families.of_host_side(&self.host_interface, &default_reverse_path_filter(&mut ProcSys));
         settings.extend(self.no_detection_on_host());
         settings
     }
@@ -213,6 +214,16 @@ impl PodSpec<'_> {
         let Some(marks) = self.host_routes else { return Vec::new() };
         let to = |address: &IpAddr| route(host_prefix(*address), None, index, marks.protocol, marks.metric);
         self.addresses.iter().map(to).collect()
+    }
+
+    /// With the settings by which it answers for the gateway; so whoever looks after all settings finds little to do.
+    fn host_change(&self, mac: Option<MacAddress>) -> LinkChange<'static> {
+        let ipv4 = if self.has_ipv4() {
+            vec![(Ipv4Setting::ProxyArp, 1), (Ipv4Setting::RouteLocalnet, 1)]
+        } else {
+            vec![]
+        };
+        LinkChange { ipv4, ..self.link_change(mac) }
     }
 
     /// A pair that was there before may differ in what is otherwise set when it is made.
