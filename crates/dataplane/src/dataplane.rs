@@ -216,8 +216,16 @@ impl<N: Transport, R: RouteKernel, I: InterfaceKernel, C: ConntrackKernel> Datap
         if self.model.workloads().get(&id) == endpoint.as_ref() {
             return;
         }
+        let old = self.model.workloads().get(&id);
+        let concerned: BTreeSet<Arc<str>> =
+            old.into_iter().chain(&endpoint).map(|endpoint| endpoint.interface.clone()).collect();
+        let may_spoof = self.model.may_spoof(&concerned);
         let interfaces = self.model.set_workload(id.clone(), endpoint);
         self.families.iter_mut().for_each(|family| family.rules.on_interfaces(&interfaces));
+        // Allowed source prefixes stand in a base chain.
+        if may_spoof || self.model.may_spoof(&interfaces) {
+            self.families.iter_mut().for_each(|family| family.rules.on_hosts());
+        }
         self.arp.0.on_interfaces(&interfaces);
         self.unsure.insert(id);
         // The loser of a shared interface may have it now, or the other way round.

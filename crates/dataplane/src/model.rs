@@ -63,6 +63,14 @@ impl Model {
         self.workloads.get_key_value(id)
     }
 
+    /// Whether the endpoint of one of these interfaces may send from other addresses than its own.
+    pub(crate) fn may_spoof(&self, interfaces: &BTreeSet<Arc<str>>) -> bool {
+        let endpoints = interfaces.iter().filter_map(|interface| self.on_interface(interface));
+        endpoints
+            .map(|(_, endpoint)| endpoint)
+            .any(|endpoint| !endpoint.allow_spoofed_source_prefixes.is_empty())
+    }
+
     /// The interfaces that have an endpoint.
     pub(crate) fn interfaces(&self) -> impl Iterator<Item = &Arc<str>> {
         self.interfaces.keys()

@@ -83,8 +83,6 @@ impl FamilyRules {
 
     pub(crate) fn on_interfaces(&mut self, interfaces: &BTreeSet<Arc<str>>) {
         self.dirty.interfaces.extend(interfaces.iter().cloned());
-        // Allowed source prefixes stand in a base chain.
-        self.dirty.hosts = true;
     }
 
     pub(crate) fn on_hosts(&mut self) {
