@@ -1,20 +1,19 @@
 //! CalicoNodeStatus: the status of objects that ask for this node's, filled in every `updatePeriodSeconds`.
 //!
-//! A thread follows the objects and writes the classes that each asks for. As in Calico, `lastUpdated` says that the node
+//! A thread is told of the objects and writes the classes that each asks for. As in Calico, `lastUpdated` says that the node
 //! still reports; when nothing else has changed, nothing else does. A period of 0 stops the reports, and leaves the last one.
 
 mod report;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use api::{CalicoNodeStatusSpec, Key, Kind, Resource, Row};
 use datastore::resources::{ResourceError, Resources};
-use datastore::{Scope, Store, SyncEvent, Syncer, Update};
+use datastore::{Scope, Store, Update};
 
 pub(crate) use report::Reporter;
 
@@ -23,19 +22,37 @@ const DEFAULT_PERIOD: u32 = 10;
 /// How long to sleep when nothing is due.
 const IDLE: Duration = Duration::from_secs(3600);
 
-/// Starts to report. It ends with the syncer.
+/// The rows that it follows.
+pub(crate) fn scope() -> Scope {
+    Scope::all(Kind::CalicoNodeStatus)
+}
+
+/// Where those rows go. The reports end with the last of these.
+#[derive(Debug, Clone)]
+pub(crate) struct Rows(Sender<Vec<Update>>);
+
+impl Rows {
+    /// Takes out the rows that are followed here, and hands them on.
+    pub(crate) fn take(&self, updates: &mut Vec<Update>) {
+        let ours =
+            |update: &mut Update| matches!(&update.key, Key::Resource { kind: Kind::CalicoNodeStatus, .. });
+        let rows: Vec<Update> = updates.extract_if(.., ours).collect();
+        if !rows.is_empty() {
+            // A thread that has panicked reports no more; the node goes on.
+            let _ = self.0.send(rows);
+        }
+    }
+}
+
+/// Starts to report.
 ///
 /// # Errors
 /// No thread.
-pub(crate) fn start(node: &str, store: Arc<dyn Store>, reporter: Reporter) -> io::Result<Syncer> {
-    let (sender, events) = channel();
-    let deliver = move |event: SyncEvent| match sender.send(event) {
-        Ok(()) => ControlFlow::Continue(()),
-        Err(_) => ControlFlow::Break(()),
-    };
-    let mut work = Work { node: node.to_owned(), store: store.clone(), reporter, objects: BTreeMap::new() };
-    std::thread::Builder::new().name("node-status".to_owned()).spawn(move || work.run(&events))?;
-    Ok(Syncer::spawn(store, vec![Scope::all(Kind::CalicoNodeStatus)], deliver))
+pub(crate) fn start(node: &str, store: Arc<dyn Store>, reporter: Reporter) -> io::Result<Rows> {
+    let (sender, rows) = channel();
+    let mut work = Work { node: node.to_owned(), store, reporter, objects: BTreeMap::new() };
+    std::thread::Builder::new().name("node-status".to_owned()).spawn(move || work.run(&rows))?;
+    Ok(Rows(sender))
 }
 
 struct Work {
@@ -53,15 +70,13 @@ struct Wanted {
 }
 
 impl Work {
-    fn run(&mut self, events: &Receiver<SyncEvent>) {
+    fn run(&mut self, rows: &Receiver<Vec<Update>>) {
         loop {
             let next = self.objects.values().filter_map(|wanted| wanted.due).min();
             let wait = next.map_or(IDLE, |due| due.saturating_duration_since(Instant::now()));
-            match events.recv_timeout(wait) {
-                Ok(SyncEvent::Updates(updates)) => {
-                    updates.into_iter().for_each(|update| self.on_update(update))
-                }
-                Ok(SyncEvent::InSync) | Err(RecvTimeoutError::Timeout) => {}
+            match rows.recv_timeout(wait) {
+                Ok(updates) => updates.into_iter().for_each(|update| self.on_update(update)),
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             self.report_due(Instant::now());

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use anyhow::{Context, Result, anyhow};
 use calc::bgp_plan::{BgpPlanner, RouterIdSource};
 use dataplane::{DataplaneConfig, Kernel, RealDataplane};
 use datastore::config::DatastoreConfig;
-use datastore::{Store, SyncMonitor, Syncer};
+use datastore::{Store, SyncEvent, SyncMonitor, Syncer};
 use ipam::Ipam;
 use kernel::Rtnetlink;
 use kernel::monitor::{self, Monitor, Subscriptions};
@@ -97,7 +98,6 @@ struct Node {
     agent: AgentHandle,
     agent_thread: std::thread::JoinHandle<()>,
     syncer: Syncer,
-    status_syncer: Syncer,
     sync_health: (SyncMonitor, Reporter),
     bgp: Option<Bgp>,
     socket: std::path::PathBuf,
@@ -149,15 +149,16 @@ impl Node {
         .start(&config.node_name, events)?;
         recovery::start(store.clone())?;
         let sync_reporter = health.register("datastore", None);
-        let syncer = Syncer::spawn(store.clone(), agent::scopes(), agent::deliver(agent.clone()));
+        let reporter = node_status::Reporter::new(bgp.as_ref().map(Bgp::facts));
+        let status_rows = node_status::start(&config.node_name, store.clone(), reporter)?;
+        let scopes = agent::scopes().into_iter().chain([node_status::scope()]).collect();
+        let syncer = Syncer::spawn(store.clone(), scopes, deliver(status_rows, agent.clone()));
 
         let mtu = node_mtu(&mut rtnetlink, addresses)?;
         write_mtu(&config.nodename_file, mtu)?;
         let planner = agent.clone();
         let questions = bgp.as_ref().map(|bgp| bgp.questions(Box::new(move |rows| planner.imagine(rows))));
         let status = Status::new(&config.node_name, bgp.as_ref().map(Bgp::peers), questions, health.clone());
-        let reporter = node_status::Reporter::new(bgp.as_ref().map(Bgp::facts));
-        let status_syncer = node_status::start(&config.node_name, store.clone(), reporter)?;
         let socket = config.run_dir.join(SOCKET);
         let cni = Cni::new(cni::Parts {
             node_name: config.node_name.clone(),
@@ -173,17 +174,7 @@ impl Node {
         });
         cni::serve(&socket, Some(Arc::new(cni)), Arc::new(status))?;
         let sync_health = (syncer.monitor(), sync_reporter);
-        Ok(Self {
-            agent,
-            agent_thread,
-            syncer,
-            status_syncer,
-            sync_health,
-            bgp,
-            socket,
-            _monitor: monitor,
-            _name: name,
-        })
+        Ok(Self { agent, agent_thread, syncer, sync_health, bgp, socket, _monitor: monitor, _name: name })
     }
 
     /// Watches over the parts until a signal says to stop, then stops: BGP so that peers keep our routes, and everything
@@ -204,7 +195,6 @@ impl Node {
         // Whoever connects from now on is told that no node runs, and tries again later.
         let _ = fs::remove_file(&self.socket);
         self.syncer.stop();
-        self.status_syncer.stop();
         if let Some(bgp) = self.bgp {
             bgp.stop(bgp::Shutdown::Restarting);
         }
@@ -222,6 +212,23 @@ impl Node {
             (None, false) => reporter.not_ready("not in sync yet"),
             (None, true) => reporter.ready(),
         }
+    }
+}
+
+/// Hands on what the syncer delivers: there is one for all, because each write to the datastore wakes every one.
+fn deliver(
+    status_rows: node_status::Rows,
+    agent: AgentHandle,
+) -> impl FnMut(SyncEvent) -> ControlFlow<()> + Send + 'static {
+    let mut to_agent = agent::deliver(agent);
+    move |mut event| {
+        if let SyncEvent::Updates(updates) = &mut event {
+            status_rows.take(updates);
+            if updates.is_empty() {
+                return ControlFlow::Continue(());
+            }
+        }
+        to_agent(event)
     }
 }
 

@@ -23,6 +23,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The same where the kernel's limit for inotify instances (`fs.inotify.max_user_instances`) is used up.
 const LOOK_EVERY_WITHOUT_INOTIFY: Duration = Duration::from_millis(5);
 
+/// What `PRAGMA data_version` never is.
+const NO_VERSION: i64 = -1;
+
 /// A watch with a connection of its own, so that every commit by others changes its `data_version`.
 pub(super) struct SqliteWatch {
     file: DatabaseFile,
@@ -31,7 +34,7 @@ pub(super) struct SqliteWatch {
     ranges: Vec<KeyRange>,
     /// The revision up to which everything has been told.
     position: i64,
-    /// `PRAGMA data_version` before the last read; `None` if there is more to read.
+    /// `PRAGMA data_version` before the last read, or an older one; `None` if there is more to read.
     seen: Option<i64>,
 }
 
@@ -51,38 +54,44 @@ impl SqliteWatch {
         Ok(watch)
     }
 
-    /// Events that were committed since the last look.
-    fn look(&mut self) -> Result<Vec<Event>, StoreError> {
-        self.try_look().map_err(|failure| self.file.store_error(failure))
-    }
-
-    fn try_look(&mut self) -> Step<Vec<Event>> {
+    /// Events that were committed since the last look, if anything was.
+    fn look(&mut self) -> Step<Vec<Event>> {
         let version =
             self.connection.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))?;
         if self.seen == Some(version) {
             return Ok(Vec::new());
         }
+        let events = self.read()?;
+        self.seen = self.seen.and(Some(version));
+        Ok(events)
+    }
+
+    /// Events that were committed since the last look.
+    fn read(&mut self) -> Step<Vec<Event>> {
         let mut events = Vec::new();
         let lines = transaction(&self.connection, "BEGIN", |connection| {
             check_history(connection, self.position)?;
             read_log(connection, &self.ranges, &mut self.position, &mut events)
         })?;
-        self.seen = (lines < BATCH).then_some(version);
+        // With a version from before this reading, the next look reads once more, at worst.
+        self.seen = (lines < BATCH).then(|| self.seen.unwrap_or(NO_VERSION));
         Ok(events)
     }
 
-    /// Waits until the file was touched, but not longer than `limit`.
-    fn wait(&self, limit: Duration) {
+    /// Waits until the file was touched, but not longer than `limit`; whether it was.
+    fn wait(&self, limit: Duration) -> bool {
         let Some(wake_up) = &self.wake_up else {
             std::thread::sleep(limit.min(LOOK_EVERY_WITHOUT_INOTIFY));
-            return;
+            return false;
         };
         let limit = Timespec::try_from(limit.min(LOOK_EVERY)).unwrap_or_default();
         let mut descriptors = [PollFd::new(wake_up, PollFlags::IN)];
         // An interrupted wait is an early look.
-        if let Ok(1..) = rustix::event::poll(&mut descriptors, Some(&limit)) {
+        let woken = matches!(rustix::event::poll(&mut descriptors, Some(&limit)), Ok(1..));
+        if woken {
             drain(wake_up);
         }
+        woken
     }
 }
 
@@ -90,20 +99,15 @@ impl Watch for SqliteWatch {
     fn next(&mut self, timeout: Duration) -> Result<Vec<Event>, StoreError> {
         let deadline = Instant::now() + timeout;
         loop {
-            let more = self.seen.is_none();
-            let events = self.look()?;
-            if !events.is_empty() {
-                return Ok(events);
-            }
-            if more && self.seen.is_none() {
-                continue;
-            }
             let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            // Who has read everything is woken by what comes next, however soon.
+            let woken = self.seen.is_some() && self.wait(left);
+            self.file.verify()?;
+            let events = if woken { self.read() } else { self.look() };
+            let events = events.map_err(|failure| self.file.store_error(failure))?;
+            if !events.is_empty() || (left.is_zero() && self.seen.is_some()) {
                 return Ok(events);
             }
-            self.wait(left);
-            self.file.verify()?;
         }
     }
 }
