@@ -155,16 +155,19 @@ impl Rows {
 
     /// Writes a row: creates it, or replaces it if its revision is still this.
     pub(crate) fn write(&self, row: &Row, expected: Option<&Revision>) -> Result<Write, IpamError> {
-        let (key, text) = (row.key(), row.encode());
+        self.put(&row.key(), &row.encode(), expected)
+    }
+
+    fn put(&self, key: &Key, text: &str, expected: Option<&Revision>) -> Result<Write, IpamError> {
         outcome(match expected {
-            None => self.store.create(&key, &text),
-            Some(_) => self.store.update(&key, &text, expected),
+            None => self.store.create(key, text),
+            Some(_) => self.store.update(key, text, expected),
         })
     }
 
     pub(crate) fn write_block(&self, block: &Block, expected: Option<&Revision>) -> Result<Write, IpamError> {
         self.highest_sequence.fetch_max(block.row().sequence_number, Ordering::Relaxed);
-        self.write(&Row::Block(block.row().clone()), expected)
+        self.put(&Key::Block(block.cidr()), &block.row().encode(), expected)
     }
 
     /// A number above those of all blocks that were read or written here: who deletes a block has read it.

@@ -93,4 +93,12 @@ impl IpamBlock {
             strict_affinity: false,
         }
     }
+
+    /// Writes the row.
+    ///
+    /// # Panics
+    /// Never: it holds nothing that JSON lacks.
+    pub fn encode(&self) -> String {
+        serde_json::to_string(self).expect("numbers, texts and maps of them")
+    }
 }

@@ -79,7 +79,7 @@ impl Row {
                 serde_json::to_string(&resource)
             }
             Self::Resource(resource) => serde_json::to_string(resource),
-            Self::Block(block) => serde_json::to_string(block),
+            Self::Block(block) => return block.encode(),
             Self::BlockAffinity(affinity) => serde_json::to_string(affinity),
             Self::Handle(handle) => serde_json::to_string(handle),
             Self::IpamConfig(config) => serde_json::to_string(config),

@@ -228,10 +228,10 @@ impl BgpPlanner {
             // Workloads come and go all the time; sessions need not be worked out for that.
             (Stale::Originated, Some(last)) => {
                 let originate = self.originated();
-                if originate == last.originate {
+                if originate == *last.originate {
                     return None;
                 }
-                BgpPlan { originate, ..last.clone() }
+                BgpPlan { originate: originate.into(), ..last.clone() }
             }
             _ => self.plan(),
         };
@@ -266,7 +266,7 @@ impl BgpPlanner {
             peers,
             normal_priorities: [false, true].map(|v6| self.normal_priority(v6)),
             addresses: us.map(|us| us.addresses.clone()).unwrap_or_default(),
-            originate,
+            originate: originate.into(),
             blocks: self.own_blocks(),
             kernel: self.kernel_policy(),
             excluded_interfaces: self.excluded_interfaces(),

@@ -35,7 +35,7 @@ pub struct BgpPlan {
     /// This node's own addresses, one of each family at most.
     pub addresses: Vec<IpAddr>,
     /// What could be announced, with this node as next hop; the peers' export policies say what is.
-    pub originate: BTreeMap<IpNet, Originated>,
+    pub originate: Arc<BTreeMap<IpNet, Originated>>,
     /// Those of `originate` that are blocks: what is not assigned in them has to be dropped here (a blackhole route).
     pub blocks: BTreeSet<IpNet>,
     /// Packets are forwarded on what is learned: next hops are looked up in the routing table, and those that it does not

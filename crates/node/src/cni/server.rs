@@ -23,7 +23,7 @@ const KEPT: usize = 8;
 /// A client sends its request at once; one that does not is not waited for.
 const CLIENT_LIMIT: Duration = Duration::from_secs(10);
 
-/// Room for a request as they usually are, so that it is read in one go.
+/// Room that a thread keeps for its requests and answers: as they usually are, so that one is read in one go.
 const USUAL_BYTES: usize = 8 * 1024;
 
 /// Answers `calicoctl node status` and `calicoctl bgp`.
@@ -104,13 +104,14 @@ impl Pool {
     }
 
     fn accept_all(self: Arc<Self>) {
+        let mut text = Vec::with_capacity(USUAL_BYTES);
         loop {
             let accepted = self.listener.accept();
             self.begin();
             let busy = Busy(&self);
             // What goes wrong with one connection is over with it.
             if let Ok((stream, _)) = accepted {
-                serve_one(stream, self.cni.as_deref(), self.status.as_ref());
+                serve_one(stream, &mut text, self.cni.as_deref(), self.status.as_ref());
             }
             if busy.end().is_break() {
                 return;
@@ -161,9 +162,9 @@ fn spawn(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
     std::thread::Builder::new().name("cni-request".to_owned()).spawn(work).map(drop)
 }
 
-fn serve_one(mut stream: UnixStream, cni: Option<&Cni>, status: &dyn StatusSource) {
+fn serve_one(mut stream: UnixStream, text: &mut Vec<u8>, cni: Option<&Cni>, status: &dyn StatusSource) {
     let by_cni = |handle: &dyn Fn(&Cni) -> Answer| cni.map_or_else(no_workloads, handle);
-    let answer = match read_request(&mut stream) {
+    let answer = match read_request(&mut stream, text) {
         Ok(Request::Cni(request)) => by_cni(&|cni| measured(&request, || cni.handle(&request))),
         Ok(Request::Ipam(request)) => by_cni(&|cni| measured(&request, || cni.handle_ipam(&request))),
         Ok(Request::Delegate(request)) => by_cni(&|cni| cni.prepare_delegation(&request)),
@@ -171,9 +172,11 @@ fn serve_one(mut stream: UnixStream, cni: Option<&Cni>, status: &dyn StatusSourc
         Ok(Request::Bgp(question)) => status.bgp(question),
         Err(error) => Answer::Error(refuse(code::DECODING_FAILURE, format!("not a request: {error}"))),
     };
-    let text = serde_json::to_vec(&answer).unwrap_or_default();
+    text.clear();
+    let written = serde_json::to_writer(&mut *text, &answer).map_err(io::Error::from);
     // A client that has gone away cannot be told; DEL or GC will follow an ADD whose answer was lost.
-    let _ = stream.write_all(&text);
+    let _ = written.and_then(|()| stream.write_all(text));
+    text.shrink_to(USUAL_BYTES);
 }
 
 fn no_workloads() -> Answer {
@@ -197,10 +200,10 @@ fn measured(request: &CniRequest, handle: impl FnOnce() -> Answer) -> Answer {
     answer
 }
 
-fn read_request(stream: &mut UnixStream) -> io::Result<Request> {
+fn read_request(stream: &mut UnixStream, text: &mut Vec<u8>) -> io::Result<Request> {
     stream.set_read_timeout(Some(CLIENT_LIMIT))?;
     stream.set_write_timeout(Some(CLIENT_LIMIT))?;
-    let mut text = Vec::with_capacity(USUAL_BYTES);
-    stream.take(MAX_MESSAGE_BYTES as u64).read_to_end(&mut text)?;
-    Ok(serde_json::from_slice(&text)?)
+    text.clear();
+    stream.take(MAX_MESSAGE_BYTES as u64).read_to_end(text)?;
+    Ok(serde_json::from_slice(text)?)
 }

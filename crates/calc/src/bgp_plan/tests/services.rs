@@ -33,8 +33,8 @@ fn configuration(aggregation: &str) -> Value {
 
 /// Ours only, without the block.
 fn services(planner: &BgpPlanner) -> Vec<String> {
-    let originate = planner.plan().originate.into_iter();
-    let services = originate.filter(|(_, of)| of.kind == OriginatedKind::Service);
+    let plan = planner.plan();
+    let services = plan.originate.iter().filter(|(_, of)| of.kind == OriginatedKind::Service);
     services.map(|(prefix, _)| prefix.to_string()).collect()
 }
 
