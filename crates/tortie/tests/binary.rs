@@ -26,6 +26,18 @@ fn called_by_the_name_of_a_plugin_it_is_that_plugin() {
     }
 }
 
+/// It is started for each pod, and what a loader does takes longer than the rest. (Where `libc.a` is missing, the build warns.)
+#[test]
+fn it_needs_no_loader_and_no_library() {
+    let binary = std::fs::read(env!("CARGO_BIN_EXE_tortie")).expect("the binary can be read");
+    let half = |at: usize| usize::from(u16::from_le_bytes([binary[at], binary[at + 1]]));
+    // ELF64: the table of segments, the size and the number of its entries; a loader is a segment of type 3 (PT_INTERP).
+    let table = u64::from_le_bytes(binary[32..40].try_into().expect("eight bytes"));
+    let (start, size, count) = (usize::try_from(table).expect("a place in the file"), half(54), half(56));
+    assert!(count > 0);
+    assert!((0..count).all(|segment| half(start + segment * size) != 3), "it is linked to shared libraries");
+}
+
 #[test]
 fn tortie_ctl_and_calicoctl_are_the_same() {
     let long = run("tortie", &["ctl", "version", "--help"]);
