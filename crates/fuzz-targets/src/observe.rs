@@ -1,5 +1,6 @@
-//! BMP and MRT: what observers would read of us, or of others.
+//! BMP and MRT: what observers would read of us, or of others; and what a process reads of the one before it.
 
+use bgp::handover::Handover;
 use bgp::observe::{bmp, mrt};
 
 /// As many messages as there are; each is written again as the same.
@@ -36,5 +37,20 @@ fn attributes(body: &mrt::Body) {
                 assert!(error.offset <= entry.attributes.len(), "{error}");
             }
         }
+    }
+}
+
+/// The attributes of a route in a table.
+pub(crate) fn mrt_attributes(data: &[u8]) {
+    if let Err(error) = mrt::read_attributes(data) {
+        assert!(!error.to_string().is_empty());
+    }
+}
+
+/// The state of a speaker, for the process that takes its place.
+pub(crate) fn handover(data: &[u8]) {
+    match Handover::decode(data) {
+        Ok(handover) => assert_eq!(Handover::decode(&handover.encode()), Ok(handover)),
+        Err(error) => assert!(!error.to_string().is_empty()),
     }
 }

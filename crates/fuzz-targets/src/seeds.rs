@@ -1,5 +1,7 @@
 //! What the fuzzer begins with: every message of the test vectors, and scripts by hand for what has no vectors.
 
+mod observe;
+
 use std::io;
 use std::path::Path;
 
@@ -107,6 +109,13 @@ fn by_hand() -> Vec<Seed> {
         list.iter().enumerate().map(seed).collect()
     };
     [
+        of("bmp", &[&observe::bmp()]),
+        of("handover", &[&crate::session::handed_over(SESSIONS[0])]),
+        of("mrt", &[&observe::mrt()]),
+        of(
+            "mrt_attributes",
+            &[&[0x40, 1, 1, 0, 0x40, 2, 0, 0x40, 3, 4, 10, 0, 0, 2, 0x80, 4, 4, 0, 0, 0, 7]],
+        ),
         of("session", SESSIONS),
         of("prefixes", PREFIXES),
         of("bfd_packet", PACKETS),
@@ -162,7 +171,7 @@ const SESSIONS: &[&[u8]] = &[
         0, 0, 0, 2, 0, 0x18, 0, 16, 0, 15, 1, 0, 15, 2, 0, 10, 0, 2, 15, 1, 1, 10, 0, 2, 15, 3, 4, 16, 1, 10,
         0, 0, 11, 6,
     ],
-    // We come back and wait for the End-of-RIBs; then we go.
+    // A station looks on, and other processes take over. Then: we come back and wait for the End-of-RIBs; then we go.
     &[
         3, 0, 0, 2, 0, 0, 0, 6, 0, 0, 1, 1, 0, 0, 10, 0, 1, 10, 0, 0x81, 0, 1, 2, 1, 0, 0, 10, 1, 1, 11, 6,
         19, 0xff,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bgp::config::{
     AddPath, ConnectMode, GracefulRestart, LocalAs, LongLived, Multipath, NextHopMode, PeerRange,
-    PrefixLimit, Role, RoleConfig, SendPaths,
+    PrefixLimit, Role, RoleConfig, SendPaths, StationConfig, StationView,
 };
 use bgp::packet::attribute::Community;
 use bgp::policy::{Actions, Match, Policy, PrefixMatch, Rule, Verdict};
@@ -63,6 +63,12 @@ pub(super) fn speaker(bits: Bits) -> SpeakerConfig {
     let named = [(0, internal(bits)), (1, limited(bits)), (2, dialled(bits))];
     let present = named.into_iter().filter(|(peer, _)| !bits.set(*peer));
     config.peers = present.map(|(peer, config)| (PeerId::from(PEERS[peer as usize]), config)).collect();
+    if bits.set(31) {
+        let mut station = StationConfig::new((IpAddr::from([10, 2, 0, 1]), 5000).into());
+        station.views = [StationView::PrePolicy, StationView::PostPolicy, StationView::LocRib].into();
+        station.statistics = Some(Duration::from_secs(60));
+        config.stations.insert("station".to_owned(), station);
+    }
     if !bits.set(3) {
         let mut template = peer(3);
         template.reflector_client = true;

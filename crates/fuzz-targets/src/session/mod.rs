@@ -8,6 +8,7 @@
 //! - queues are bounded, timers never fall due again and again at the same time, prefix limits hold;
 //! - when everything is told, a peer believes what `calicoctl bgp routes --advertised` says, and the kernel has what is
 //!   selected;
+//! - a station (BMP) is told what can be read, and a process that takes over in the middle goes on as if nothing had been;
 //! - when all peers are gone, nothing is left.
 
 mod configuration;
@@ -35,6 +36,16 @@ pub fn run(data: &[u8]) {
 }
 
 fn play(data: &[u8]) -> Vec<bgp::Output> {
+    world_after(data).finish()
+}
+
+/// What the speaker would hand over at the end of a script.
+pub(crate) fn handed_over(data: &[u8]) -> Vec<u8> {
+    let world = world_after(data);
+    world.speaker.hand_over(world.now).encode()
+}
+
+fn world_after(data: &[u8]) -> World {
     let mut script = Script::new(data);
     let mut world = World::new(script.octet());
     let mut steps = 0;
@@ -44,5 +55,5 @@ fn play(data: &[u8]) -> Vec<bgp::Output> {
         world.step(step, &mut script);
         steps += 1;
     }
-    world.finish()
+    world
 }

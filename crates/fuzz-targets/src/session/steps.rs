@@ -55,7 +55,10 @@ impl World {
     /// What the speaker has dialled answers, or does not.
     fn answer(&mut self, octet: u8) {
         let Some((connection, name)) = self.dialled.pop_first() else { return };
-        if octet & 1 == 0 {
+        if octet & 1 == 0 && name.0.starts_with("bmp_") {
+            self.station(connection);
+            self.input(Input::Connected { connection, endpoints: Self::endpoints(0) });
+        } else if octet & 1 == 0 {
             let peer = PEERS.iter().position(|other| *other == name.0).expect("named peers are dialled");
             self.link(connection, peer, name);
             self.input(Input::Connected { connection, endpoints: Self::endpoints(peer) });
@@ -188,6 +191,8 @@ impl World {
         match octet {
             0xff => self.stop(Shutdown::Restarting),
             0xfe => self.stop(Shutdown::Stopping { message: "maintenance".to_owned() }),
+            0xc0.. => self.hand_over(),
+            0xa0.. => self.input(Input::Clock { since_epoch: Duration::from_secs(u64::from(octet) << 23) }),
             0x80.. => self.input(Input::UnsignedDropped),
             0x40.. => self.input(Input::Path { peer, path: down }),
             0x20.. => self.input(Input::Path { peer, path: Path::Up }),

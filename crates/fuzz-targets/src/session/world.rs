@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use bgp::handover::{Handover, Octets};
+use bgp::observe::bmp;
 use bgp::query::{Cursor, RouteFilter, View};
 use bgp::{ConnectionId, Endpoints, Family, Input, Output, PeerId, Speaker, SpeakerConfig, Start};
 use ipnet::IpNet;
@@ -26,6 +28,8 @@ pub(super) struct World {
     /// Dialled, and not answered yet.
     pub(super) dialled: BTreeMap<ConnectionId, PeerId>,
     pub(super) watched: BTreeSet<IpAddr>,
+    /// What stations have been told and is no whole message yet.
+    stations: BTreeMap<ConnectionId, Vec<u8>>,
     kernel: BTreeSet<IpNet>,
     complete: BTreeSet<Family>,
     pub(super) stopped: bool,
@@ -46,6 +50,7 @@ impl World {
             links: BTreeMap::new(),
             dialled: BTreeMap::new(),
             watched: BTreeSet::new(),
+            stations: BTreeMap::new(),
             kernel: BTreeSet::new(),
             complete: BTreeSet::new(),
             stopped: false,
@@ -114,6 +119,9 @@ impl World {
             Output::Connect { connection, peer, .. } => {
                 assert!(self.dialled.insert(connection, peer).is_none());
             }
+            Output::Send { connection, bytes } if self.stations.contains_key(&connection) => {
+                self.report(connection, &bytes);
+            }
             Output::Send { connection, bytes } => {
                 let link = self.links.get_mut(&connection).expect("it writes to open connections");
                 link.hear(&bytes);
@@ -123,8 +131,9 @@ impl World {
                 }
             }
             Output::Close { connection } => {
-                let known =
-                    self.links.remove(&connection).is_some() || self.dialled.remove(&connection).is_some();
+                let known = self.links.remove(&connection).is_some()
+                    || self.dialled.remove(&connection).is_some()
+                    || self.stations.remove(&connection).is_some();
                 assert!(known, "what is closed was open");
             }
             Output::BestRoute { prefix, route: Some(route) } => {
@@ -139,6 +148,51 @@ impl World {
             Output::RibComplete { family } => assert!(self.complete.insert(family)),
             Output::Session { .. } | Output::PrefixWarning { .. } | Output::Station { .. } => {}
         }
+    }
+
+    /// The station has answered.
+    pub(super) fn station(&mut self, connection: ConnectionId) {
+        self.stations.insert(connection, Vec::new());
+    }
+
+    /// A station is told something, which it reads at once.
+    fn report(&mut self, connection: ConnectionId, bytes: &[u8]) {
+        let told = self.stations.get_mut(&connection).expect("checked by the caller");
+        told.extend_from_slice(bytes);
+        while let Some((_, length)) = bmp::Message::decode(told).expect("stations are told BMP") {
+            told.drain(..length);
+        }
+        assert!(told.is_empty(), "stations are told whole messages");
+        let bytes = bytes.len();
+        self.speaker.handle_input(Input::Written { connection, bytes }, self.now);
+    }
+
+    /// Another process takes the speaker's place. Peers notice nothing; the kernel and stations are told everything anew.
+    pub(super) fn hand_over(&mut self) {
+        if self.stopped || self.speaker.is_opening() {
+            return;
+        }
+        let mut handover = self.speaker.hand_over(self.now);
+        assert_eq!(Handover::decode(&handover.encode()).as_ref(), Ok(&handover));
+        for session in handover.sessions_mut() {
+            session.unsent = Octets(vec![0; self.links[&session.connection].unread]);
+        }
+        let taken = Speaker::take_over(self.config(), &handover, 1, self.now);
+        let (speaker, names) = taken.expect("what was handed over fits together");
+        self.speaker = speaker;
+        let mut old = std::mem::take(&mut self.links);
+        self.links = names.iter().filter_map(|(was, is)| Some((*is, old.remove(was)?))).collect();
+        assert_eq!(self.links.len(), names.len(), "sessions have connections");
+        for link in old.values() {
+            let status = self.speaker.status_of(&link.name);
+            assert!(status.is_none_or(|peer| peer.established.is_none()), "{} lost its session", link.name);
+        }
+        self.dialled.clear();
+        self.stations.clear();
+        self.kernel.clear();
+        self.watched.clear();
+        self.complete.clear();
+        self.settle();
     }
 
     fn check_limits(&self) {
@@ -163,12 +217,13 @@ impl World {
         let empty = SpeakerConfig {
             peers: BTreeMap::new(),
             ranges: BTreeMap::new(),
+            stations: BTreeMap::new(),
             originated: BTreeMap::new(),
             ..config
         };
         self.input(Input::Configure(empty));
         self.wait(Duration::from_secs(1));
-        assert_eq!((self.links.len(), self.dialled.len()), (0, 0), "connections");
+        assert_eq!([self.links.len(), self.dialled.len(), self.stations.len()], [0; 3], "connections");
         assert_eq!((&self.kernel, &self.watched), (&BTreeSet::new(), &BTreeSet::new()), "routes");
         assert_eq!(Family::ALL.map(|family| self.speaker.prefixes(family)), [0, 0], "prefixes");
         assert_eq!(self.speaker.attribute_sets(), 0, "attributes");
