@@ -520,6 +520,20 @@ fn peers_name_their_address_or_select_it() {
     }
     refuses("BGPPeer", "p", json!({"peerIP": "host"}), "spec.peerIP: \"host\" is not the address of a peer");
     accepts("BGPPeer", "p", json!({"families": ["IPv6", "IPv4"]}));
+    let alias = json!({"peerIP": "10.0.0.2", "asNumber": 64512, "aliasASNumber": 64999});
+    accepts("BGPPeer", "p", alias);
+    refuses(
+        "BGPPeer",
+        "p",
+        json!({"peerIP": "10.0.0.2", "asNumber": 64512, "aliasASNumber": 64512}),
+        "spec.aliasASNumber: \"64512\" is asNumber",
+    );
+    refuses(
+        "BGPPeer",
+        "p",
+        json!({"peerIP": "10.0.0.2", "asNumber": 64512, "aliasASNumber": 7, "localASNumber": 8}),
+        "spec.aliasASNumber: \"7\" cannot be combined with localASNumber",
+    );
     refuses(
         "BGPPeer",
         "p",

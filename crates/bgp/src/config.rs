@@ -190,6 +190,9 @@ pub struct PeerConfig {
     pub role: Option<RoleConfig>,
     /// Another AS number than our own towards this peer (RFC 7705).
     pub local_as: Option<LocalAs>,
+    /// Another number of our AS: an internal peer may go by it, and know us by it, instead of the usual one (RFC 7705, section
+    /// 4). Either is taken, and our OPEN has the one that the peer takes. Ignored for external peers.
+    pub alias_as: Option<Asn>,
     /// How many prefixes the peer may have in each family; `None`: any number.
     pub prefix_limit: Option<PrefixLimit>,
     /// Long-lived graceful restart (RFC 9494); `None`, or without `graceful_restart`, does not offer it.
@@ -229,6 +232,7 @@ impl PeerConfig {
             ttl: None,
             role: None,
             local_as: None,
+            alias_as: None,
             prefix_limit: None,
             long_lived: None,
             require_policy: false,

@@ -36,7 +36,7 @@
 //! - RFC 7313: enhanced route refresh.
 //! - RFC 7606: revised error handling.
 //! - RFC 7607: AS 0.
-//! - RFC 7705: another local AS towards a peer (not: two of them at once in the OPENs of internal peers).
+//! - RFC 7705: another local AS towards a peer; two numbers of our AS towards internal ones.
 //! - RFC 7854: BMP: stations are told Adj-RIB-In before and behind the import policy (not: route mirroring).
 //! - RFC 7911: add-path, both directions; all routes or the best ones are sent.
 //! - RFC 8050: path identifiers in MRT.

@@ -55,6 +55,9 @@ object! {
         /// Own AS towards this peer.
         #[serde(rename = "localASNumber")]
         local_as_number: Option<AsNumber>,
+        /// Ours: another number of our AS, which a peer in it may go and know us by (RFC 7705, section 4). Either is taken.
+        #[serde(rename = "aliasASNumber")]
+        alias_as_number: Option<AsNumber>,
         /// Whether the other side of a selected pair gets its session by itself; `Auto` if absent.
         reverse_peering: Option<ReversePeering>,
         /// Ours: the path to the peer is watched with BFD. Absent: it is not; `{}`: with the defaults.
@@ -199,6 +202,12 @@ impl Rules for BGPPeerSpec {
         check_duration(spec.keepalive_time, &at.field("keepaliveTime"));
         if let Some(bfd) = &spec.bfd {
             check_bfd(bfd, &at.field("bfd"));
+        }
+        if let Some(alias) = spec.alias_as_number.filter(|alias| spec.as_number == Some(*alias)) {
+            at.field("aliasASNumber").refuse(alias, "is asNumber: write the other number, or leave it out");
+        }
+        if let (Some(alias), Some(_)) = (spec.alias_as_number, spec.local_as_number) {
+            at.field("aliasASNumber").refuse(alias, "cannot be combined with localASNumber");
         }
         for (index, family) in spec.families.iter().enumerate() {
             if spec.families[..index].contains(family) {

@@ -147,6 +147,8 @@ pub struct Terms {
     pub role: Option<RoleConfig>,
     /// Another AS number than our own.
     pub local_as: Option<LocalAs>,
+    /// Another number of our AS, which an internal peer may go by.
+    pub alias_as: Option<Asn>,
     /// Long-lived graceful restart.
     pub long_lived: Option<LongLived>,
 }
@@ -280,6 +282,7 @@ impl Terms {
             ttl: peer.ttl,
             role: peer.role,
             local_as: peer.local_as,
+            alias_as: peer.alias_as,
             long_lived: peer.long_lived,
         }
     }
@@ -301,6 +304,7 @@ impl Terms {
             ttl: self.ttl,
             role: self.role,
             local_as: self.local_as,
+            alias_as: self.alias_as,
             long_lived: self.long_lived,
             ..other
         }

@@ -110,6 +110,7 @@ fields!(Terms {
     ttl,
     role,
     local_as,
+    alias_as,
     long_lived,
 });
 fields!(HandedSession {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{Direction, Negotiated, Opens};
 use crate::packet::{Context, Framer, PeerKind};
-use crate::types::ConnectionId;
+use crate::types::{Asn, ConnectionId};
 
 /// How long the peer may take for its OPEN (RFC 4271, section 8.2.2 suggests 4 minutes).
 pub(super) const OPEN_WAIT: Duration = Duration::from_secs(240);
@@ -29,6 +29,8 @@ pub(super) struct Connection {
     pub(super) outstanding: usize,
     /// When the peer has left them unread for too long.
     pub(super) send_hold: Option<Instant>,
+    /// The AS number in our OPEN.
+    pub(super) sent_as: Option<Asn>,
     /// The OPENs, until they are agreed on.
     pub(super) opens: Opens,
 }
@@ -54,6 +56,7 @@ impl Connection {
             keepalive: None,
             outstanding: 0,
             send_hold: None,
+            sent_as: None,
             opens: Opens::default(),
         }
     }

@@ -75,6 +75,7 @@ impl Session {
     pub(super) fn notified(&mut self, id: ConnectionId, notification: Notification, now: Instant) {
         let Some(connection) = self.take(id) else { return };
         self.actions.push_back(Action::Close(id));
+        self.refused_as(connection.sent_as, &notification);
         let collision = is_collision(&notification);
         let reason = Reason::Received(notification);
         // The peer has chosen the other of our connections, or will choose among the next.

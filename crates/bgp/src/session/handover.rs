@@ -58,6 +58,7 @@ impl Session {
             keepalive: after(handed.keepalive_left),
             outstanding: handed.unsent.0.len(),
             send_hold: after(handed.send_hold_left).filter(|_| !handed.unsent.0.is_empty()),
+            sent_as: None,
             opens: Opens::default(),
         });
         session.reported = SessionState::Established;

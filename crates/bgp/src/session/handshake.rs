@@ -69,8 +69,9 @@ impl Session {
 
     /// Sends our OPEN.
     pub(super) fn open(&mut self, connection: &mut Connection, now: Instant) {
-        let open = negotiate::our_open(&self.settings, self.restarting, self.forwarding_preserved);
+        let open = negotiate::our_open(&self.spoken(), self.restarting, self.forwarding_preserved);
         let bytes = open.encode();
+        connection.sent_as = Some(self.speaks_as);
         connection.opens.sent = bytes.clone();
         connection.queued(bytes.len(), now);
         self.actions.push_back(Action::Send(connection.id, bytes));
@@ -80,7 +81,8 @@ impl Session {
 
     /// The peer's OPEN.
     pub(super) fn opened(&mut self, id: ConnectionId, open: &Open, now: Instant) {
-        let settings = &self.settings;
+        self.heard_as(open.effective_as());
+        let settings = &self.settings.towards(open.effective_as());
         let agreed = check_peer(open, settings.remote_as, settings.local_as, settings.router_id)
             .and_then(|()| negotiate::negotiate(settings, open));
         let mut negotiated = match agreed {

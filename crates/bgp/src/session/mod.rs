@@ -24,6 +24,7 @@
 //! Calling order: any of the `handle_*` methods, then [`Session::poll_action`] until it is empty; wake up again at
 //! [`Session::poll_timeout`].
 
+mod alias;
 mod collision;
 mod connection;
 mod ending;
@@ -60,7 +61,7 @@ use crate::packet::notification::Notification;
 use crate::packet::route_refresh::RouteRefresh;
 use crate::packet::update::Received;
 use crate::speaker::TransportFailure;
-use crate::types::ConnectionId;
+use crate::types::{Asn, ConnectionId};
 use connection::{Connection, Stage};
 pub(crate) use jitter::Jitter;
 
@@ -89,6 +90,8 @@ pub enum Action {
 #[derive(Debug)]
 pub struct Session {
     settings: Settings,
+    /// The AS number of our next OPEN.
+    speaks_as: Asn,
     /// Connection ids carry the peer's number in the upper half.
     number: u32,
     connections_made: u32,
@@ -120,6 +123,7 @@ impl Session {
     /// A session that is not started. `number` distinguishes the connections of different sessions.
     pub fn new(settings: Settings, number: u32, seed: u64, now: Instant) -> Self {
         Self {
+            speaks_as: settings.local_as,
             settings,
             number,
             connections_made: 0,
@@ -166,7 +170,7 @@ impl Session {
 
     /// The capabilities that our OPENs offer.
     pub fn offered(&self) -> Vec<Capability> {
-        negotiate::our_open(&self.settings, self.restarting, self.forwarding_preserved).capabilities
+        negotiate::our_open(&self.spoken(), self.restarting, self.forwarding_preserved).capabilities
     }
 
     /// The speaker has itself sent octets to the established peer.

@@ -298,6 +298,7 @@ mod tests {
             local_as: Asn(64512),
             router_id: RouterId([10, 0, 0, 1].into()),
             remote_as: Asn(64512),
+            alias: None,
             passive: true,
             families: FamilySet::ALL,
             timers: Timers::default(),

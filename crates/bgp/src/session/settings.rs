@@ -13,6 +13,8 @@ pub struct Settings {
     pub router_id: RouterId,
     /// The peer's AS.
     pub remote_as: Asn,
+    /// Another number of our AS, which an internal peer may go and know us by (RFC 7705, section 4).
+    pub alias: Option<Asn>,
     /// We do not dial.
     pub passive: bool,
     /// The families that we offer.

@@ -42,6 +42,7 @@ fn settings(passive: bool) -> Settings {
         local_as: Asn(64512),
         router_id: OUR_ID,
         remote_as: Asn(64512),
+        alias: None,
         passive,
         families: [Family::Ipv4Unicast].iter().collect(),
         timers: Timers::default(),

@@ -76,6 +76,7 @@ pub fn reset_causes(
         ("the source address", old.source != new.source),
         ("the peer's AS", old.remote_as != new.remote_as),
         ("our AS towards the peer", old.local_as != new.local_as),
+        ("the other number of our AS", old.alias_as != new.alias_as),
         ("the address families", old.families != new.families),
         ("the timers", old.timers != new.timers),
         ("graceful restart", old.graceful_restart != new.graceful_restart),
@@ -136,7 +137,7 @@ mod tests {
     #[test]
     fn every_reset_has_its_cause_and_nothing_else_has_one() {
         type Change = (fn(&mut SpeakerConfig, &mut PeerConfig), &'static [&'static str]);
-        let cases: [Change; 11] = [
+        let cases: [Change; 12] = [
             (|_, _| {}, &[]),
             (|_, peer| peer.import = Policy::reject_all(), &[]),
             (|_, peer| peer.export = Policy::reject_all(), &[]),
@@ -149,6 +150,7 @@ mod tests {
             ),
             (|_, peer| peer.ttl_security = Some(1), &["TTL security"]),
             (|_, peer| peer.local_as = Some(LocalAs::instead_of_ours(Asn(7))), &["our AS towards the peer"]),
+            (|_, peer| peer.alias_as = Some(Asn(7)), &["the other number of our AS"]),
             (|_, peer| peer.add_path = AddPath::default(), &[]),
             (
                 |speaker, peer| {

@@ -204,6 +204,7 @@ pub(super) fn settings(config: &PeerConfig, speaker: &SpeakerConfig) -> Settings
         local_as: config.effective_local_as(speaker.local_as),
         router_id: speaker.router_id,
         remote_as: config.remote_as,
+        alias: config.alias_as,
         passive: config.connect == crate::config::ConnectMode::Passive,
         families: config.families.iter().collect(),
         timers: config.timers,

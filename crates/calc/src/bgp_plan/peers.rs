@@ -79,6 +79,11 @@ impl BgpPlanner {
             let reason = "is not set; there is no session".to_owned();
             problems.push(problem("asNumber", reason, "write the AS number of the peer"));
         }
+        let other_as = spec.as_number.filter(|number| number.0 != self.local_as());
+        if let (Some(_), Some(number)) = (spec.alias_as_number, other_as) {
+            let reason = format!("has no effect: the peer is in AS {number}, and not in ours");
+            problems.push(problem("aliasASNumber", reason, "leave it out, or write our AS into asNumber"));
+        }
         for (index, filter) in spec.filters.iter().enumerate() {
             if !self.filters.contains_key(filter) {
                 let reason =
@@ -244,6 +249,7 @@ impl BgpPlanner {
             port: remote.port,
             local_as,
             remote_as: remote.as_number,
+            alias_as: spec.alias_as_number.map(|number| number.0).filter(|_| is_internal),
             source_address: match spec.source_address.unwrap_or_default() {
                 SourceAddress::UseNodeIP => Some(own_address),
                 SourceAddress::None => None,

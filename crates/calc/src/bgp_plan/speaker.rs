@@ -136,6 +136,7 @@ impl Peer {
         config.ttl_security = self.ttl_security;
         config.bfd = self.bfd;
         config.local_as = (self.local_as != own_as).then(|| LocalAs::instead_of_ours(Asn(self.local_as)));
+        config.alias_as = self.alias_as.map(Asn);
         if let Some(reference) = &self.password {
             config.authentication = passwords.password(reference)?.map(Authentication::Md5);
         }

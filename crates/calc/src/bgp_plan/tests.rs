@@ -147,6 +147,22 @@ fn a_session_carries_the_families_that_are_asked_for_and_each_has_its_own_rules(
 }
 
 #[test]
+fn a_second_number_of_our_as_is_for_peers_in_it() {
+    let mut planner = planner();
+    let mut peer = |as_number: u32| {
+        let spec = json!({"peerIP": "10.0.0.2", "asNumber": as_number, "aliasASNumber": 64999});
+        set(&mut planner, &Key::cluster(Kind::BGPPeer, "p"), Some(resource("p", &spec)));
+        let plan = planner.plan();
+        let config = plan.speaker_config(&Nothing).0.unwrap();
+        let aliases: Vec<Option<u32>> =
+            config.peers.values().map(|peer| peer.alias_as.map(|asn| asn.0)).collect();
+        (aliases, plan.problems.iter().any(|problem| problem.field == "spec.aliasASNumber"))
+    };
+    assert_eq!(peer(64512), (vec![Some(64999)], false));
+    assert_eq!(peer(7), (vec![None], true));
+}
+
+#[test]
 fn an_ipv6_node_has_an_identifier_only_when_told_how() {
     let document = resource("n1", &json!({"bgp": {"ipv6Address": "fd00::1/64"}}));
     for (source, expected) in [

@@ -143,6 +143,8 @@ pub struct Peer {
     pub local_as: u32,
     /// The peer's AS.
     pub remote_as: u32,
+    /// Another number of our AS, which the peer may go and know us by; `None`: there is none, or it is not in our AS.
+    pub alias_as: Option<u32>,
     /// The address to speak from; `None`: whichever the kernel picks (`sourceAddress: None`).
     pub source_address: Option<IpAddr>,
     /// Wait for the peer to connect. Of two nodes, the one with the lesser address waits.
