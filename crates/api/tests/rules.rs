@@ -466,6 +466,21 @@ fn monitoring_stations_can_be_dialled_and_are_there_once() {
 }
 
 #[test]
+fn aggregates_are_prefixes_that_are_there_once() {
+    let aggregates = |aggregates: Value| json!({"aggregates": aggregates});
+    let full = json!({"cidr": "2001:db8::/32", "summaryOnly": true, "internalPeers": true});
+    for name in ["default", "node.n"] {
+        accepts("BGPConfiguration", name, aggregates(json!([{"cidr": "10.65.0.0/16"}, full])));
+    }
+    refuses(
+        "BGPConfiguration",
+        "default",
+        aggregates(json!([{"cidr": "10.65.0.0/16"}, {"cidr": "10.65.1.0/16", "summaryOnly": true}])),
+        "spec.aggregates[1].cidr: \"10.65.0.0/16\" is there twice",
+    );
+}
+
+#[test]
 fn filters_of_bgp_routes_follow_their_rules() {
     let kind = "BGPFilter";
     let rule = |rule: Value| json!({"importV4": [rule]});

@@ -1,6 +1,7 @@
 //! What a speaker is told to be. A new [`SpeakerConfig`] is applied as a typed difference: sessions that need not
 //! be reset stay up.
 
+mod aggregate;
 mod authentication;
 mod bfd;
 mod session;
@@ -18,6 +19,7 @@ use crate::packet::attribute::{Community, LargeCommunity, Origin};
 use crate::policy::Policy;
 use crate::types::{Asn, Family, PeerId, RouterId};
 
+pub use aggregate::{Aggregate, Summaries};
 pub use authentication::{AoAlgorithm, AoKey, Authentication, Secret, SecretError};
 pub use bfd::Bfd;
 pub use session::{LocalAs, LongLived, PrefixLimit, Role, RoleConfig};
@@ -62,6 +64,8 @@ pub struct SpeakerConfig {
     pub stations: BTreeMap<String, StationConfig>,
     /// Addresses from which peers may come that are not named one by one.
     pub ranges: BTreeMap<PeerId, PeerRange>,
+    /// Prefixes that are told as one route for all that lie in them, while there are any.
+    pub aggregates: BTreeMap<IpNet, Aggregate>,
     /// The routes that we originate. [`Input::Originate`](crate::Input::Originate) and
     /// [`Input::Withdraw`](crate::Input::Withdraw) change this set without the rest.
     pub originated: BTreeMap<IpNet, Origination>,
@@ -86,6 +90,7 @@ impl SpeakerConfig {
             name: String::new(),
             stations: BTreeMap::new(),
             ranges: BTreeMap::new(),
+            aggregates: BTreeMap::new(),
             originated: BTreeMap::new(),
         }
     }

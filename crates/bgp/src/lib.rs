@@ -14,8 +14,8 @@
 //!
 //! # Supported standards
 //!
-//! - RFC 4271: BGP-4 (not: aggregation of routes). Equally good routes are used together; next hops are resolved by the
-//!   shell, where it is asked to.
+//! - RFC 4271: BGP-4. Equally good routes are used together; next hops are resolved by the shell, where it is asked to;
+//!   aggregates are told while there is a route in them, without AS_SETs (RFC 9774).
 //! - RFC 1997: communities (well-known ones honoured: NO_EXPORT, NO_ADVERTISE, NO_EXPORT_SUBCONFED).
 //! - RFC 2545: IPv6 next hops.
 //! - RFC 2385: TCP MD5 signatures (by the shell).

@@ -14,6 +14,7 @@
 //!
 //! What resources ask for and cannot be had is a [`Problem`] in the plan, never silence.
 
+mod aggregates;
 mod changes;
 mod filter_tests;
 mod filters;

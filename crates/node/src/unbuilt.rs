@@ -14,7 +14,7 @@ use crate::felix;
 use crate::health::Health;
 
 /// Fields of BGPConfiguration that the BGP plan follows.
-const BGP_FIELDS: [&str; 19] = [
+const BGP_FIELDS: [&str; 20] = [
     "logSeverityScreen",
     "programClusterRoutes",
     "nodeToNodeMeshEnabled",
@@ -32,6 +32,7 @@ const BGP_FIELDS: [&str; 19] = [
     "ignoredInterfaces",
     "routeReflection",
     "bmpStations",
+    "aggregates",
     "ipv4NormalRoutePriority",
     "ipv6NormalRoutePriority",
 ];

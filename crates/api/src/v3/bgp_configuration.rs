@@ -66,6 +66,22 @@ object! {
         route_reflection: Option<RouteReflection>,
         /// Ours: stations that are told what peers say, over BMP. Those of a node take the place of those of `default`.
         bmp_stations: Vec<BMPStation>,
+        /// Ours: prefixes that peers are told as one route for all that lie in them. Those of a node take the place of those of
+        /// `default`.
+        aggregates: Vec<BGPAggregate>,
+    }
+}
+
+object! {
+    /// Ours: one route for many (RFC 4271, section 9.2.2.2). It is told as long as the node has a route in it.
+    #[derive(Eq)]
+    pub struct BGPAggregate {
+        /// The prefix.
+        cidr: Net = required,
+        /// Peers that are told of it are not told of the routes in it.
+        summary_only: bool,
+        /// Peers in our own AS are told of it, too, not only those in others.
+        internal_peers: bool,
     }
 }
 
@@ -255,6 +271,8 @@ impl RouteReflection {
     }
 }
 
+/// How many aggregates there may be.
+const MAX_AGGREGATES: usize = 100;
 /// How many monitoring stations there may be.
 const MAX_STATIONS: usize = 8;
 /// The port of stations (IANA).
@@ -298,6 +316,7 @@ impl Rules for BGPConfigurationSpec {
         }
         check_mesh(spec, &at);
         check_stations(&spec.bmp_stations, &at.field("bmpStations"));
+        check_aggregates(&spec.aggregates, &at.field("aggregates"));
         check_communities(spec, &at);
         for (index, pattern) in spec.ignored_interfaces.iter().enumerate() {
             let at = at.field("ignoredInterfaces").index(index);
@@ -394,6 +413,16 @@ fn check_stations(stations: &[BMPStation], at: &Place<'_>) {
             at.field("statisticsInterval").refuse(interval, "is less than 1s");
         }
         check_selector(&station.node_selector, &at.field("nodeSelector"));
+    }
+}
+
+fn check_aggregates(aggregates: &[BGPAggregate], at: &Place<'_>) {
+    check_count(aggregates, MAX_AGGREGATES, at);
+    for (index, aggregate) in aggregates.iter().enumerate() {
+        let prefix = aggregate.cidr.net().trunc();
+        if aggregates[..index].iter().any(|other| other.cidr.net().trunc() == prefix) {
+            at.index(index).field("cidr").refuse(prefix, "is there twice: one entry for each prefix");
+        }
     }
 }
 

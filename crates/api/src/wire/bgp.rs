@@ -398,6 +398,9 @@ pub struct WhyQuestion {
 pub struct Why {
     /// The prefix.
     pub prefix: IpNet,
+    /// What it is made of, if an aggregate is configured for it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub aggregate: Option<WhyAggregate>,
     /// Every route for it, the best one first.
     pub paths: Vec<WhyPath>,
     /// Routes that there are beside `paths`, of which an answer has no room.
@@ -410,6 +413,20 @@ pub struct Why {
     pub told: Vec<Told>,
     /// Established peers beside those in `told`.
     pub more_peers: u64,
+}
+
+/// What an aggregate is made of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WhyAggregate {
+    /// Peers that are told of it are not told of the routes in it.
+    pub summary_only: bool,
+    /// Peers in our own AS are told of it, too.
+    pub internal_peers: bool,
+    /// How many routes it is made of; none: it is not there.
+    pub count: u64,
+    /// The first of them.
+    pub first: Vec<IpNet>,
 }
 
 /// A route, and how it fared.

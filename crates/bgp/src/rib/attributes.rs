@@ -184,6 +184,12 @@ impl AttributeSet {
         Self { preference: route.preference, interface: route.interface.clone(), ..set }
     }
 
+    /// A route of our own with these attributes, and a rank beside learned ones.
+    pub(crate) fn of_ours(attributes: Vec<Attribute>, preference: u32) -> Self {
+        let set = Self::new(attributes, IpAddr::V4(Ipv4Addr::UNSPECIFIED), None);
+        Self { preference, ..set }
+    }
+
     /// The attributes of received routes as they are kept: AS4_PATH merged, unknown ones only if they may be passed
     /// on. `None` without a next hop, or with so many attributes that ours would no longer fit into a message.
     pub fn received(update: &Update, mp: bool) -> Option<Self> {

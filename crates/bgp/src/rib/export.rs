@@ -15,7 +15,7 @@ use super::pack::Format;
 use super::raw::RawAttributes;
 use super::selected::{Best, Selected, UNRANKED};
 use super::table::PeerNumber;
-use crate::config::{NextHopMode, Role, SendPaths};
+use crate::config::{NextHopMode, Role, SendPaths, Summaries};
 use crate::iana::attribute as code;
 use crate::interfaces::Interfaces;
 use crate::packet::attribute::AttributeValue;
@@ -54,6 +54,8 @@ pub struct GroupKey {
     pub policy: Policy,
     /// The interfaces that it can tell apart.
     pub interfaces: Interfaces,
+    /// Aggregates that stand for what lies in them, and those that are for others.
+    pub summaries: Summaries,
 }
 
 /// What the members of a group are to us.
@@ -270,6 +272,10 @@ pub enum Refusal {
     LongLivedStale,
     /// It may only go to customers (RFC 9234, section 5).
     OnlyToCustomers,
+    /// It lies in an aggregate that is told in its place.
+    Summarised,
+    /// It is an aggregate for external peers, and the peer is internal.
+    ForExternalPeers,
     /// The export policy rejects it.
     Policy,
     /// We have no address that could be its next hop, or the peer does not take next hops of the other family.
@@ -324,11 +330,23 @@ fn admits<N: Net>(prefix: N, best: &Best, group: &GroupKey, interner: &Interner)
     if set.otc.is_some() && group.role.is_some_and(Role::looks_up) {
         return Err(Refusal::OnlyToCustomers);
     }
+    if group.summaries.cover(prefix.into()) {
+        return Err(Refusal::Summarised);
+    }
+    if best.kind == SourceKind::Local && group.summaries.others.contains(&prefix.into()) && is_aggregate(set)
+    {
+        return Err(Refusal::ForExternalPeers);
+    }
     if group.policy.rules.is_empty() {
         let accepted = group.policy.otherwise == Verdict::Accept;
         return accepted.then(Applied::default).ok_or(Refusal::Policy);
     }
     group.policy.evaluate(&seen_by_policy(prefix, best, group, set)).ok_or(Refusal::Policy)
+}
+
+/// Of our own routes only aggregates have an AGGREGATOR.
+fn is_aggregate(set: &AttributeSet) -> bool {
+    RawAttributes::new(set.octets()).get(code::AGGREGATOR).is_some()
 }
 
 /// A route as a group's export policy sees it.

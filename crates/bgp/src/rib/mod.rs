@@ -12,6 +12,7 @@
 //! peers, found by hash. And Adj-RIB-Out is not stored: what a peer has been told follows from the route that was best before, so a
 //! round needs only the changed prefixes and their old best routes. A peer that lags behind keeps those for itself.
 
+mod aggregate;
 mod attributes;
 pub mod best_path;
 mod export;
@@ -28,6 +29,7 @@ mod table;
 mod tell;
 mod told;
 
+pub(crate) use aggregate::{Aggregates, PATH_ID as AGGREGATE, Parts};
 pub use attributes::{AttributeSet, DEFAULT_LOCAL_PREF};
 pub(crate) use attributes::{canonical, prepend, put};
 pub(crate) use export::{Audience, Exported, exported, goes_to, seen_by_policy};

@@ -45,6 +45,7 @@ pub fn difference(
     };
     let speaker_export =
         old_speaker.cluster_id != new_speaker.cluster_id || old_speaker.addresses != new_speaker.addresses;
+    let summaries = old_speaker.aggregates != new_speaker.aggregates;
     PeerDifference {
         reset: speaker_reset || !same_session,
         import: old.import != new.import
@@ -54,6 +55,7 @@ pub fn difference(
             || old_speaker.addresses != new_speaker.addresses
             || old_speaker.cluster_id != new_speaker.cluster_id,
         export: speaker_export
+            || summaries
             || old.export != new.export
             || interfaces(|peer| &peer.export)
             || old.require_policy != new.require_policy

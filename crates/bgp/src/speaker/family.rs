@@ -1,6 +1,6 @@
 //! The routes of one family, received, selected and told on.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -9,13 +9,14 @@ use ipnet::IpNet;
 use super::io::{BestRoute, Output};
 use super::original::Originals;
 use super::rejected::Rejected;
-use crate::config::Origination;
+use crate::config::{Aggregate, Origination};
 use crate::packet::PeerKind;
+use crate::packet::attribute::Aggregator;
 use crate::packet::nlri::Nlri;
 use crate::policy::{Actions, Applied, Policy, Route, SourceMatch, Verdict};
 use crate::rib::{
-    AttributeId, AttributeSet, Best, Change, Emit, GroupKey, Groups, Interner, Net, NextHopId, Path,
-    PeerNumber, Rib, Selected, Sources, key,
+    Aggregates, AttributeId, AttributeSet, Best, Change, Emit, GroupKey, Groups, Interner, Net, NextHopId,
+    Path, PeerNumber, Rib, Selected, Sources, key,
 };
 use crate::types::{Asn, PeerId};
 
@@ -33,6 +34,7 @@ pub(super) struct FamilyRib<N> {
     pub(super) rejected: Rejected<N>,
     /// Routes as they came, where they were changed or turned away; only while a station asks for them.
     pub(super) originals: Option<Originals<N>>,
+    pub(super) aggregates: Aggregates<N>,
     /// Which learned routes go into the kernel.
     kernel: Policy,
     /// What was so before, and for how many of the changes, from the first, that counts as what the kernel has.
@@ -62,12 +64,13 @@ pub(super) struct Shared<'a> {
 }
 
 impl<N: Net> FamilyRib<N> {
-    pub(super) fn new(deferred: bool, key: u64) -> Self {
+    pub(super) fn new(deferred: bool, key: u64, ourselves: Aggregator) -> Self {
         Self {
             rib: Rib::new(deferred, key),
             groups: Groups::default(),
             rejected: Rejected::default(),
             originals: None,
+            aggregates: Aggregates::new(ourselves),
             kernel: Policy::accept_all(),
             kernel_before: (Policy::accept_all(), 0),
             rerouted: BTreeSet::new(),
@@ -245,6 +248,7 @@ impl<N: Net> FamilyRib<N> {
             self.rib.advance_removals(PIECE_PLACES, shared.sources, shared.interner);
         }
         let changes = self.rib.take_changes(PIECE_CHANGES);
+        self.note_for_aggregates(&changes, shared);
         let mut last = None;
         for (index, Change { slot, prefix, old }) in changes.iter().enumerate() {
             let new = self.rib.selected_at(*slot, shared.sources);
@@ -262,8 +266,29 @@ impl<N: Net> FamilyRib<N> {
         changes.iter().for_each(|change| change.old.release(shared.interner));
         if !self.rib.has_changes() {
             self.rerouted.clear();
+            self.aggregates.settle(&mut self.rib, shared.sources, shared.interner);
         }
         emits
+    }
+
+    fn note_for_aggregates(&mut self, changes: &[Change<N>], shared: &mut Shared<'_>) {
+        if self.aggregates.is_empty() {
+            return;
+        }
+        for Change { slot, prefix, .. } in changes {
+            let selected = self.rib.selected_at(*slot, shared.sources);
+            self.aggregates.note(*prefix, selected.best(), shared.interner);
+        }
+    }
+
+    /// Other aggregates are wanted.
+    pub(super) fn set_aggregates(
+        &mut self,
+        wanted: &BTreeMap<IpNet, Aggregate>,
+        ourselves: Aggregator,
+        shared: &mut Shared<'_>,
+    ) {
+        self.aggregates.configure(wanted, ourselves, &mut self.rib, shared.sources, shared.interner);
     }
 
     /// Another policy for the kernel: every route is looked at again. Changes that wait to be told are older than it.

@@ -12,7 +12,7 @@ use crate::handover::{
     HandedAttributes, HandedMember, HandedPeer, HandedRoute, Handover, HandoverError, Octets, Terms, Told,
 };
 use crate::iana::cease;
-use crate::rib::{AttributeId, AttributeSet, Emit, Net, Path, PeerNumber, Places, key};
+use crate::rib::{AGGREGATE, AttributeId, AttributeSet, Emit, Net, Path, PeerNumber, Places, key};
 use crate::session::Session;
 use crate::types::{ConnectionId, Family, FamilySet, PeerId};
 
@@ -92,7 +92,8 @@ impl Speaker {
     ) {
         for (prefix, path, ours) in family.rib.all_routes() {
             let Some(peer) = places.get(&path.peer) else {
-                out.originated.push((prefix.into(), ours));
+                // Aggregates follow from the others.
+                out.originated.extend((path.path_id != AGGREGATE).then(|| (prefix.into(), ours)));
                 continue;
             };
             let attributes = sets.place(path.attributes, self.interner.get(path.attributes), out);
@@ -148,6 +149,7 @@ impl Speaker {
         let bare = SpeakerConfig {
             peers: BTreeMap::new(),
             originated: BTreeMap::new(),
+            aggregates: BTreeMap::new(),
             local_as: handover.local_as,
             router_id: handover.router_id,
             selection_deferral: handover.deferral.unwrap_or(Duration::ZERO),

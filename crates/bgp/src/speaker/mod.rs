@@ -104,6 +104,7 @@ impl Speaker {
     /// One without peers and routes.
     fn bare(config: SpeakerConfig, start: Start, seed: u64, now: Instant) -> Self {
         let deferred = start == Start::Restarting;
+        let ourselves = reconfigure::aggregator(&config);
         let local = Source {
             kind: SourceKind::Local,
             router_id: config.router_id,
@@ -118,8 +119,8 @@ impl Speaker {
             schedule: BTreeSet::new(),
             sources: Sources::from([(PeerNumber::LOCAL, local)]),
             interner: Interner::new(seed),
-            ipv4: FamilyRib::new(deferred, seed),
-            ipv6: FamilyRib::new(deferred, seed),
+            ipv4: FamilyRib::new(deferred, seed, ourselves),
+            ipv6: FamilyRib::new(deferred, seed, ourselves),
             restarting: deferred,
             stopped: false,
             started_as: start,

@@ -151,6 +151,7 @@ impl Peer {
             },
             extended_next_hop,
             interfaces: speaker.interfaces.relevant_to(&self.config.export),
+            summaries: speaker.summaries(self.kind(), family),
             policy: self.in_force(&self.config.export).clone(),
         }
     }

@@ -1,11 +1,14 @@
 //! Applying a configuration as a difference.
 
+use ipnet::IpNet;
+
 use super::difference::{PeerDifference, difference};
 use super::family::Shared;
 use super::peer::Peer;
 use super::{Speaker, Start};
-use crate::config::{ConnectMode, PeerConfig, SpeakerConfig};
+use crate::config::{Aggregate, ConnectMode, PeerConfig, SpeakerConfig};
 use crate::iana::{cease, error};
+use crate::packet::attribute::Aggregator;
 use crate::packet::notification::Notification;
 use crate::rib::best_path::SourceKind;
 use crate::rib::{PeerNumber, SelectionRules, best_path};
@@ -25,6 +28,11 @@ impl Speaker {
         self.reconfigure_members(&old, &new);
         self.change_selection(&new);
         self.change_clients(&new);
+        // What goes is withdrawn from those who were told by the old rules, what comes is told by the new ones.
+        self.change_aggregates(
+            old.aggregates.iter().filter(|(prefix, _)| new.aggregates.contains_key(*prefix)),
+        );
+        self.withdraw_originated(&new);
         for (id, peer) in &new.peers {
             match old.peers.get(id) {
                 None => self.add_peer(id.clone(), peer.clone()),
@@ -37,6 +45,7 @@ impl Speaker {
                 }
             }
         }
+        self.change_aggregates(new.aggregates.iter());
         let shared = &mut Shared { sources: &self.sources, interner: &mut self.interner };
         self.ipv4.set_kernel(&new.kernel, shared);
         self.ipv6.set_kernel(&new.kernel, shared);
@@ -44,6 +53,15 @@ impl Speaker {
         self.forget_paths();
         self.change_originated(new);
         self.check_complete();
+    }
+
+    fn change_aggregates<'a>(&mut self, wanted: impl Iterator<Item = (&'a IpNet, &'a Aggregate)>) {
+        let wanted = &wanted.map(|(prefix, aggregate)| (*prefix, *aggregate)).collect();
+        let ourselves = aggregator(&self.config);
+        let shared = &mut Shared { sources: &self.sources, interner: &mut self.interner };
+        self.ipv4.set_aggregates(wanted, ourselves, shared);
+        self.ipv6.set_aggregates(wanted, ourselves, shared);
+        while self.rounds() {}
     }
 
     fn remove_peers(&mut self, old: &SpeakerConfig, new: &SpeakerConfig) {
@@ -188,17 +206,27 @@ impl Speaker {
         }
     }
 
+    fn withdraw_originated(&mut self, new: &SpeakerConfig) {
+        let gone = self.config.originated.keys().filter(|prefix| !new.originated.contains_key(*prefix));
+        for prefix in gone.copied().collect::<Vec<_>>() {
+            self.originate(prefix, None);
+        }
+        while self.rounds() {}
+    }
+
     fn change_originated(&mut self, new: SpeakerConfig) {
         let old = self.config.originated.clone();
-        for prefix in old.keys().filter(|prefix| !new.originated.contains_key(*prefix)) {
-            self.originate(*prefix, None);
-        }
         for (prefix, route) in new.originated {
             if old.get(&prefix.trunc()) != Some(&route) {
                 self.originate(prefix, Some(route));
             }
         }
     }
+}
+
+/// We, as AGGREGATOR (RFC 4271, section 5.1.7).
+pub(super) fn aggregator(config: &SpeakerConfig) -> Aggregator {
+    Aggregator { asn: config.local_as, address: config.router_id.0 }
 }
 
 /// How routes are selected under a configuration: as many as peers that take several have agreed on. What was only offered

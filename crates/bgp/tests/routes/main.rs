@@ -1,5 +1,6 @@
 //! What a speaker tells whom: propagation rules, attributes, grouping, refresh, reconfiguration, restarts.
 
+mod aggregates;
 mod bench;
 mod dumps;
 mod handover;

@@ -21,6 +21,12 @@ pub struct PlanChanges {
     pub announcements: Vec<AnnouncementChange>,
     /// The rules by which routes get into the kernel change.
     pub kernel: bool,
+    /// Aggregates that come.
+    pub aggregates_added: Vec<IpNet>,
+    /// Aggregates that go.
+    pub aggregates_removed: Vec<IpNet>,
+    /// Aggregates that are told otherwise.
+    pub aggregates_changed: Vec<IpNet>,
     /// Monitoring stations that are dialled.
     pub stations_added: Vec<String>,
     /// Monitoring stations that are told nothing more.
@@ -92,8 +98,13 @@ impl Passwords for ByName {
 impl PlanChanges {
     /// What goes from one plan of a node to another.
     pub fn between(old: &BgpPlan, new: &BgpPlan) -> Self {
-        let [stations_added, stations_removed, stations_changed] = stations(old, new);
+        let [stations_added, stations_removed, stations_changed] = by_name(&old.stations, &new.stations);
+        let [aggregates_added, aggregates_removed, aggregates_changed] =
+            by_name(&old.aggregates, &new.aggregates);
         Self {
+            aggregates_added,
+            aggregates_removed,
+            aggregates_changed,
             stations_added,
             stations_removed,
             stations_changed,
@@ -111,11 +122,11 @@ impl PlanChanges {
 }
 
 /// Added, removed, changed.
-fn stations(old: &BgpPlan, new: &BgpPlan) -> [Vec<String>; 3] {
-    let in_both = |name: &String| old.stations.contains_key(name) && new.stations.contains_key(name);
-    let only = |plan: &BgpPlan| plan.stations.keys().filter(|name| !in_both(name)).cloned().collect();
-    let differs = |name: &&String| in_both(name) && old.stations.get(*name) != new.stations.get(*name);
-    [only(new), only(old), new.stations.keys().filter(differs).cloned().collect()]
+fn by_name<K: Ord + Clone, V: PartialEq>(old: &BTreeMap<K, V>, new: &BTreeMap<K, V>) -> [Vec<K>; 3] {
+    let in_both = |name: &K| old.contains_key(name) && new.contains_key(name);
+    let only = |map: &BTreeMap<K, V>| map.keys().filter(|name| !in_both(name)).cloned().collect();
+    let differs = |name: &&K| in_both(name) && old.get(*name) != new.get(*name);
+    [only(new), only(old), new.keys().filter(differs).cloned().collect()]
 }
 
 fn sessions(old: &BgpPlan, new: &BgpPlan) -> Vec<SessionChange> {

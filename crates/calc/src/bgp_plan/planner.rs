@@ -275,6 +275,7 @@ impl BgpPlanner {
             forwards: true,
             name: self.node_name.clone(),
             stations: self.stations(),
+            aggregates: self.aggregates(),
             log_severity: self.setting(|spec| spec.log_severity_screen),
             problems,
         }

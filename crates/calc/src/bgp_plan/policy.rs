@@ -105,6 +105,7 @@ impl BgpPlanner {
         let bpf = Match { interfaces: vec!["bpf*.cali".into()], ..Match::default() };
         rules.push(Rule::deciding("interfaces of the eBPF dataplane", bpf, Verdict::Reject));
         rules.extend(self.advertised_communities(v6, problems));
+        rules.extend(self.aggregates_are_told(v6));
         rules.extend(self.aggregation(v6));
         let services =
             originate.iter().filter(|(net, of)| of.kind == OriginatedKind::Service && is_v6(net) == v6);

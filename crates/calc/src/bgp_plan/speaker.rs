@@ -43,6 +43,7 @@ impl BgpPlan {
         config.resolve_next_hops = self.forwards;
         config.name = self.name.clone();
         config.stations = self.stations.clone();
+        config.aggregates = self.aggregates.clone();
         config.listen = self.listeners();
         config.addresses = self.local_addresses();
         config.kernel = self.kernel.clone();

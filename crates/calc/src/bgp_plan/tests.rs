@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::{AffinityOwner, Key, Kind, Row};
-use bgp::config::{Bfd, StationConfig, StationView};
+use bgp::config::{Aggregate, Bfd, StationConfig, StationView};
+use bgp::policy::{Route, RouteAttributes, SourceMatch};
+use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use super::*;
@@ -255,6 +257,48 @@ fn stations_are_those_of_the_node_or_else_of_all_that_its_labels_are_asked_for_b
     };
     let name = "[2001:db8::9]:1790".to_owned();
     assert_eq!((config.stations, config.name.as_str()), ([(name, expected)].into(), "n1"));
+}
+
+#[test]
+fn aggregates_are_those_of_the_node_or_else_of_all_and_pass_every_export() {
+    let mut planner = planner();
+    let spec = json!({"peerIP": "10.0.0.2", "asNumber": 7});
+    set(&mut planner, &Key::cluster(Kind::BGPPeer, "p"), Some(resource("p", &spec)));
+    let before = planner.plan();
+    let mut configure = |name: &str, aggregates: Value| {
+        let document = resource(name, &json!({"aggregates": aggregates}));
+        set(&mut planner, &Key::cluster(Kind::BGPConfiguration, name), Some(document));
+        planner.plan()
+    };
+    let plan = configure("default", json!([{"cidr": "172.16.0.0/12", "summaryOnly": true}]));
+    let config = plan.speaker_config(&Nothing).0.unwrap();
+    let prefix: IpNet = "172.16.0.0/12".parse().unwrap();
+    let expected = Aggregate { summary_only: true, internal: false, local_pref: Some(2_147_482_623) };
+    assert_eq!(config.aggregates, [(prefix, expected)].into());
+    let changes = PlanChanges::between(&before, &plan);
+    assert_eq!(changes.aggregates_added, [prefix]);
+    assert!(
+        changes.sessions.iter().all(|change| matches!(change.effect, SessionEffect::InPlace(_))),
+        "{changes:?}"
+    );
+    let attributes = RouteAttributes::default();
+    let told = |prefix: &str, source| {
+        let route = Route {
+            prefix: prefix.parse().unwrap(),
+            source,
+            peer: Some(bgp::packet::PeerKind::External),
+            next_hop: None,
+            interface: None,
+            attributes: &attributes,
+        };
+        plan.peers[0].export.evaluate(&route).is_some()
+    };
+    // Whichever pools it is about; but not what somebody else tells of that prefix, nor what lies in it.
+    assert!(told("172.16.0.0/12", SourceMatch::Local));
+    assert!(!told("172.16.0.0/12", SourceMatch::Learned));
+    assert!(!told("172.16.1.0/24", SourceMatch::Local));
+    let plan = configure("node.n1", json!([{"cidr": "10.0.0.0/8", "internalPeers": true}]));
+    assert_eq!(plan.aggregates.keys().map(IpNet::to_string).collect::<Vec<_>>(), ["10.0.0.0/8"]);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use api::BGPLogSeverity;
 use bgp::Family;
-use bgp::config::{Bfd, StationConfig};
+use bgp::config::{Aggregate, Bfd, StationConfig};
 use bgp::policy::{InterfacePattern, Policy};
 use ipnet::IpNet;
 
@@ -53,6 +53,8 @@ pub struct BgpPlan {
     pub name: String,
     /// Monitoring stations that are told what peers say, by address and port.
     pub stations: BTreeMap<String, StationConfig>,
+    /// Prefixes that are told as one route for all that lie in them.
+    pub aggregates: BTreeMap<IpNet, Aggregate>,
     /// How much BGP logs, if BGPConfiguration says so.
     pub log_severity: Option<BGPLogSeverity>,
     /// What resources ask for and does not happen.

@@ -4,6 +4,7 @@ use anyhow::Result;
 use api::documents;
 use calc::bgp_plan::{AnnouncementEffect, PlanChanges, SessionEffect};
 use clap::ValueEnum;
+use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use crate::{Console, table};
@@ -52,6 +53,9 @@ fn to_tables(nodes: &[(String, PlanChanges)]) -> String {
         if changes.kernel {
             text += &format!("{node}: the rules by which routes get into the kernel change\n");
         }
+        for (change, aggregates) in aggregate_changes(changes) {
+            aggregates.iter().for_each(|prefix| text += &format!("{node}: aggregate {prefix} {change}\n"));
+        }
         for (change, stations) in station_changes(changes) {
             stations.iter().for_each(|station| text += &format!("{node}: BMP station {station} {change}\n"));
         }
@@ -60,6 +64,14 @@ fn to_tables(nodes: &[(String, PlanChanges)]) -> String {
         }
     }
     text + &summary(nodes) + "\n"
+}
+
+fn aggregate_changes(changes: &PlanChanges) -> [(&'static str, &[IpNet]); 3] {
+    [
+        ("is told while the node has a route in it", &changes.aggregates_added),
+        ("is told no more", &changes.aggregates_removed),
+        ("is told otherwise", &changes.aggregates_changed),
+    ]
 }
 
 fn station_changes(changes: &PlanChanges) -> [(&'static str, &[String]); 3] {
@@ -136,7 +148,8 @@ fn announcement(effect: AnnouncementEffect) -> &'static str {
 }
 
 /// `{nodes: [{node, sessions: [{peer, object, change, causes}], announcements: [{prefix, change, peers}], kernelRulesChange,
-/// stations: {added, removed, changed}, problems}]}`; nodes on which nothing changes have empty lists.
+/// aggregates: {added, removed, changed}, stations: {added, removed, changed}, problems}]}`; nodes on which nothing changes
+/// have empty lists.
 fn to_value(nodes: &[(String, PlanChanges)]) -> Value {
     let nodes: Vec<Value> = nodes
         .iter()
@@ -155,6 +168,11 @@ fn to_value(nodes: &[(String, PlanChanges)]) -> Value {
                 "sessions": sessions.collect::<Vec<_>>(),
                 "announcements": announcements.collect::<Vec<_>>(),
                 "kernelRulesChange": changes.kernel,
+                "aggregates": {
+                    "added": changes.aggregates_added,
+                    "removed": changes.aggregates_removed,
+                    "changed": changes.aggregates_changed,
+                },
                 "stations": {
                     "added": changes.stations_added,
                     "removed": changes.stations_removed,

@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 
 use anyhow::Result;
-use api::wire::bgp::{PolicyTrace, Question, Rejected, Reply, Route, Told, Why, WhyPath, WhyQuestion};
+use api::wire::bgp::{
+    PolicyTrace, Question, Rejected, Reply, Route, Told, Why, WhyAggregate, WhyPath, WhyQuestion,
+};
 use clap::Args;
 
 use super::ask::{ask, other_question, show};
@@ -47,6 +49,7 @@ fn text(why: &Why) -> String {
     if why.paths.is_empty() && why.rejected.is_empty() {
         text += "\nNo route: no peer tells one, we originate none, and no filter has turned one away.\n";
     }
+    text += &why.aggregate.as_ref().map(aggregate_text).unwrap_or_default();
     for path in &why.paths {
         text += &path_text(path);
     }
@@ -59,6 +62,21 @@ fn text(why: &Why) -> String {
     text += "\nKernel\n";
     text += &kernel_text(why);
     text + &told_text(why)
+}
+
+fn aggregate_text(aggregate: &WhyAggregate) -> String {
+    let whom = if aggregate.internal_peers { "all peers" } else { "peers in other ASes" };
+    let rest = if aggregate.summary_only { ", who are told nothing in it" } else { "" };
+    if aggregate.count == 0 {
+        return "\nAn aggregate that is not there: no selected route lies in it.\n".to_owned();
+    }
+    let mut text = format!("\nAn aggregate of {} routes for {whom}{rest}:\n", aggregate.count);
+    aggregate.first.iter().for_each(|prefix| text += &format!("  {prefix}\n"));
+    let more = aggregate.count.saturating_sub(aggregate.first.len() as u64);
+    if more > 0 {
+        let _ = writeln!(text, "  … and {more} more");
+    }
+    text
 }
 
 fn path_text(path: &WhyPath) -> String {

@@ -1,10 +1,10 @@
-//! The speaker's configuration as a function of 32 bits, so that a script can change any of it.
+//! The speaker's configuration as a function of 36 bits, so that a script can change any of it.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
 use bgp::config::{
-    AddPath, ConnectMode, GracefulRestart, LocalAs, LongLived, Multipath, NextHopMode, PeerRange,
+    AddPath, Aggregate, ConnectMode, GracefulRestart, LocalAs, LongLived, Multipath, NextHopMode, PeerRange,
     PrefixLimit, Role, RoleConfig, SendPaths, StationConfig, StationView,
 };
 use bgp::packet::attribute::Community;
@@ -36,7 +36,7 @@ pub(super) fn asn(peer: usize) -> Asn {
 
 /// What a bit changes.
 #[derive(Clone, Copy)]
-pub(super) struct Bits(pub(super) u32);
+pub(super) struct Bits(pub(super) u64);
 
 impl Bits {
     fn set(self, bit: u32) -> bool {
@@ -63,6 +63,11 @@ pub(super) fn speaker(bits: Bits) -> SpeakerConfig {
     let named = [(0, internal(bits)), (1, limited(bits)), (2, dialled(bits))];
     let present = named.into_iter().filter(|(peer, _)| !bits.set(*peer));
     config.peers = present.map(|(peer, config)| (PeerId::from(PEERS[peer as usize]), config)).collect();
+    for (bit, prefix) in [(32, "10.0.0.0/15"), (34, "10.0.0.0/24"), (35, "2001:db8::/32")] {
+        let aggregate = Aggregate { summary_only: bits.set(33), internal: bits.set(10), local_pref: None };
+        let prefix = prefix.parse().expect("a prefix");
+        config.aggregates.extend(bits.set(bit).then_some((prefix, aggregate)));
+    }
     if bits.set(31) {
         let mut station = StationConfig::new((IpAddr::from([10, 2, 0, 1]), 5000).into());
         station.views = [StationView::PrePolicy, StationView::PostPolicy, StationView::LocRib].into();

@@ -135,7 +135,7 @@ impl World {
 
     /// One thing is configured otherwise.
     fn reconfigure(&mut self, bit: u8) {
-        self.bits.0 ^= 1 << (bit % 32);
+        self.bits.0 ^= 1 << (bit % 36);
         self.input(Input::Configure(self.config()));
     }
 

@@ -6,12 +6,12 @@ use std::time::Instant;
 use api::wire::bgp::{
     KernelView, Lost, Peer, PeerCapability, PeerMessages, PeerPath, PeerPrefixes, PeerSession, PeerTimers,
     PolicyStep, PolicyTrace, Rejected, Route, RouteAttributes, RouteChange, SessionChange, Station, Told,
-    ToldChange, WhatIfPage, Why, WhyPath,
+    ToldChange, WhatIfPage, Why, WhyAggregate, WhyPath,
 };
 use bgp::config::{ConnectMode, PeerConfig, StationView};
 use bgp::packet::attribute::{Attribute, AttributeValue};
 use bgp::policy::{StepOutcome, Trace, Verdict};
-use bgp::query::{Defeat, Explanation, PathExplanation, RejectedRoute, RouteView, ToldPeer};
+use bgp::query::{AggregateView, Defeat, Explanation, PathExplanation, RejectedRoute, RouteView, ToldPeer};
 use bgp::rib::AttributeSet;
 use bgp::session::SessionState;
 use bgp::{PathStatus, PeerStatus, StationStatus};
@@ -183,12 +183,22 @@ fn other(attribute: &Attribute) -> (String, String) {
 pub(super) fn why(explanation: Explanation, kernel: KernelView) -> Why {
     Why {
         prefix: explanation.prefix,
+        aggregate: explanation.aggregate.as_ref().map(aggregate),
         paths: explanation.paths.iter().map(path).collect(),
         more_paths: explanation.more_paths as u64,
         rejected: explanation.rejected.iter().map(rejected).collect(),
         kernel,
         told: explanation.told.iter().map(told).collect(),
         more_peers: explanation.more_peers as u64,
+    }
+}
+
+fn aggregate(aggregate: &AggregateView) -> WhyAggregate {
+    WhyAggregate {
+        summary_only: aggregate.config.summary_only,
+        internal_peers: aggregate.config.internal,
+        count: aggregate.count as u64,
+        first: aggregate.first.clone(),
     }
 }
 

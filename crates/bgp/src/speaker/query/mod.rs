@@ -27,7 +27,7 @@ pub use tally::Tally;
 pub use told::{NotTold, ToldPeer};
 pub use view::{RouteView, Unusable};
 pub use what_if::{Hypothesis, RouteChange, SessionChange, SessionEvent, ToldChange, WhatIfPage};
-pub use why::{Explanation, ImportTrace, PathExplanation, RejectedRoute};
+pub use why::{AggregateView, Explanation, ImportTrace, PathExplanation, RejectedRoute};
 
 use std::net::IpAddr;
 

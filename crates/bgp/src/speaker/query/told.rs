@@ -62,6 +62,8 @@ impl fmt::Display for NotTold {
             Self::Refused(Refusal::OnlyToCustomers) => {
                 "the route may only go to customers, which the peer is not (RFC 9234, section 5)"
             }
+            Self::Refused(Refusal::Summarised) => "an aggregate that it lies in is told in its place",
+            Self::Refused(Refusal::ForExternalPeers) => "it is an aggregate for external peers only",
             Self::Refused(Refusal::Policy) => "the export filters reject it",
             Self::Refused(Refusal::NextHop) => "there is no next hop that the peer could use",
         })
@@ -148,7 +150,9 @@ impl Speaker {
                 | Refusal::NoAdvertise
                 | Refusal::NoExport
                 | Refusal::LongLivedStale
-                | Refusal::OnlyToCustomers,
+                | Refusal::OnlyToCustomers
+                | Refusal::Summarised
+                | Refusal::ForExternalPeers,
             ) => None,
             Ok(()) | Err(Refusal::Policy | Refusal::NextHop) => {
                 let set = self.interner.get(best.attributes);

@@ -116,7 +116,7 @@ impl Speaker {
             prefix,
             peer: peer.map(|peer| peer.id.clone()),
             from: peer.map(|peer| peer.config.address),
-            path_id: (path.path_id != 0).then_some(path.path_id),
+            path_id: (path.path_id != 0 && path.peer != PeerNumber::LOCAL).then_some(path.path_id),
             attributes: set.clone(),
             best: used == Use::Best,
             multipath: used == Use::Beside,

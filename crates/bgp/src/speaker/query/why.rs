@@ -8,14 +8,17 @@ use super::PeerError;
 use super::selection::{Contest, Defeat};
 use super::told::ToldPeer;
 use super::view::{RouteView, Use};
+use crate::config::Aggregate;
 use crate::policy::{Policy, Route, SourceMatch, Trace, Verdict};
 use crate::rib::best_path::Candidate;
-use crate::rib::{AttributeSet, Net, Path, PeerNumber};
+use crate::rib::{AttributeSet, Net, Parts, Path, PeerNumber};
 use crate::speaker::Speaker;
 use crate::speaker::family::FamilyRib;
 
 /// Routes that are explained.
 const PATHS: usize = 50;
+/// Routes of an aggregate that are named.
+const PARTS: usize = 10;
 /// Peers of which it is said whether they were told.
 const TOLD: usize = 32;
 
@@ -28,12 +31,25 @@ pub struct Explanation {
     pub paths: Vec<PathExplanation>,
     /// How many more there are.
     pub more_paths: usize,
+    /// What it is made of, if an aggregate is configured for it, whether that is there now or not.
+    pub aggregate: Option<AggregateView>,
     /// Routes that import policies turned away, as far as they are remembered.
     pub rejected: Vec<RejectedRoute>,
     /// Established peers, and whether they were told.
     pub told: Vec<ToldPeer>,
     /// How many more there are.
     pub more_peers: usize,
+}
+
+/// What an aggregate is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AggregateView {
+    /// How it is configured.
+    pub config: Aggregate,
+    /// How many routes it is made of.
+    pub count: usize,
+    /// The first of them.
+    pub first: Vec<IpNet>,
 }
 
 /// A route, and how it fared.
@@ -113,6 +129,10 @@ impl Speaker {
             prefix: prefix.into(),
             more_paths: all - paths.len(),
             paths,
+            aggregate: family
+                .aggregates
+                .parts(prefix, PARTS)
+                .map(|Parts { config, count, first }| AggregateView { config, count, first }),
             rejected: self.rejected(family, prefix),
             more_peers: peers.len().saturating_sub(TOLD),
             told: peers.into_iter().take(TOLD).map(|number| self.told_peer(family, number, prefix)).collect(),
