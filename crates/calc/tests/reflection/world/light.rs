@@ -398,6 +398,7 @@ fn settings(host: usize) -> Settings {
         local_as: AS,
         router_id: RouterId(address(host)),
         remote_as: AS,
+        alias: None,
         passive: false,
         families: FamilySet::from_iter([Family::Ipv4Unicast]),
         timers: Timers::default(),
