@@ -458,12 +458,22 @@ fn the_time_is_what_the_shell_says() {
         Bench::new(with_station(config(&[("e4", peer(4, 65004))]), &[StationView::PrePolicy]), Start::Fresh);
     bench.input(Input::Clock { since_epoch: Duration::from_micros(1_700_000_000_000_005) });
     bench.wait(Duration::from_secs(3));
+    let time_of_peer_up = |bench: &Bench, connection: ConnectionId| {
+        let octets = &bench.stations[&connection].octets;
+        let (_, first) = Message::decode(octets).unwrap().unwrap();
+        match Message::decode(&octets[first..]).unwrap() {
+            Some((Message::PeerUp(peer, _), _)) => (peer.timestamp.secs, peer.timestamp.micros),
+            other => panic!("{other:?}"),
+        }
+    };
     let connection = bench.station_up("s");
     bench.up("e4");
-    let octets = &bench.stations[&connection].octets;
-    let (_, first) = Message::decode(octets).unwrap().unwrap();
-    let Some((Message::PeerUp(peer, _), _)) = Message::decode(&octets[first..]).unwrap() else { panic!() };
-    assert_eq!((peer.timestamp.secs, peer.timestamp.micros), (1_700_000_003, 5));
+    assert_eq!(time_of_peer_up(&bench, connection), (1_700_000_003, 5));
+    // It is that of the session, whenever the station comes.
+    bench.input(Input::Closed { connection, failure: TransportFailure::Reset });
+    bench.wait(Duration::from_secs(5));
+    let connection = bench.station_up("s");
+    assert_eq!(time_of_peer_up(&bench, connection), (1_700_000_003, 5));
 }
 
 #[test]

@@ -137,7 +137,8 @@ impl Speaker {
         let Some(feed) = station.feed_mut() else { return };
         feed.begin(&config, self.now);
         for number in up {
-            feed.peer_up(number, true, &scene, &mut out);
+            let time = self.monitor.time(self.peers[&number].session.since());
+            feed.peer_up(number, true, &Scene { time, ..scene }, &mut out);
         }
         station.send(out, &mut Context { now: self.now, outputs: &mut self.outputs });
     }
