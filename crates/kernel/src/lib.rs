@@ -19,6 +19,7 @@
 //! - [`interface`]: what the agent keeps as it should be on workloads' interfaces
 //! - [`sysctl`]: settings below `/proc/sys`
 //! - [`tcp`]: signatures, TTL security and first segments of TCP sockets
+//! - [`passing`]: messages with open files, to another process
 //! - [`memory`]: the process's own heap
 //! - [`delta`]: what is wanted beside what is there
 
@@ -37,6 +38,7 @@ pub mod netlink;
 pub mod netns;
 pub mod nft;
 pub mod ownership;
+pub mod passing;
 pub mod pod;
 pub mod route;
 mod rtnetlink;

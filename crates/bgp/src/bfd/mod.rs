@@ -8,6 +8,7 @@
 //! [`Table::poll_output`] until it gives `None`, then sleep until [`Table::poll_timeout`] or the next packet. Time must not
 //! go backwards.
 
+mod handover;
 pub mod packet;
 pub mod session;
 mod table;
@@ -18,6 +19,7 @@ use std::fmt;
 
 use packet::Diagnostic;
 
+pub use handover::{HandedPath, HandedPaths};
 pub use table::{Arrival, Output, Refused, SessionStatus, Table, Target};
 
 /// The UDP port of control packets over a single hop (RFC 5881, section 4).

@@ -35,38 +35,38 @@ pub enum Action {
 }
 
 /// What the other end said last.
-#[derive(Debug, Clone, Copy)]
-struct Heard {
-    state: State,
-    desired_min_tx: Duration,
-    required_min_rx: Duration,
-    multiplier: u8,
-    independent: bool,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Heard {
+    pub(super) state: State,
+    pub(super) desired_min_tx: Duration,
+    pub(super) required_min_rx: Duration,
+    pub(super) multiplier: u8,
+    pub(super) independent: bool,
 }
 
 /// One session.
 #[derive(Debug)]
 pub struct Session {
-    config: Bfd,
-    discriminator: u32,
+    pub(super) config: Bfd,
+    pub(super) discriminator: u32,
     /// The other end's; 0 while unknown.
-    remote: u32,
-    state: State,
-    diagnostic: Diagnostic,
-    heard: Option<Heard>,
+    pub(super) remote: u32,
+    pub(super) state: State,
+    pub(super) diagnostic: Diagnostic,
+    pub(super) heard: Option<Heard>,
     /// A poll sequence is going on.
-    polling: bool,
+    pub(super) polling: bool,
     /// What our sending goes by: changes that the other end has to confirm are not in it yet.
-    desired_min_tx: Duration,
+    pub(super) desired_min_tx: Duration,
     /// What detection goes by, likewise.
-    required_min_rx: Duration,
-    next_send: Instant,
-    detect_at: Option<Instant>,
-    since: Instant,
+    pub(super) required_min_rx: Duration,
+    pub(super) next_send: Instant,
+    pub(super) detect_at: Option<Instant>,
+    pub(super) since: Instant,
     /// What was said of the path last.
-    told: Option<Path>,
-    jitter: Jitter,
-    actions: VecDeque<Action>,
+    pub(super) told: Option<Path>,
+    pub(super) jitter: Jitter,
+    pub(super) actions: VecDeque<Action>,
 }
 
 impl Session {

@@ -25,7 +25,7 @@ pub struct Target {
 }
 
 impl Target {
-    fn address(&self) -> Address {
+    pub(super) fn address(&self) -> Address {
         Address {
             remote: self.remote,
             local: self.local,
@@ -37,7 +37,7 @@ impl Target {
 
 /// What tells sessions apart whose other end does not know our discriminator yet.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Address {
+pub(super) struct Address {
     remote: IpAddr,
     local: IpAddr,
     multihop: bool,
@@ -114,21 +114,21 @@ pub struct SessionStatus {
 }
 
 #[derive(Debug)]
-struct Entry {
-    peer: PeerId,
-    target: Target,
-    session: Session,
-    scheduled: Option<Instant>,
+pub(super) struct Entry {
+    pub(super) peer: PeerId,
+    pub(super) target: Target,
+    pub(super) session: Session,
+    pub(super) scheduled: Option<Instant>,
 }
 
 /// The sessions by our discriminator.
 #[derive(Debug)]
 pub struct Table {
-    sessions: BTreeMap<u32, Entry>,
-    names: BTreeMap<PeerId, u32>,
-    addresses: BTreeMap<Address, u32>,
+    pub(super) sessions: BTreeMap<u32, Entry>,
+    pub(super) names: BTreeMap<PeerId, u32>,
+    pub(super) addresses: BTreeMap<Address, u32>,
     schedule: BTreeSet<(Instant, u32)>,
-    random: Jitter,
+    pub(super) random: Jitter,
     outputs: VecDeque<Output>,
 }
 
@@ -277,7 +277,7 @@ impl Table {
             .collect()
     }
 
-    fn act(&mut self, number: u32) {
+    pub(super) fn act(&mut self, number: u32) {
         let entry = self.sessions.get_mut(&number).expect("its session has just acted");
         while let Some(action) = entry.session.poll_action() {
             let peer = entry.peer.clone();

@@ -358,3 +358,38 @@ fn any_packets_keep_the_timers_in_bounds() {
         assert!(pair.tables[0].poll_timeout().is_some_and(|next| next > now));
     }
 }
+
+#[test]
+fn a_table_that_is_taken_over_goes_on_and_nobody_notices() {
+    for seed in 0..40 {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let mut pair = Pair::up(fast(), fast());
+        for _ in 0..30 {
+            pair.run(Duration::from_millis(rng.u64(0..200)));
+            let end = rng.usize(0..2);
+            let octets = pair.tables[end].hand_over(pair.now).encode();
+            // Nobody sends or hears anything for a while.
+            pair.now += Duration::from_millis(rng.u64(0..40));
+            let handed = super::HandedPaths::decode(&octets).expect("just encoded");
+            pair.tables[end] = Table::take_over(&handed, rng.u64(..), pair.now);
+            let bfd = if rng.bool() { fast() } else { Bfd { multiplier: 4, ..fast() } };
+            pair.configure(end, bfd);
+            assert_eq!(pair.state(end), State::Up, "seed {seed}");
+        }
+        pair.run(Duration::from_secs(5));
+        assert_eq!((pair.state(0), pair.state(1)), (State::Up, State::Up), "seed {seed}");
+        assert_eq!(pair.paths, [], "seed {seed}: somebody noticed");
+        pair.cut = [true; 2];
+        pair.run(Duration::from_millis(250));
+        assert_eq!(pair.paths.len(), 2, "seed {seed}: and what happens later is seen as before");
+    }
+}
+
+#[test]
+fn what_is_no_hand_over_of_paths_is_refused() {
+    let pair = Pair::up(fast(), fast());
+    let octets = pair.tables[0].hand_over(pair.now).encode();
+    for length in 0..octets.len() {
+        assert!(super::HandedPaths::decode(&octets[..length]).is_err(), "cut at {length}");
+    }
+}

@@ -32,7 +32,6 @@ use crate::session::{Direction, Negotiated};
 use crate::speaker::MessageCounts;
 use crate::types::{Asn, ConnectionId, Endpoints, Family, FamilySet, PeerId, RouterId};
 pub use wire::Octets;
-use wire::{Reader, Wire};
 
 /// What the encoding is known by. It counts up with every change of what is handed over or of what it means.
 pub const VERSION: u16 = 1;
@@ -81,6 +80,17 @@ pub struct Handover {
     pub routes: Vec<HandedRoute>,
     /// What peers have been told.
     pub told: Vec<Told>,
+    /// What the listening sockets do. For the shell to fill in, since they are its own.
+    pub listening: HandedListening,
+}
+
+/// What has been asked of the listening sockets.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct HandedListening {
+    /// How segments of these addresses are signed.
+    pub keys: Vec<(IpNet, Authentication)>,
+    /// They answer with the highest TTL, and keep first segments.
+    pub is_secured: bool,
 }
 
 /// A peer.
@@ -324,10 +334,7 @@ impl Handover {
 
     /// As octets, the version first.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(4096 + 32 * (self.routes.len() + self.told.len()));
-        VERSION.put(&mut out);
-        self.put(&mut out);
-        out
+        wire::encode(self)
     }
 
     /// From octets.
@@ -335,15 +342,7 @@ impl Handover {
     /// # Errors
     /// They are another version's, or no hand-over at all.
     pub fn decode(octets: &[u8]) -> Result<Self, HandoverError> {
-        let mut reader = Reader::new(octets);
-        match u16::take(&mut reader)? {
-            VERSION => {}
-            other => return Err(HandoverError::Version(other)),
-        }
-        let handover = Self::take(&mut reader)?;
-        if !reader.is_at_end() {
-            return Err(HandoverError::TooLong);
-        }
+        let handover: Self = wire::decode(octets)?;
         handover.check()?;
         Ok(handover)
     }

@@ -2,8 +2,8 @@
 
 use super::wire::{Octets, Reader, Wire, choices, fields, newtype, put_octets};
 use super::{
-    HandedAttributes, HandedMember, HandedPeer, HandedRoute, HandedSession, Handover, HandoverError, Terms,
-    Told, ToldExport, ToldRoute,
+    HandedAttributes, HandedListening, HandedMember, HandedPeer, HandedRoute, HandedSession, Handover,
+    HandoverError, Terms, Told, ToldExport, ToldRoute,
 };
 use crate::bfd::Path;
 use crate::bfd::packet::Diagnostic;
@@ -78,7 +78,9 @@ fields!(Handover {
     attributes,
     routes,
     told,
+    listening,
 });
+fields!(HandedListening { keys, is_secured });
 fields!(HandedPeer {
     id,
     range,

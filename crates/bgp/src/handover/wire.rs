@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::HandoverError;
+use super::{HandoverError, VERSION};
 
 /// What is left to read.
 pub(crate) struct Reader<'a> {
@@ -13,10 +13,6 @@ pub(crate) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(octets: &'a [u8]) -> Self {
-        Self { rest: octets }
-    }
-
     pub(super) fn octets(&mut self, count: usize) -> Result<&'a [u8], HandoverError> {
         let (taken, rest) = self.rest.split_at_checked(count).ok_or(HandoverError::Short)?;
         self.rest = rest;
@@ -27,10 +23,6 @@ impl<'a> Reader<'a> {
         let taken = self.octets(N)?;
         Ok(taken.try_into().expect("just as many"))
     }
-
-    pub(super) fn is_at_end(&self) -> bool {
-        self.rest.is_empty()
-    }
 }
 
 /// A value that can be written and read again.
@@ -40,6 +32,25 @@ pub(crate) trait Wire: Sized {
 
     /// Takes it off.
     fn take(from: &mut Reader<'_>) -> Result<Self, HandoverError>;
+}
+
+/// A value as octets, the version first.
+pub(crate) fn encode<T: Wire>(value: &T) -> Vec<u8> {
+    let mut out = Vec::new();
+    VERSION.put(&mut out);
+    value.put(&mut out);
+    out
+}
+
+/// A value from octets.
+pub(crate) fn decode<T: Wire>(octets: &[u8]) -> Result<T, HandoverError> {
+    let mut reader = Reader { rest: octets };
+    match u16::take(&mut reader)? {
+        VERSION => {}
+        other => return Err(HandoverError::Version(other)),
+    }
+    let value = T::take(&mut reader)?;
+    if reader.rest.is_empty() { Ok(value) } else { Err(HandoverError::TooLong) }
 }
 
 /// A structure: its fields, one after another, each of which has to be named.

@@ -9,7 +9,8 @@ use super::peer::Peer;
 use super::{Speaker, Start, difference};
 use crate::config::{PeerConfig, SpeakerConfig};
 use crate::handover::{
-    HandedAttributes, HandedMember, HandedPeer, HandedRoute, Handover, HandoverError, Octets, Terms, Told,
+    HandedAttributes, HandedListening, HandedMember, HandedPeer, HandedRoute, Handover, HandoverError,
+    Octets, Terms, Told,
 };
 use crate::iana::cease;
 use crate::rib::{AGGREGATE, AttributeId, AttributeSet, Emit, Net, Path, PeerNumber, Places, key};
@@ -43,6 +44,7 @@ impl Speaker {
             attributes: Vec::new(),
             routes: Vec::new(),
             told: Vec::new(),
+            listening: HandedListening::default(),
         };
         self.hand_over_routes(&self.ipv4, &places, &mut sets, &mut handover);
         self.hand_over_routes(&self.ipv6, &places, &mut sets, &mut handover);
