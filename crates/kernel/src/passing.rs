@@ -8,6 +8,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
+use crate::tcp;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags,
@@ -23,8 +24,8 @@ const MOST_FILES: u32 = 65_536;
 /// Who is at the other end of a unix socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Credentials {
-    /// The number of its process when it connected or listened.
-    pub process: i32,
+    /// The number of its process when it connected or listened; 0 when it is in another PID namespace.
+    pub process: u32,
     /// Its effective user then.
     pub user: u32,
 }
@@ -34,8 +35,13 @@ pub struct Credentials {
 /// # Errors
 /// As getsockopt(2).
 pub fn credentials(socket: &UnixStream) -> io::Result<Credentials> {
-    let found = rustix::net::sockopt::socket_peercred(socket)?;
-    Ok(Credentials { process: found.pid.as_raw_nonzero().get(), user: found.uid.as_raw() })
+    // `struct ucred`: the numbers of process, user and group. (The type of rustix has no room for a process 0.)
+    let mut found = [0; 12];
+    let length = tcp::get(socket, libc::SOL_SOCKET, libc::SO_PEERCRED, &mut found)?;
+    let ([process, user, _], []) = found[..length].as_chunks::<4>() else {
+        return Err(io::ErrorKind::InvalidData.into());
+    };
+    Ok(Credentials { process: u32::from_ne_bytes(*process), user: u32::from_ne_bytes(*user) })
 }
 
 /// Sends a message.
@@ -148,7 +154,7 @@ mod tests {
     fn the_other_end_is_known() {
         let (ours, _theirs) = UnixStream::pair().unwrap();
         let found = credentials(&ours).unwrap();
-        assert_eq!(found.process, i32::try_from(std::process::id()).unwrap());
+        assert_eq!(found.process, std::process::id());
         assert_eq!(found.user, rustix::process::geteuid().as_raw());
     }
 }

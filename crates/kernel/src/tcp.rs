@@ -273,7 +273,12 @@ fn set<T>(socket: &impl AsFd, level: libc::c_int, option: libc::c_int, value: &T
 }
 
 /// Reads an option into a buffer and gives how much of it is filled.
-fn get(socket: &impl AsFd, level: libc::c_int, option: libc::c_int, buffer: &mut [u8]) -> io::Result<usize> {
+pub(crate) fn get(
+    socket: &impl AsFd,
+    level: libc::c_int,
+    option: libc::c_int,
+    buffer: &mut [u8],
+) -> io::Result<usize> {
     let mut length = libc::socklen_t::try_from(buffer.len()).expect("buffers here are small");
     // SAFETY: the descriptor is open for as long as it is borrowed. The kernel writes at most `length` octets to the
     // buffer, which has as many, and then says in `length` how many.

@@ -47,6 +47,8 @@ const SETTINGS_PARTS: usize = 8;
 const RESYNC: Duration = Duration::from_secs(90);
 /// Events that are taken in before the work is done.
 const BATCH: usize = 4096;
+/// How long it may take to hold still: it is in the middle of writing.
+const HOLD: Duration = Duration::from_secs(20);
 /// After this many refused rulesets in a row the process ends, and starts anew from what is true.
 const MAX_RULESET_FAILURES: u32 = 20;
 
@@ -70,6 +72,10 @@ pub(crate) enum Event {
     Sessions(SessionFeedback),
     /// What would BGP's plan be if these rows were so?
     Imagine(imagine::Imagined),
+    /// Write nothing any more, and say when.
+    Hold(SyncSender<()>),
+    /// Write again.
+    Release,
     /// Somebody wants to know when an endpoint is there, or gone.
     Wait(waiters::Waiter),
     /// The end.
@@ -84,6 +90,17 @@ impl AgentHandle {
     /// Sends an event. After the agent's end nobody needs to know.
     pub(crate) fn send(&self, event: Event) {
         let _ = self.0.send(event);
+    }
+
+    /// Has it write nothing to the kernel, while it follows what happens; or write again. False: it is busy for too long.
+    pub(crate) fn hold(&self, still: bool) -> bool {
+        if !still {
+            self.send(Event::Release);
+            return true;
+        }
+        let (held, is_held) = sync_channel(1);
+        self.send(Event::Hold(held));
+        is_held.recv_timeout(HOLD).is_ok()
     }
 
     /// What BGP's plan would be with these rows; `None`: the agent is busy for too long, or has ended.
@@ -148,6 +165,8 @@ pub(crate) struct Agent {
     pub(crate) live: felix::Live,
     /// For questions to the kernel that are not the dataplane's.
     pub(crate) rtnetlink: Rtnetlink,
+    /// It writes nothing before [`AgentHandle::hold`] says so: another process does.
+    pub(crate) held: bool,
 }
 
 /// The kinds of row that the agent follows.
@@ -200,7 +219,7 @@ impl Agent {
     /// # Errors
     /// No thread.
     pub(crate) fn start(self, node_name: &str, events: Receiver<Event>) -> std::io::Result<JoinHandle<()>> {
-        let Self { planner, on_plan, dataplane, rtnetlink, health, unbuilt, live } = self;
+        let Self { planner, on_plan, dataplane, rtnetlink, health, unbuilt, live, held } = self;
         let worker = Worker {
             planner,
             on_plan,
@@ -211,6 +230,8 @@ impl Agent {
             static_routes: StaticRoutes::default(),
             graph: Graph::new(GraphConfig::new(node_name)),
             in_sync: false,
+            held,
+            untold_sync: false,
             waiters: Waiters::default(),
             last_errors: BTreeSet::new(),
             totals: Totals::default(),
@@ -235,6 +256,10 @@ struct Worker {
     graph: Graph,
     /// The datastore's initial rows are all here.
     in_sync: bool,
+    /// Nothing is written.
+    held: bool,
+    /// The desired state is complete, but has not been written.
+    untold_sync: bool,
     waiters: Waiters,
     /// Errors that have been logged, so that each is logged once while it lasts.
     last_errors: BTreeSet<String>,
@@ -290,6 +315,13 @@ impl Worker {
             }
             Event::RoutesComplete => dataplane.allow_bgp_sweep(),
             Event::Sessions(feedback) => self.planner.on_sessions(feedback),
+            Event::Hold(held) => {
+                self.held = true;
+                self.health.not_ready("another process takes over");
+                // Whoever asked may have lost patience.
+                let _ = held.send(());
+            }
+            Event::Release => self.held = false,
             Event::Imagine(imagined) => imagined.answer(&self.planner),
             Event::Wait(waiter) => self.waiters.add(waiter),
             Event::Stop => return ControlFlow::Break(()),
@@ -308,15 +340,15 @@ impl Worker {
     /// Differences once, apply once, tell everyone.
     fn work(&mut self) {
         let start = Instant::now();
-        if start >= self.next_resync {
+        if start >= self.next_resync && !self.held {
             self.dataplane.resync();
             self.next_resync = start + RESYNC;
         }
-        if start >= self.next_look {
+        if start >= self.next_look && !self.held {
             self.dataplane.look_again(SETTINGS_PARTS);
             self.next_look = start + TICK;
         }
-        let mut told = false;
+        let mut told = std::mem::take(&mut self.untold_sync);
         for change in self.graph.flush() {
             told |= matches!(change, Change::InSync);
             self.totals.on_change(&change);
@@ -336,6 +368,11 @@ impl Worker {
             changes.into_iter().for_each(|change| program(&mut self.dataplane, change));
             self.live.on_bgp_severity(plan.log_severity);
             (self.on_plan)(&plan);
+        }
+        if self.held {
+            self.untold_sync = told;
+            self.next_apply = None;
+            return self.health.beat();
         }
         let report = self.dataplane.apply(start);
         if told {

@@ -13,13 +13,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
-use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::os::fd::OwnedFd;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError, channel, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bgp::bfd::packet::State;
 use bgp::bfd::{
-    Arrival, MULTIHOP_PORT, Output, Path, Refused, SINGLE_HOP_PORT, SOURCE_PORTS, TTL, Table, Target,
+    Arrival, HandedPaths, MULTIHOP_PORT, Output, Path, Refused, SINGLE_HOP_PORT, SOURCE_PORTS, TTL, Table,
+    Target,
 };
 use bgp::{PeerId, WatchedPath};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -39,7 +41,32 @@ const COMPLAIN: Duration = Duration::from_secs(10);
 /// What the thread is told.
 enum Command {
     Watch(BTreeMap<PeerId, WatchedPath>),
+    /// Hold still, and give everything to another process.
+    Freeze(SyncSender<GivenPaths>),
+    /// Nobody took it.
+    GoOn,
+    /// Somebody did.
+    EndSilently,
     Stop,
+}
+
+/// What another process gets: the sessions, a socket for each of them to send from, and a socket for each place where packets
+/// come in, in the order of places.
+#[derive(Debug, Default)]
+pub(crate) struct GivenPaths {
+    pub(crate) paths: HandedPaths,
+    pub(crate) senders: Vec<OwnedFd>,
+    pub(crate) receivers: Vec<OwnedFd>,
+}
+
+/// What this process got of another one.
+pub(crate) type InheritedPaths = GivenPaths;
+
+impl GivenPaths {
+    /// Whether there is nothing to go on with.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.paths.paths.is_empty()
+    }
 }
 
 /// The running thread. Dropped, it tells the peers that BFD is taken away, and ends.
@@ -50,11 +77,14 @@ pub(crate) struct Bfd {
 }
 
 impl Bfd {
-    /// Starts the thread. `tell` is called on it and must not block.
+    /// Starts the thread, which goes on with what another process had. `tell` is called on it and must not block.
     ///
     /// # Errors
     /// Out of file descriptors, or the thread cannot be had.
-    pub(crate) fn start(tell: impl FnMut(PeerId, Path) + Send + 'static) -> io::Result<Self> {
+    pub(crate) fn start(
+        tell: impl FnMut(PeerId, Path) + Send + 'static,
+        inherited: InheritedPaths,
+    ) -> io::Result<Self> {
         let poller = Poller::new()?;
         let waker = poller.waker();
         let (commands, receiver) = channel();
@@ -63,7 +93,9 @@ impl Bfd {
             if let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), -20) {
                 tracing::debug!(%error, "BFD runs with ordinary priority");
             }
-            Worker::new(poller, Box::new(tell)).run(&receiver);
+            let mut worker = Worker::new(poller, Box::new(tell));
+            worker.inherit(inherited);
+            worker.run(&receiver);
         };
         let thread = std::thread::Builder::new().name("bfd".to_owned()).spawn(work)?;
         Ok(Self { commands, waker, thread: Some(thread) })
@@ -72,6 +104,23 @@ impl Bfd {
     /// The paths to watch from now on.
     pub(crate) fn watch(&self, paths: BTreeMap<PeerId, WatchedPath>) {
         self.send(Command::Watch(paths));
+    }
+
+    /// Holds still, and gives everything away. `None`: the thread has ended.
+    pub(crate) fn freeze(&self) -> Option<GivenPaths> {
+        let (answer, answered) = sync_channel(1);
+        self.send(Command::Freeze(answer));
+        answered.recv().ok()
+    }
+
+    /// Nobody took what was given away.
+    pub(crate) fn go_on(&self) {
+        self.send(Command::GoOn);
+    }
+
+    /// Somebody has taken what was given away: no peer is told anything.
+    pub(crate) fn end_silently(self) {
+        self.send(Command::EndSilently);
     }
 
     fn send(&self, command: Command) {
@@ -150,6 +199,13 @@ impl Worker {
                         self.wanted = paths;
                         self.configure();
                     }
+                    Ok(Command::Freeze(answer)) => {
+                        if self.hold_still(&answer, commands) {
+                            return;
+                        }
+                    }
+                    // Those belong to holding still.
+                    Ok(Command::GoOn | Command::EndSilently) => {}
                     Ok(Command::Stop) | Err(TryRecvError::Disconnected) => {
                         self.wanted.clear();
                         self.configure();
@@ -163,6 +219,64 @@ impl Worker {
             }
             self.carry_out();
         }
+    }
+
+    /// Gives everything to another process, and waits for what becomes of it. True: it is the other's.
+    fn hold_still(&mut self, answer: &SyncSender<GivenPaths>, commands: &Receiver<Command>) -> bool {
+        self.carry_out();
+        match self.given() {
+            Ok(given) => drop(answer.send(given)),
+            Err(error) => {
+                tracing::error!(%error, "cannot hand over BFD's sockets");
+                drop(answer.send(GivenPaths::default()));
+            }
+        }
+        loop {
+            match commands.recv() {
+                Ok(Command::EndSilently) => return true,
+                Ok(Command::GoOn | Command::Stop) | Err(_) => return false,
+                Ok(Command::Watch(paths)) => self.wanted = paths,
+                Ok(Command::Freeze(_)) => {}
+            }
+        }
+    }
+
+    fn given(&self) -> io::Result<GivenPaths> {
+        let paths = self.table.hand_over(Instant::now());
+        let missing = || io::Error::from(io::ErrorKind::NotConnected);
+        let senders = paths.paths.iter().map(|path| {
+            let socket = self.senders.get(&path.peer).ok_or_else(missing)?;
+            socket.try_clone().map(OwnedFd::from)
+        });
+        let senders = senders.collect::<io::Result<_>>()?;
+        let places: BTreeSet<Place> = paths.paths.iter().map(|path| Place::of(&path.target)).collect();
+        let receivers = places.iter().map(|place| {
+            let (_, socket) = self.receivers.get(place).ok_or_else(missing)?;
+            socket.try_clone().map(OwnedFd::from)
+        });
+        let receivers = receivers.collect::<io::Result<_>>()?;
+        Ok(GivenPaths { paths, senders, receivers })
+    }
+
+    /// Goes on with what another process had. What it has said of the paths is said again.
+    fn inherit(&mut self, inherited: InheritedPaths) {
+        let InheritedPaths { paths, senders, receivers } = inherited;
+        let places: BTreeSet<Place> = paths.paths.iter().map(|path| Place::of(&path.target)).collect();
+        for (place, socket) in places.into_iter().zip(receivers) {
+            let socket = UdpSocket::from(socket);
+            self.sockets_made += 1;
+            match self.poller.add(&socket, self.sockets_made, Interest::Read) {
+                Ok(()) => drop(self.receivers.insert(place, (self.sockets_made, socket))),
+                Err(error) => tracing::error!(%error, "a socket of BFD is lost"),
+            }
+        }
+        self.table = Table::take_over(&paths, fastrand::u64(..), Instant::now());
+        for (path, socket) in paths.paths.into_iter().zip(senders) {
+            self.senders.insert(path.peer.clone(), UdpSocket::from(socket));
+            path.told.into_iter().for_each(|told| (self.tell)(path.peer.clone(), told));
+            self.targets.insert(path.peer, path.target);
+        }
+        self.count();
     }
 
     /// Has the sockets that the wanted paths need, and watches those that have theirs.

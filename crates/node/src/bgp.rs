@@ -21,7 +21,7 @@ use kernel::ownership::ROUTE_BIRD;
 
 use crate::agent::{self, AgentHandle};
 use crate::health::{Health, Reporter};
-use crate::speaker::{RouteEvent, SpeakerHandle, StatusQuery};
+use crate::speaker::{Freezer, Inheritance, RouteEvent, SpeakerHandle, StatusQuery};
 use crate::telemetry;
 use passwords::PasswordFiles;
 use plan::Planned;
@@ -61,30 +61,51 @@ impl BgpFacts {
 }
 
 impl Bgp {
-    /// Starts the speaker, which does nothing until it has a plan. Routes that an earlier process left in the kernel make
-    /// this a restart: peers are told, and nothing of them is withdrawn before BGP has heard everyone.
-    pub(crate) fn start(agent: AgentHandle, passwords: PathBuf, health: &Health) -> Result<Self> {
-        let start = match left_behind().context("cannot read the kernel's routes")? {
-            true => Start::Restarting,
-            false => Start::Fresh,
-        };
-        Self::start_as(start, routes_to(agent), passwords, health)
-    }
-
-    /// As [`Bgp::start`], for whoever knows how it starts, and has another place for routes.
-    pub(crate) fn start_as(
-        start: Start,
+    /// Prepares the speaker, which takes plans and does nothing with them before it is told how to begin.
+    pub(crate) fn prepare(
         routes: impl FnMut(RouteEvent) + Send + 'static,
         passwords: PathBuf,
         health: &Health,
     ) -> Result<Self> {
-        tracing::info!(?start, "BGP starts");
-        let speaker = SpeakerHandle::spawn(start, routes).context("cannot start the BGP thread")?;
+        let speaker = SpeakerHandle::prepare(routes).context("cannot start the BGP thread")?;
         let planned = Planned::new(speaker.configurator(), PasswordFiles(passwords), health.clone());
         let health = health.register("bgp", None);
         health.not_ready("no plan yet: waiting for the datastore to be in sync");
         let planned = Arc::new(Mutex::new(planned));
         Ok(Self { speaker, health, started: Instant::now(), planned, watch: Mutex::default() })
+    }
+
+    /// Begins: in the place of another process, or as `start` says.
+    pub(crate) fn begin(
+        &self,
+        inheritance: Option<Inheritance>,
+        start: impl FnOnce() -> Result<Start>,
+    ) -> Result<()> {
+        match inheritance {
+            Some(inheritance) => {
+                tracing::info!(
+                    sessions = inheritance.sessions.len(),
+                    "BGP goes on with another process' sessions"
+                );
+                self.speaker.take_over(inheritance);
+            }
+            None => {
+                let start = start()?;
+                tracing::info!(?start, "BGP starts");
+                self.speaker.start(start);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether it has a configuration to begin with.
+    pub(crate) fn is_planned(&self) -> bool {
+        self.planned.lock().unwrap_or_else(PoisonError::into_inner).configured_at().is_some()
+    }
+
+    /// For whoever wants to have it hold still.
+    pub(crate) fn freezer(&self) -> Freezer {
+        self.speaker.freezer()
     }
 
     /// Where plans go.
@@ -142,7 +163,7 @@ impl Bgp {
 }
 
 /// Hands routes to the agent; they may be swept once those of all families are complete.
-fn routes_to(agent: AgentHandle) -> impl FnMut(RouteEvent) + Send + 'static {
+pub(crate) fn routes_to(agent: AgentHandle) -> impl FnMut(RouteEvent) + Send + 'static {
     let mut incomplete = Family::ALL.to_vec();
     move |event| match event {
         RouteEvent::Changed { prefix, route } => {
@@ -167,6 +188,13 @@ fn not_ready(peers: &[PeerStatus], up: usize, age: Duration) -> Option<String> {
     let causes: Vec<_> =
         down.take(3).map(|peer| format!("{} is {}", peer.address, peer.state_and_info().1)).collect();
     Some(format!("{up} of {} peers are Established: {}", peers.len(), causes.join(", ")))
+}
+
+/// How a speaker begins that puts routes into the kernel: those that an earlier process left there make it a restart. Peers are
+/// told, and nothing of them is withdrawn before BGP has heard everyone.
+pub(crate) fn after_earlier_processes() -> Result<Start> {
+    let left_behind = left_behind().context("cannot read the kernel's routes")?;
+    Ok(if left_behind { Start::Restarting } else { Start::Fresh })
 }
 
 /// Whether the kernel has routes that BGP put there.

@@ -2,31 +2,73 @@
 
 use std::io;
 use std::net::{TcpListener, ToSocketAddrs};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::get;
 use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::sync::Notify;
 
 use crate::bgp::BgpMetrics;
 use crate::health::Health;
 
-/// Binds an address and serves these routes on a thread until the process ends. Binding happens before this returns,
-/// so that a port in use is an error of the start, not a line in a log.
+/// A running server.
+pub(crate) struct Server {
+    name: String,
+    listener: TcpListener,
+    stop: Arc<Notify>,
+}
+
+impl Server {
+    /// What it serves.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its listening socket, for another process.
+    ///
+    /// # Errors
+    /// Out of file descriptors.
+    pub(crate) fn share(&self) -> io::Result<OwnedFd> {
+        self.listener.try_clone().map(OwnedFd::from)
+    }
+
+    /// No more connections are taken.
+    pub(crate) fn stop(&self) {
+        self.stop.notify_one();
+    }
+}
+
+/// Serves these routes on a thread until the process ends: on the socket that another process had for it, if that has
+/// the address. Binding happens before this returns, so that a port in use is an error of the start, not a line in a log.
 ///
 /// # Errors
 /// The address does not resolve, or is in use.
-pub(crate) fn serve(name: &str, host: &str, port: u16, router: Router) -> io::Result<()> {
-    let listener = bind(host, port).map_err(|error| {
+pub(crate) fn serve(
+    name: &str,
+    (host, port): (&str, u16),
+    inherited: Option<OwnedFd>,
+    router: Router,
+) -> io::Result<Server> {
+    let inherited = inherited.map(TcpListener::from).filter(|listener| is_at(listener, host, port));
+    let bound = inherited.map_or_else(|| bind(host, port), Ok);
+    let listener = bound.map_err(|error| {
         io::Error::new(error.kind(), format!("{name}: cannot listen on {host}:{port}: {error}"))
     })?;
     listener.set_nonblocking(true)?;
+    let stop = Arc::new(Notify::new());
+    let server = Server { name: name.to_owned(), listener: listener.try_clone()?, stop: stop.clone() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     let run = move || {
         runtime.block_on(async move {
             let served = match tokio::net::TcpListener::from_std(listener) {
-                Ok(listener) => axum::serve(listener, router).await,
+                Ok(listener) => {
+                    let stopped = async move { stop.notified().await };
+                    axum::serve(listener, router).with_graceful_shutdown(stopped).await
+                }
                 Err(error) => Err(error),
             };
             if let Err(error) = served {
@@ -35,7 +77,13 @@ pub(crate) fn serve(name: &str, host: &str, port: u16, router: Router) -> io::Re
         });
     };
     std::thread::Builder::new().name(name.to_owned()).spawn(run)?;
-    Ok(())
+    Ok(server)
+}
+
+/// Whether a socket listens where it is wanted.
+fn is_at(listener: &TcpListener, host: &str, port: u16) -> bool {
+    let wanted: Vec<_> = (host, port).to_socket_addrs().into_iter().flatten().collect();
+    listener.local_addr().is_ok_and(|address| wanted.contains(&address))
 }
 
 fn bind(host: &str, port: u16) -> io::Result<TcpListener> {
@@ -97,7 +145,7 @@ mod tests {
         let health = Health::default();
         let part = health.register("bgp", None);
         let port = free_port();
-        serve("health", "127.0.0.1", port, health_routes(health.clone())).unwrap();
+        serve("health", ("127.0.0.1", port), None, health_routes(health.clone())).unwrap();
         part.not_ready("peer 10.0.0.2 is Connect: connection refused");
         let answer = fetch(port, "/readiness");
         assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
@@ -114,10 +162,32 @@ mod tests {
     }
 
     #[test]
+    fn a_server_goes_on_in_another_one_with_its_socket() {
+        let port = free_port();
+        let (old, new) = (Health::default(), Health::default());
+        let part = old.register("test", None);
+        part.not_ready("old");
+        let first = serve("health", ("127.0.0.1", port), None, health_routes(old)).unwrap();
+        let socket = first.share().unwrap();
+        first.stop();
+        let _second = serve("health", ("127.0.0.1", port), Some(socket), health_routes(new)).unwrap();
+        testkit::eventually("only the new one answers", || {
+            (0..8).all(|_| fetch(port, "/readiness").starts_with("HTTP/1.1 200"))
+        });
+        let elsewhere =
+            serve("health", ("127.0.0.1", free_port()), first.share().ok(), Router::new()).unwrap();
+        assert_ne!(
+            elsewhere.listener.local_addr().unwrap().port(),
+            port,
+            "a socket of another address is left"
+        );
+    }
+
+    #[test]
     fn a_port_in_use_is_an_error_that_names_it() {
         let taken = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let port = taken.local_addr().unwrap().port();
-        let error = serve("health", "127.0.0.1", port, Router::new()).unwrap_err().to_string();
+        let error = serve("health", ("127.0.0.1", port), None, Router::new()).err().unwrap().to_string();
         assert!(error.starts_with(&format!("health: cannot listen on 127.0.0.1:{port}")), "{error}");
     }
 }

@@ -2,20 +2,26 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 
+/// How long the kernel may take to let go of what an ended process had.
+const SOON: Duration = Duration::from_secs(2);
+
 /// Holds the name of a node until dropped; the kernel lets go of it when the process ends, however it ends.
 #[derive(Debug)]
-pub(crate) struct NameLock(#[expect(dead_code, reason = "open is what matters")] File);
+pub(crate) struct NameLock(File);
 
 /// Why a name cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NameError {
     /// Another process runs a node of this name.
     #[error(
-        "another process runs node {node} on this datastore already (it holds {}): stop it, or set NODENAME to another name",
+        "another process runs node {node} on this datastore already (it holds {}): stop it, have this one take over \
+         its sessions (--take-over), or set NODENAME to another name",
         path.display()
     )]
     Taken {
@@ -35,6 +41,35 @@ pub(crate) enum NameError {
 }
 
 impl NameLock {
+    /// The lock that another process has given away, which was never free.
+    pub(crate) fn inherited(file: OwnedFd) -> Self {
+        Self(file.into())
+    }
+
+    /// It, for another process: it is free when nobody has it open any more.
+    ///
+    /// # Errors
+    /// Out of file descriptors.
+    pub(crate) fn share(&self) -> io::Result<OwnedFd> {
+        self.0.try_clone().map(OwnedFd::from)
+    }
+
+    /// As [`NameLock::take`], for a name whose process has just ended.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub(crate) fn take_soon(datastore: &Path, node: &str) -> Result<Self, NameError> {
+        let deadline = Instant::now() + SOON;
+        loop {
+            match Self::take(datastore, node) {
+                Err(NameError::Taken { .. }) if Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
     /// Takes the name of a node on an embedded datastore.
     ///
     /// # Errors

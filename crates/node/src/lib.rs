@@ -11,6 +11,7 @@ mod bgp;
 mod cni;
 pub mod config;
 pub mod felix;
+mod handover;
 pub mod health;
 mod http;
 mod instance;
@@ -27,4 +28,4 @@ mod telemetry;
 mod unbuilt;
 
 pub use reflector::{ReflectorArgs, run as run_reflector};
-pub use run::{EXIT_CANNOT_START, EXIT_RULESET_REFUSED, run};
+pub use run::{EXIT_CANNOT_START, EXIT_RULESET_REFUSED, NodeArgs, run};

@@ -9,20 +9,26 @@ mod file;
 mod kernel;
 mod plans;
 
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use bgp::{Shutdown, Start};
 use datastore::config::DatastoreConfig;
 use datastore::{SyncMonitor, Syncer};
+use metrics_exporter_prometheus::PrometheusHandle;
 
-use crate::bgp::{Bgp, BgpMetrics, left_behind};
+use crate::bgp::{Bgp, BgpMetrics, after_earlier_processes};
+use crate::handover::{self, Ending, Giver, Owner, Parts, Predecessor, Taken};
 use crate::health::{Health, Reporter};
 use crate::instance::NameLock;
 use crate::signals::{OnHangup, Wake, work_until_stopped};
+use crate::speaker::RouteEvent;
 use crate::status::Status;
 use crate::{EXIT_CANNOT_START, cni, http, logging, telemetry};
 pub use args::ReflectorArgs;
@@ -54,6 +60,7 @@ struct Reflector {
     plans: Plans,
     bgp: Bgp,
     kernel: Option<KernelRoutes>,
+    giver: Giver,
     socket: PathBuf,
     /// How it stops.
     shutdown: Shutdown,
@@ -62,7 +69,7 @@ struct Reflector {
 /// Where resources come from.
 enum Source {
     File { file: Box<ResourceFile>, health: Reporter },
-    Datastore { syncer: Syncer, monitor: SyncMonitor, health: Reporter, _name: NameLock },
+    Datastore { syncer: Syncer, monitor: SyncMonitor, health: Reporter, name: Option<NameLock> },
 }
 
 impl Reflector {
@@ -71,17 +78,12 @@ impl Reflector {
         let health = Health::default();
         let metrics = telemetry::install()?;
         let bgp_metrics = BgpMetrics::default();
-        if let Some((host, port)) = &args.health {
-            http::serve("health", host, *port, http::health_routes(health.clone()))?;
-        }
-        if let Some((host, port)) = &args.metrics {
-            http::serve("metrics", host, *port, http::metrics_routes(metrics, bgp_metrics.clone()))?;
-        }
         let source_health = health.register("resources", None);
+        let socket = args.socket();
         // What cannot be read is said before anything is touched.
-        let opened = Opened::open(args)?;
+        let (opened, owner, predecessor) = Opened::open(args, &socket)?;
         let kernel = args.kernel.then(|| KernelRoutes::start(health.register("routes", None))).transpose()?;
-        let bgp = start_bgp(args, kernel.as_ref(), &health)?;
+        let bgp = Bgp::prepare(routes_to(kernel.as_ref()), args.secrets.clone(), &health)?;
         bgp_metrics.follow(bgp.peers());
         let reaction = Reaction {
             listen: args.listen.clone(),
@@ -90,72 +92,136 @@ impl Reflector {
             blocks: kernel.as_ref().map(KernelRoutes::sender),
         };
         let plans = Plans::start(args, reaction)?;
-        let socket = args.socket();
+        let mut source = opened.follow(&plans.handle(), source_health);
+
+        // From here on this process acts: in the place of another one, if that gives its own.
+        let mut taken = Taken::default();
+        if let Some(predecessor) = predecessor {
+            handover::await_readiness(|| bgp.is_planned(), || source.trouble())?;
+            taken = predecessor.take()?;
+        }
+        bgp.begin(taken.speaker, || how_to_start(args))?;
+        let hold: Box<dyn Fn(bool) -> bool + Send> = match &kernel {
+            Some(kernel) => Box::new(kernel.holder()),
+            None => Box::new(|_| true),
+        };
+        hold(false);
+        let name = source.take_name(args, taken.name)?;
+        let http = serve_http(args, taken.http, &health, metrics, bgp_metrics)?;
         let handle = plans.handle();
         let questions = bgp.questions(Box::new(move |rows| handle.imagine(rows)));
         let status = Status::new(&args.node, Some(bgp.peers()), Some(questions), health);
-        let source = opened.follow(&plans.handle(), source_health);
-        cni::serve(&socket, None, Arc::new(status))?;
+        let requests = cni::serve(&socket, taken.requests, None, Arc::new(status))?;
+        let speaker = Some(bgp.freezer());
+        let giver = Giver::start(&socket, Parts { owner, speaker, hold, requests, http, name })?;
         let shutdown = match args.fresh {
             true => Shutdown::Stopping { message: "the reflector stops".to_owned() },
             false => Shutdown::Restarting,
         };
-        Ok(Self { source, plans, bgp, kernel, socket, shutdown })
+        Ok(Self { source, plans, bgp, kernel, giver, socket, shutdown })
     }
 
-    /// Watches over the parts until a signal says to stop, then stops.
+    /// Watches over the parts until a signal or another process says to stop, then stops.
     fn serve(mut self) {
-        work_until_stopped(PERIOD, OnHangup::Tell, |wake| {
+        let ending = work_until_stopped(PERIOD, OnHangup::Tell, |wake| {
+            if let Some(ending) = self.giver.ending() {
+                return ControlFlow::Break(ending);
+            }
             self.source.look(wake, &self.plans.handle());
             self.bgp.report().into_iter().for_each(|news| self.plans.handle().sessions(news));
+            ControlFlow::Continue(())
         });
         tracing::info!("stopping");
-        let _ = std::fs::remove_file(&self.socket);
+        if ending != Some(Ending::HandedOver) {
+            let _ = std::fs::remove_file(&self.socket);
+        }
         if let Source::Datastore { syncer, .. } = self.source {
             syncer.stop();
         }
         self.plans.stop();
-        self.bgp.stop(self.shutdown);
+        self.bgp.stop(match ending {
+            Some(Ending::Restart) => Shutdown::Restarting,
+            _ => self.shutdown,
+        });
         if let Some(kernel) = self.kernel {
             kernel.stop();
+        }
+        if ending == Some(Ending::HandedOver) {
+            handover::linger();
         }
     }
 }
 
-fn start_bgp(args: &ReflectorArgs, kernel: Option<&KernelRoutes>, health: &Health) -> Result<Bgp> {
-    // Whoever does not forward forwards on: the next hops are other hosts, whether we run or not. So peers may keep our
-    // routes while we are away, and are told so, unless this is to be a start like the first.
-    let forwards_on = match kernel {
-        Some(_) => left_behind().context("cannot read the kernel's routes")?,
-        None => true,
-    };
-    let start = if forwards_on && !args.fresh { Start::Restarting } else { Start::Fresh };
+/// Where routes go: to the thread that writes them, or nowhere.
+fn routes_to(kernel: Option<&KernelRoutes>) -> impl FnMut(RouteEvent) + Send + 'static {
     let routes = kernel.map(KernelRoutes::sender);
-    let on_route = move |event| {
+    move |event| {
         if let Some(routes) = &routes {
             // After the end of that thread everything ends.
             let _ = routes.send(kernel::Event::Bgp(event));
         }
-    };
-    Bgp::start_as(start, on_route, args.secrets.clone(), health)
+    }
+}
+
+fn how_to_start(args: &ReflectorArgs) -> Result<Start> {
+    // Whoever does not forward forwards on: the next hops are other hosts, whether we run or not. So peers may keep our
+    // routes while we are away, and are told so, unless this is to be a start like the first.
+    match (args.fresh, args.kernel) {
+        (true, _) => Ok(Start::Fresh),
+        (false, true) => after_earlier_processes(),
+        (false, false) => Ok(Start::Restarting),
+    }
+}
+
+fn serve_http(
+    args: &ReflectorArgs,
+    mut inherited: BTreeMap<String, OwnedFd>,
+    health: &Health,
+    metrics: PrometheusHandle,
+    bgp: BgpMetrics,
+) -> Result<Vec<http::Server>> {
+    let mut servers = Vec::new();
+    if let Some((host, port)) = &args.health {
+        let routes = http::health_routes(health.clone());
+        servers.push(http::serve("health", (host, *port), inherited.remove("health"), routes)?);
+    }
+    if let Some((host, port)) = &args.metrics {
+        let routes = http::metrics_routes(metrics, bgp);
+        servers.push(http::serve("metrics", (host, *port), inherited.remove("metrics"), routes)?);
+    }
+    Ok(servers)
 }
 
 /// Resources that can be read, and have not been told to anybody.
 enum Opened {
     File { file: Box<ResourceFile>, first: Vec<datastore::Update> },
-    Datastore { store: Arc<dyn datastore::Store>, name: NameLock },
+    Datastore { store: Arc<dyn datastore::Store>, name: Option<NameLock> },
 }
 
 impl Opened {
-    fn open(args: &ReflectorArgs) -> Result<Self> {
+    /// What there is, whose it is, and who has it now, if this process is to take over.
+    fn open(args: &ReflectorArgs, socket: &Path) -> Result<(Self, Owner, Option<Predecessor>)> {
+        let find = |source: &Path| -> Result<(Owner, Option<Predecessor>)> {
+            let owner = Owner::new(&args.node, source);
+            let predecessor = args.take_over.then(|| Predecessor::find(socket, owner.clone())).transpose()?;
+            Ok((owner, predecessor.flatten()))
+        };
         if let Some(path) = &args.file {
             let mut file = Box::new(ResourceFile::new(path, &args.node));
             let first = file.read()?;
-            return Ok(Self::File { file, first });
+            let (owner, predecessor) = find(path)?;
+            return Ok((Self::File { file, first }, owner, predecessor));
         }
         let DatastoreConfig::Embedded { file } =
             DatastoreConfig::load(None, |name| std::env::var(name).ok())?;
-        open_existing(&file, &args.node)
+        let store = DatastoreConfig::Embedded { file: file.clone() }.open_existing()?;
+        let (owner, predecessor) = find(&file)?;
+        // One that runs has the name, and gives it away.
+        let name = match predecessor {
+            None => Some(NameLock::take(&file, &args.node)?),
+            Some(_) => None,
+        };
+        Ok((Self::Datastore { store, name }, owner, predecessor))
     }
 
     /// Tells what is there, and follows what happens.
@@ -171,19 +237,37 @@ impl Opened {
             Self::Datastore { store, name } => {
                 let syncer = Syncer::spawn(store, plans::scopes(), plans.receiver());
                 let monitor = syncer.monitor();
-                Source::Datastore { syncer, monitor, health, _name: name }
+                Source::Datastore { syncer, monitor, health, name }
             }
         }
     }
 }
 
-fn open_existing(file: &Path, node: &str) -> Result<Opened> {
-    let store = DatastoreConfig::Embedded { file: file.to_owned() }.open_existing()?;
-    let name = NameLock::take(file, node)?;
-    Ok(Opened::Datastore { store, name })
-}
-
 impl Source {
+    /// Why rows do not come.
+    fn trouble(&self) -> Option<String> {
+        match self {
+            Self::File { .. } => None,
+            Self::Datastore { monitor, .. } => monitor.health().trouble,
+        }
+    }
+
+    /// Has the node's name from now on, if there is anything to share it: as before, from the process that had it, or anew.
+    /// Gives it for another process.
+    fn take_name(&mut self, args: &ReflectorArgs, inherited: Option<OwnedFd>) -> Result<Option<OwnedFd>> {
+        let Self::Datastore { name, .. } = self else { return Ok(None) };
+        let taken = match (name.take(), inherited) {
+            (Some(name), _) => name,
+            (None, Some(inherited)) => NameLock::inherited(inherited),
+            (None, None) => {
+                let DatastoreConfig::Embedded { file } =
+                    DatastoreConfig::load(None, |name| std::env::var(name).ok())?;
+                NameLock::take_soon(&file, &args.node)?
+            }
+        };
+        Ok(Some(name.insert(taken).share()?))
+    }
+
     /// Sees to changes, and says how it is.
     fn look(&mut self, wake: Wake, plans: &PlansHandle) {
         match self {

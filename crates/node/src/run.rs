@@ -1,15 +1,18 @@
 //! `tortie node`: the parts put together, started in order, and stopped.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use calc::bgp_plan::{BgpPlanner, RouterIdSource};
+use clap::Args;
 use dataplane::{DataplaneConfig, Kernel, RealDataplane};
 use datastore::config::DatastoreConfig;
 use datastore::{Store, SyncEvent, SyncMonitor, Syncer};
@@ -20,10 +23,11 @@ use kernel::pod::Remover;
 use metrics_exporter_prometheus::PrometheusHandle;
 
 use crate::agent::{self, Agent, AgentHandle};
-use crate::bgp::{Bgp, BgpMetrics};
+use crate::bgp::{Bgp, BgpMetrics, after_earlier_processes, routes_to};
 use crate::cni::{self, Cni};
 use crate::config::{NodeConfig, RouterId};
 use crate::felix::{self, Live, Parameters, Sources};
+use crate::handover::{self, Ending, Giver, Owner, Parts, Predecessor, Taken};
 use crate::health::{Health, Reporter};
 use crate::instance::NameLock;
 use crate::logging::{self, LogLevel};
@@ -47,10 +51,18 @@ const DATASTORE_RETRY: Duration = Duration::from_secs(1);
 /// The agent may be silent this long before the node counts as dead (datapath.md 7).
 const AGENT_DEADLINE: Duration = Duration::from_secs(90);
 
+/// How the node starts; all else is in its environment.
+#[derive(Debug, Clone, Args)]
+pub struct NodeArgs {
+    /// Take the place of a node that runs with this name: its BGP sessions, sockets and lock; it then ends
+    #[arg(long)]
+    take_over: bool,
+}
+
 /// Runs the node until it is told to stop. What keeps it from starting goes to standard error, all of it.
-pub fn run() -> ExitCode {
+pub fn run(args: &NodeArgs) -> ExitCode {
     kernel::memory::share_one_heap();
-    match prepare().and_then(Node::start) {
+    match prepare().and_then(|prepared| Node::start(prepared, args)) {
         Ok(node) => {
             node.serve();
             ExitCode::SUCCESS
@@ -100,21 +112,30 @@ struct Node {
     syncer: Syncer,
     sync_health: (SyncMonitor, Reporter),
     bgp: Option<Bgp>,
-    socket: std::path::PathBuf,
+    giver: Giver,
+    socket: PathBuf,
     _monitor: Monitor,
     _name: NameLock,
 }
 
 impl Node {
-    fn start(prepared: Prepared) -> Result<Self> {
+    fn start(prepared: Prepared, args: &NodeArgs) -> Result<Self> {
         let Prepared { config, datastore, mut sources, mut log } = prepared;
         tracing::info!(node = config.node_name, version = env!("CARGO_PKG_VERSION"), "starting");
         let store = open_datastore(&datastore, config.wait_for_datastore)?;
         let DatastoreConfig::Embedded { file } = &datastore;
-        let name = NameLock::take(file, &config.node_name)?;
+        let socket = config.run_dir.join(SOCKET);
+        let owner = Owner::new(&config.node_name, file);
+        let predecessor = match args.take_over {
+            true => Predecessor::find(&socket, owner.clone())?,
+            false => None,
+        };
+        // One that runs has the name, and gives it away.
+        let name = match predecessor {
+            None => Some(NameLock::take(file, &config.node_name)?),
+            Some(_) => None,
+        };
         let mut rtnetlink = Rtnetlink::open()?;
-        // Links that an earlier process had marked for deletion and did not live to delete.
-        rtnetlink.delete_condemned()?;
         let addresses = register(&config, store.as_ref(), &mut rtnetlink)?;
         write_node_name(&config.nodename_file, &config.node_name)?;
 
@@ -124,10 +145,11 @@ impl Node {
         log.set(parameters.log_level);
         let health = Health::default();
         let bgp_metrics = BgpMetrics::default();
-        serve_http(&parameters, &health, telemetry::install()?, bgp_metrics.clone())?;
+        let metrics = telemetry::install()?;
         let (agent, events) = agent::queue();
+        let routes = routes_to(agent.clone());
         let bgp =
-            config.bgp.then(|| Bgp::start(agent.clone(), config.secrets_dir.clone(), &health)).transpose()?;
+            config.bgp.then(|| Bgp::prepare(routes, config.secrets_dir.clone(), &health)).transpose()?;
         bgp.iter().for_each(|bgp| bgp_metrics.follow(bgp.peers()));
         let dataplane = open_dataplane(&config, sources.local())?;
         let interface_prefixes = dataplane.parameters().interface_prefix.join(",");
@@ -144,22 +166,42 @@ impl Node {
             rtnetlink: Rtnetlink::open()?,
             health: health.register("dataplane", Some(AGENT_DEADLINE)),
             unbuilt: Unbuilt::new(health.clone(), &sources.local()),
-            live: Live::new(sources, parameters, log),
+            live: Live::new(sources, parameters.clone(), log),
+            held: true,
         }
         .start(&config.node_name, events)?;
-        recovery::start(store.clone())?;
         let sync_reporter = health.register("datastore", None);
         let reporter = node_status::Reporter::new(bgp.as_ref().map(Bgp::facts));
         let status_rows = node_status::start(&config.node_name, store.clone(), reporter)?;
         let scopes = agent::scopes().into_iter().chain([node_status::scope()]).collect();
         let syncer = Syncer::spawn(store.clone(), scopes, deliver(status_rows, agent.clone()));
+        let sync = syncer.monitor();
 
+        // From here on this process acts: in the place of another one, if that gives its own.
+        let mut taken = Taken::default();
+        if let Some(predecessor) = predecessor {
+            let is_ready = || bgp.as_ref().map_or_else(|| sync.health().in_sync, Bgp::is_planned);
+            handover::await_readiness(is_ready, || sync.health().trouble)?;
+            taken = predecessor.take()?;
+        }
+        if let Some(bgp) = &bgp {
+            bgp.begin(taken.speaker, after_earlier_processes)?;
+        }
+        agent.hold(false);
+        let name = match (name, taken.name) {
+            (Some(name), _) => name,
+            (None, Some(inherited)) => NameLock::inherited(inherited),
+            (None, None) => NameLock::take_soon(file, &config.node_name)?,
+        };
+        // Links that an earlier process had marked for deletion and did not live to delete.
+        rtnetlink.delete_condemned()?;
+        let http = serve_http(&parameters, taken.http, &health, metrics, bgp_metrics)?;
+        recovery::start(store.clone())?;
         let mtu = node_mtu(&mut rtnetlink, addresses)?;
         write_mtu(&config.nodename_file, mtu)?;
         let planner = agent.clone();
         let questions = bgp.as_ref().map(|bgp| bgp.questions(Box::new(move |rows| planner.imagine(rows))));
         let status = Status::new(&config.node_name, bgp.as_ref().map(Bgp::peers), questions, health.clone());
-        let socket = config.run_dir.join(SOCKET);
         let cni = Cni::new(cni::Parts {
             node_name: config.node_name.clone(),
             nodename_file: config.nodename_file.clone(),
@@ -172,15 +214,40 @@ impl Node {
             remover: Remover::start(Rtnetlink::open()?)?,
             programming_limit: cni::PROGRAMMING_LIMIT,
         });
-        cni::serve(&socket, Some(Arc::new(cni)), Arc::new(status))?;
-        let sync_health = (syncer.monitor(), sync_reporter);
-        Ok(Self { agent, agent_thread, syncer, sync_health, bgp, socket, _monitor: monitor, _name: name })
+        let requests = cni::serve(&socket, taken.requests, Some(Arc::new(cni)), Arc::new(status))?;
+        let writer = agent.clone();
+        let giver = Giver::start(
+            &socket,
+            Parts {
+                owner,
+                speaker: bgp.as_ref().map(Bgp::freezer),
+                hold: Box::new(move |still| writer.hold(still)),
+                requests,
+                http,
+                name: Some(name.share()?),
+            },
+        )?;
+        let sync_health = (sync, sync_reporter);
+        Ok(Self {
+            agent,
+            agent_thread,
+            syncer,
+            sync_health,
+            bgp,
+            giver,
+            socket,
+            _monitor: monitor,
+            _name: name,
+        })
     }
 
-    /// Watches over the parts until a signal says to stop, then stops: BGP so that peers keep our routes, and everything
-    /// in the kernel stays as it is.
+    /// Watches over the parts until a signal or another process says to stop, then stops: BGP so that peers keep our routes,
+    /// and everything in the kernel stays as it is.
     fn serve(self) {
-        work_until_stopped(HEALTH_PERIOD, OnHangup::End, |_| {
+        let ending = work_until_stopped(HEALTH_PERIOD, OnHangup::End, |_| {
+            if let Some(ending) = self.giver.ending() {
+                return ControlFlow::Break(ending);
+            }
             self.report_datastore();
             if let Some(bgp) = &self.bgp {
                 let news = bgp.report();
@@ -190,10 +257,13 @@ impl Node {
                 tracing::error!("the agent has ended; so does the node");
                 std::process::exit(i32::from(EXIT_CANNOT_START));
             }
+            ControlFlow::Continue(())
         });
         tracing::info!("stopping; routes and policy stay in the kernel");
-        // Whoever connects from now on is told that no node runs, and tries again later.
-        let _ = fs::remove_file(&self.socket);
+        if ending != Some(Ending::HandedOver) {
+            // Whoever connects from now on is told that no node runs, and tries again later.
+            let _ = fs::remove_file(&self.socket);
+        }
         self.syncer.stop();
         if let Some(bgp) = self.bgp {
             bgp.stop(bgp::Shutdown::Restarting);
@@ -201,6 +271,9 @@ impl Node {
         self.agent.send(agent::Event::Stop);
         if self.agent_thread.join().is_err() {
             tracing::error!("the agent ended by a panic");
+        }
+        if ending == Some(Ending::HandedOver) {
+            handover::linger();
         }
     }
 
@@ -274,17 +347,21 @@ fn write_mtu(nodename_file: &Path, mtu: Option<u32>) -> Result<()> {
 
 fn serve_http(
     parameters: &Parameters,
+    mut inherited: BTreeMap<String, OwnedFd>,
     health: &Health,
     metrics: PrometheusHandle,
     bgp: BgpMetrics,
-) -> Result<()> {
+) -> Result<Vec<http::Server>> {
+    let mut servers = Vec::new();
     if let Some((host, port)) = &parameters.health {
-        http::serve("health", host, *port, http::health_routes(health.clone()))?;
+        let routes = http::health_routes(health.clone());
+        servers.push(http::serve("health", (host, *port), inherited.remove("health"), routes)?);
     }
     if let Some((host, port)) = &parameters.metrics {
-        http::serve("metrics", host, *port, http::metrics_routes(metrics, bgp))?;
+        let routes = http::metrics_routes(metrics, bgp);
+        servers.push(http::serve("metrics", (host, *port), inherited.remove("metrics"), routes)?);
     }
-    Ok(())
+    Ok(servers)
 }
 
 fn open_dataplane(

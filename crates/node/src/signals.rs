@@ -1,6 +1,7 @@
 //! Signals, and a steady tick between them.
 
 use std::io;
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -23,14 +24,23 @@ pub(crate) enum OnHangup {
     Tell,
 }
 
-/// Calls `work` at once, then every `period` and at SIGHUP, until SIGTERM or SIGINT comes.
-pub(crate) fn work_until_stopped(period: Duration, hangup: OnHangup, work: impl FnMut(Wake)) {
-    if let Err(error) = run(period, hangup, work) {
+/// Calls `work` at once, then every `period` and at SIGHUP, until it breaks, or SIGTERM or SIGINT comes.
+pub(crate) fn work_until_stopped<T>(
+    period: Duration,
+    hangup: OnHangup,
+    work: impl FnMut(Wake) -> ControlFlow<T>,
+) -> Option<T> {
+    run(period, hangup, work).unwrap_or_else(|error| {
         tracing::error!(%error, "cannot wait for signals");
-    }
+        None
+    })
 }
 
-fn run(period: Duration, hangup: OnHangup, mut work: impl FnMut(Wake)) -> io::Result<()> {
+fn run<T>(
+    period: Duration,
+    hangup: OnHangup,
+    mut work: impl FnMut(Wake) -> ControlFlow<T>,
+) -> io::Result<Option<T>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
@@ -41,11 +51,14 @@ fn run(period: Duration, hangup: OnHangup, mut work: impl FnMut(Wake)) -> io::Re
         };
         let mut ticks = tokio::time::interval(period);
         loop {
-            tokio::select! {
-                _ = terminate.recv() => return Ok(()),
-                _ = interrupt.recv() => return Ok(()),
-                () = received(hangup.as_mut()) => work(Wake::Hangup),
-                _ = ticks.tick() => work(Wake::Tick),
+            let wake = tokio::select! {
+                _ = terminate.recv() => return Ok(None),
+                _ = interrupt.recv() => return Ok(None),
+                () = received(hangup.as_mut()) => Wake::Hangup,
+                _ = ticks.tick() => Wake::Tick,
+            };
+            if let ControlFlow::Break(end) = work(wake) {
+                return Ok(Some(end));
             }
         }
     })

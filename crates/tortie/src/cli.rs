@@ -33,7 +33,7 @@ pub(crate) struct Cli {
 enum Command {
     /// Run the per-node daemon: routes, policy, BGP and CNI for this host
     #[command(after_help = NODE_HELP)]
-    Node,
+    Node(node::NodeArgs),
     /// Run a BGP speaker alone, such as a route reflector: no workloads, no policy
     Reflector(node::ReflectorArgs),
     /// Hosts on one machine, each in a network namespace: learn, try, test
@@ -63,7 +63,7 @@ Exit codes: 1 cannot start, 3 the kernel refuses the rules.";
 /// Runs `tortie`.
 pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     match Cli::parse_from(arguments).command {
-        Command::Node => node::run(),
+        Command::Node(args) => node::run(&args),
         Command::Reflector(args) => node::run_reflector(&args),
         Command::Lab(args) => lab::run(args).unwrap_or_else(|error| {
             eprintln!("tortie lab: {error:#}");

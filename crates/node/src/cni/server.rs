@@ -3,10 +3,11 @@
 use std::fs;
 use std::io::{self, Read, Write};
 use std::ops::ControlFlow;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use api::cni::code;
@@ -35,23 +36,71 @@ pub(crate) trait StatusSource: Send + Sync + 'static {
 }
 
 /// Binds the socket, replays deferred requests and serves on a thread of its own until the process ends. A socket that an
-/// earlier process left behind is replaced; one that a running process answers on is not. Without a `cni` (a reflector has
-/// no workloads), its calls are refused.
+/// earlier process left behind is replaced; one that a running process answers on is not, unless that process has given it
+/// away (`inherited`). Without a `cni` (a reflector has no workloads), its calls are refused.
 ///
 /// # Errors
 /// Another node runs with this folder, or the socket cannot be made.
-pub(crate) fn serve(socket: &Path, cni: Option<Arc<Cni>>, status: Arc<dyn StatusSource>) -> io::Result<()> {
-    let listener = bind(socket)?;
+pub(crate) fn serve(
+    socket: &Path,
+    inherited: Option<OwnedFd>,
+    cni: Option<Arc<Cni>>,
+    status: Arc<dyn StatusSource>,
+) -> io::Result<Requests> {
+    let listener = inherited.map(|socket| Ok(socket.into())).unwrap_or_else(|| bind(socket))?;
     let run_dir = socket.parent().unwrap_or(Path::new("/")).to_owned();
-    let threads = Mutex::new(Threads { waiting: 1, all: 1 });
-    let pool = Arc::new(Pool { listener, cni, status, threads });
+    let threads = Mutex::new(Threads { waiting: 1, all: 1, paused: false });
+    let pool = Arc::new(Pool { listener, cni, status, threads, ended: Condvar::new() });
+    let requests = Requests { pool: pool.clone(), socket: socket.to_owned() };
     spawn(move || {
         if let Some(cni) = &pool.cni {
             deferred::replay(cni, &run_dir);
         }
         pool.accept_all();
     })?;
-    Ok(())
+    Ok(requests)
+}
+
+/// The running server.
+pub(crate) struct Requests {
+    pool: Arc<Pool>,
+    socket: PathBuf,
+}
+
+impl Requests {
+    /// Takes no more requests, which wait in the socket's queue, and waits for those that are under way. False: some take
+    /// longer than the limit.
+    pub(crate) fn pause(&self, limit: Duration) -> bool {
+        let mut threads = self.pool.threads();
+        threads.paused = true;
+        let waiting = threads.waiting;
+        drop(threads);
+        // Each thread that waits for a connection gets one: one of these, which says nothing, or a request that came before.
+        for _ in 0..waiting {
+            drop(UnixStream::connect(&self.socket));
+        }
+        let ended = self.pool.ended.wait_timeout_while(self.pool.threads(), limit, |threads| threads.all > 0);
+        ended.unwrap_or_else(PoisonError::into_inner).0.all == 0
+    }
+
+    /// Takes requests again.
+    pub(crate) fn go_on(&self) {
+        let mut threads = self.pool.threads();
+        threads.paused = false;
+        if threads.waiting == 0
+            && let Err(error) = self.pool.grow(&mut threads)
+        {
+            tracing::error!(%error, "cannot start a thread for CNI requests; they wait for one that is busy");
+        }
+    }
+
+    /// The listening socket, for another process.
+    ///
+    /// # Errors
+    /// Out of file descriptors.
+    pub(crate) fn share(&self) -> io::Result<OwnedFd> {
+        self.pool.listener.try_clone().map(OwnedFd::from)
+    }
 }
 
 fn bind(socket: &Path) -> io::Result<UnixListener> {
@@ -83,12 +132,16 @@ struct Pool {
     cni: Option<Arc<Cni>>,
     status: Arc<dyn StatusSource>,
     threads: Mutex<Threads>,
+    /// A thread has ended.
+    ended: Condvar,
 }
 
 #[derive(Debug)]
 struct Threads {
     waiting: usize,
     all: usize,
+    /// No thread waits for more.
+    paused: bool,
 }
 
 impl Pool {
@@ -123,6 +176,7 @@ impl Pool {
         let mut threads = self.threads();
         threads.waiting -= 1;
         if threads.waiting == 0
+            && !threads.paused
             && let Err(error) = self.grow(&mut threads)
         {
             tracing::error!(%error, "cannot start a thread for CNI requests; they wait for one that is busy");
@@ -141,8 +195,9 @@ impl Busy<'_> {
     /// Whether the thread stays.
     fn end(self) -> ControlFlow<()> {
         let mut threads = self.0.threads();
-        if threads.waiting >= KEPT {
+        if threads.waiting >= KEPT || threads.paused {
             threads.all -= 1;
+            self.0.ended.notify_all();
             return ControlFlow::Break(());
         }
         threads.waiting += 1;
@@ -154,6 +209,7 @@ impl Drop for Busy<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.0.threads().all -= 1;
+            self.0.ended.notify_all();
         }
     }
 }

@@ -56,6 +56,9 @@ pub struct ReflectorArgs {
     /// Start as if for the first time, and let peers drop our routes at the stop
     #[arg(long)]
     pub(crate) fresh: bool,
+    /// Take the place of a reflector that runs with this socket: its sessions and sockets; it then ends
+    #[arg(long)]
+    pub(crate) take_over: bool,
     /// Serve /liveness and /readiness here
     #[arg(long, value_name = "HOST:PORT", value_parser = host_and_port)]
     pub(crate) health: Option<(String, u16)>,

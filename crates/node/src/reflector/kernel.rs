@@ -1,7 +1,7 @@
 //! `--kernel`: a reflector that forwards, too. The route reconciler on a thread of its own.
 
 use std::collections::BTreeSet;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TrySendError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError, channel, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,8 @@ use crate::telemetry;
 const RESYNC: Duration = Duration::from_secs(90);
 /// Pause after the kernel could not be asked.
 const RETRY: Duration = Duration::from_secs(1);
+/// How long it may take to hold still: it is in the middle of writing.
+const HOLD: Duration = Duration::from_secs(20);
 /// Events that are taken in before the kernel is written to.
 const BATCH: usize = 4096;
 /// As whom the reconciler knows us.
@@ -38,6 +40,10 @@ pub(crate) enum Event {
     Static(BTreeSet<StaticRoute>),
     /// What the kernel says.
     Kernel(Vec<KernelEvent>),
+    /// Write nothing any more, and say when.
+    Hold(SyncSender<()>),
+    /// Write again, or begin to.
+    Release,
     /// The end; routes stay.
     Stop,
 }
@@ -50,7 +56,7 @@ pub(crate) struct KernelRoutes {
 }
 
 impl KernelRoutes {
-    /// Starts it.
+    /// Starts it. It writes nothing before [`KernelRoutes::holder`] says so.
     ///
     /// # Errors
     /// The kernel's sockets or the thread cannot be had.
@@ -66,11 +72,24 @@ impl KernelRoutes {
             static_routes: StaticRoutes::default(),
             health,
             incomplete: Family::ALL.into(),
+            held: true,
             errors: BTreeSet::new(),
         };
         let thread =
             std::thread::Builder::new().name("routes".to_owned()).spawn(move || worker.run(&receiver))?;
         Ok(Self { events: sender, thread: Some(thread), _monitor: monitor })
+    }
+
+    /// Has it write nothing, or write again. False: it is busy for too long.
+    pub(crate) fn holder(&self) -> impl Fn(bool) -> bool + Send + 'static {
+        let events = self.events.clone();
+        move |still| {
+            if !still {
+                return events.send(Event::Release).is_ok();
+            }
+            let (held, is_held) = sync_channel(1);
+            events.send(Event::Hold(held)).is_ok() && is_held.recv_timeout(HOLD).is_ok()
+        }
     }
 
     /// Where events go.
@@ -93,6 +112,8 @@ struct Worker {
     health: Reporter,
     /// Families whose routes are not complete yet.
     incomplete: BTreeSet<Family>,
+    /// Nothing is written.
+    held: bool,
     /// What has been logged, and lasts.
     errors: BTreeSet<String>,
 }
@@ -115,6 +136,10 @@ impl Worker {
                 Err(RecvTimeoutError::Timeout) => {}
             }
             let now = Instant::now();
+            if self.held {
+                (next_apply, next_resync) = (None, now + RESYNC);
+                continue;
+            }
             if now >= next_resync {
                 self.table.queue_resync();
                 next_resync = now + RESYNC;
@@ -150,6 +175,13 @@ impl Worker {
                 self.static_routes.replace(&wanted).into_iter().for_each(|change| self.program(change));
             }
             Event::Kernel(news) => news.iter().for_each(|event| self.table.on_event(event)),
+            Event::Hold(held) => {
+                self.held = true;
+                self.health.not_ready("another process takes over");
+                // Whoever asked may have lost patience.
+                let _ = held.send(());
+            }
+            Event::Release => self.held = false,
             Event::Stop => {}
         }
     }

@@ -49,6 +49,16 @@ impl Connection {
         self.waiting.push_back(bytes);
     }
 
+    /// What is queued and not written.
+    pub(super) fn unsent(&self) -> Vec<u8> {
+        let mut octets = self.waiting.iter().fold(Vec::new(), |mut all, bytes| {
+            all.extend_from_slice(bytes);
+            all
+        });
+        octets.drain(..self.done);
+        octets
+    }
+
     /// Reads once into a buffer. `None`: there is nothing now.
     ///
     /// # Errors

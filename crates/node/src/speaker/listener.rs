@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use bgp::config::Authentication;
+use bgp::handover::HandedListening;
 use bgp::{Arrival, Endpoints, SpeakerConfig};
 use ipnet::IpNet;
 use kernel::tcp;
@@ -90,6 +92,41 @@ impl Listener {
         socket.listen(BACKLOG)?;
         poller.add(&socket, token, Interest::Read)?;
         Ok(Self { socket, token, is_ipv6: address.is_ipv6(), demands: Demands::default() })
+    }
+
+    /// Takes over the socket of another process, which has done this much for the peers.
+    ///
+    /// # Errors
+    /// It cannot be waited for.
+    pub(super) fn take_over(
+        socket: OwnedFd,
+        address: SocketAddr,
+        token: u64,
+        handed: &HandedListening,
+        poller: &Poller,
+    ) -> io::Result<Self> {
+        let socket = Socket::from(socket);
+        poller.add(&socket, token, Interest::Read)?;
+        let demands = Demands {
+            keys: handed.keys.iter().cloned().collect(),
+            is_secured: handed.is_secured,
+            by_interface: false,
+        };
+        Ok(Self { socket, token, is_ipv6: address.is_ipv6(), demands })
+    }
+
+    /// What it does for the peers.
+    pub(super) fn handed(&self) -> HandedListening {
+        let keys = self.demands.keys.iter().map(|(prefix, key)| (*prefix, key.clone()));
+        HandedListening { keys: keys.collect(), is_secured: self.demands.is_secured }
+    }
+
+    /// The socket, for another process.
+    ///
+    /// # Errors
+    /// Out of file descriptors.
+    pub(super) fn share(&self) -> io::Result<OwnedFd> {
+        self.socket.try_clone().map(OwnedFd::from)
     }
 
     /// Does what the peers need from now on; says what of it is not possible.

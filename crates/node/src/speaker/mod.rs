@@ -25,6 +25,7 @@
 
 mod connection;
 mod dial;
+mod handover;
 mod listener;
 mod neighbour;
 pub(crate) mod poller;
@@ -43,6 +44,7 @@ use bgp::config::Origination;
 use bgp::{BestRoute, Family, PeerId, PeerStatus, Resolution, Shutdown, Speaker, SpeakerConfig, Start};
 use ipnet::IpNet;
 
+pub(crate) use handover::{Freezer, Frozen, Inheritance};
 use poller::{Poller, Waker};
 
 /// How long the thread may take to answer.
@@ -72,6 +74,12 @@ enum Command {
     Ask(Ask),
     NextHop(IpAddr, Option<Resolution>),
     Path(PeerId, bgp::bfd::Path),
+    /// Begin as the first, or after an earlier process.
+    Start(Start),
+    /// Begin in the place of another process.
+    TakeOver(Box<Inheritance>),
+    /// Hold still for another process.
+    Freeze(handover::Freezing),
     Stop(Shutdown),
 }
 
@@ -143,13 +151,28 @@ impl SpeakerHandle {
     /// # Errors
     /// Out of file descriptors, or the thread cannot be had.
     pub fn spawn(start: Start, routes: impl FnMut(RouteEvent) + Send + 'static) -> io::Result<Self> {
+        let handle = Self::prepare(routes)?;
+        handle.start(start);
+        Ok(handle)
+    }
+
+    /// As [`SpeakerHandle::spawn`], but nothing begins before it is said how.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub(crate) fn prepare(routes: impl FnMut(RouteEvent) + Send + 'static) -> io::Result<Self> {
         let poller = Poller::new()?;
         let (sender, receiver) = channel();
         let commands = Commands { sender, waker: poller.waker() };
         let own = commands.clone();
-        let work = move || worker::run(&receiver, own, poller, Box::new(routes), start);
+        let work = move || worker::run(&receiver, own, poller, Box::new(routes));
         let thread = std::thread::Builder::new().name("bgp".to_owned()).spawn(work)?;
         Ok(Self { commands, thread: Some(thread) })
+    }
+
+    /// Has a prepared thread begin.
+    pub(crate) fn start(&self, start: Start) {
+        self.commands.send(Command::Start(start));
     }
 
     /// A new configuration; the speaker applies the difference. Where a listening address cannot be had, it is tried

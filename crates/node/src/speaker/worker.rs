@@ -17,11 +17,12 @@ use bgp::{
 
 use super::connection::{Closing, Connection, DRAIN_LIMIT};
 use super::dial::{Dial, Outcome};
+use super::handover::{Freezing, Inheritance, LOOK_AGAIN};
 use super::listener::{Demands, Listener, PAUSE};
 use super::poller::{AT_ONCE, Interest, Poller, Ready};
 use super::resolver::Resolver;
 use super::{Command, Commands, RouteEvent, transport};
-use crate::bfd::Bfd;
+use crate::bfd::{Bfd, InheritedPaths};
 
 /// How much is read of a connection before the others have their turn.
 const READ_BYTES: usize = 64 * 1024;
@@ -42,41 +43,31 @@ const LISTENER_TOKENS: u64 = 1 << 32;
 
 pub(super) type Routes = Box<dyn FnMut(RouteEvent) + Send>;
 
-/// Runs until told to stop.
-pub(super) fn run(commands: &Receiver<Command>, own: Commands, poller: Poller, routes: Routes, start: Start) {
-    let config = loop {
-        match commands.recv() {
-            Ok(Command::Configure(config)) => break config,
-            Ok(Command::Originate(..) | Command::NextHop(..) | Command::Path(..)) => {}
-            Ok(Command::Ask(ask)) => ask(None),
-            Ok(Command::Stop(_)) | Err(_) => return,
+/// Runs until told to stop, or until another process has taken over.
+pub(super) fn run(commands: &Receiver<Command>, own: Commands, poller: Poller, routes: Routes) {
+    let Some((config, beginning)) = await_beginning(commands) else { return };
+    let now = Instant::now();
+    let seed = fastrand::u64(..);
+    let mut worker = match beginning {
+        Beginning::Start(start) => Worker::new(Speaker::new(config, start, seed, now), own, poller, routes),
+        Beginning::TakeOver(inheritance) => {
+            let Inheritance { handover, sessions, listeners, paths } = *inheritance;
+            // First of all: its peers wait for packets every few milliseconds.
+            let bfd = start_bfd(&own, paths);
+            let fresh = config.clone();
+            match Speaker::take_over(config, &handover, seed, now) {
+                Ok((speaker, names)) => {
+                    let mut worker = Worker::new(speaker, own, poller, routes);
+                    worker.inherit(&handover, &names, sessions, listeners);
+                    worker.bfd = bfd;
+                    worker
+                }
+                Err(error) => {
+                    tracing::error!(%error, "sessions are restarted, since they cannot be taken over");
+                    Worker::new(Speaker::new(fresh, Start::Restarting, seed, now), own, poller, routes)
+                }
+            }
         }
-    };
-    let speaker = Speaker::new(SpeakerConfig::clone(&config), start, fastrand::u64(..), Instant::now());
-    let mut worker = Worker {
-        speaker,
-        routes,
-        poller,
-        dialling: BTreeMap::new(),
-        open: BTreeMap::new(),
-        dirty: BTreeSet::new(),
-        closing: BTreeMap::new(),
-        closing_order: VecDeque::new(),
-        listeners: BTreeMap::new(),
-        listeners_made: 0,
-        listen_again: None,
-        accept_again: None,
-        rounds_without_timers: 0,
-        suspicion: None,
-        clock_at: Instant::now(),
-        more: false,
-        buffer: vec![0; READ_BYTES],
-        counts: Counts::default(),
-        resolver: None,
-        bfd: None,
-        watched: BTreeMap::new(),
-        paths_due: true,
-        commands: own,
     };
     worker.tell_time(Instant::now());
     worker.listen();
@@ -85,18 +76,72 @@ pub(super) fn run(commands: &Receiver<Command>, own: Commands, poller: Poller, r
     worker.run(commands);
 }
 
-struct Worker {
-    speaker: Speaker,
+enum Beginning {
+    Start(Start),
+    TakeOver(Box<Inheritance>),
+}
+
+/// The first configuration, and how it begins; whichever comes first. `None`: it does not.
+fn await_beginning(commands: &Receiver<Command>) -> Option<(SpeakerConfig, Beginning)> {
+    let (mut config, mut beginning): (Option<SpeakerConfig>, _) = (None, None);
+    loop {
+        match commands.recv().ok()? {
+            Command::Configure(new) => config = Some(*new),
+            Command::Originate(prefix, route) => {
+                if let Some(config) = &mut config {
+                    match route {
+                        Some(route) => drop(config.originated.insert(prefix, route)),
+                        None => drop(config.originated.remove(&prefix)),
+                    }
+                }
+            }
+            Command::Start(start) => beginning = Some(Beginning::Start(start)),
+            Command::TakeOver(inheritance) => beginning = Some(Beginning::TakeOver(inheritance)),
+            Command::NextHop(..) | Command::Path(..) | Command::Freeze(_) => {}
+            Command::Ask(ask) => ask(None),
+            Command::Stop(_) => return None,
+        }
+        (config, beginning) = match (config, beginning) {
+            (Some(config), Some(beginning)) => return Some((config, beginning)),
+            others => others,
+        };
+    }
+}
+
+/// The thread of BFD, which goes on with paths of another process. Without paths it is not needed yet.
+fn start_bfd(commands: &Commands, paths: InheritedPaths) -> Option<Bfd> {
+    if paths.is_empty() {
+        return None;
+    }
+    match Bfd::start(tell_path(commands), paths) {
+        Ok(bfd) => Some(bfd),
+        Err(error) => {
+            tracing::error!(%error, "BFD cannot go on with the paths to BGP peers");
+            None
+        }
+    }
+}
+
+/// A thread that has ended needs to know nothing.
+fn tell_path(commands: &Commands) -> impl FnMut(PeerId, bgp::bfd::Path) + Send + 'static {
+    let commands = commands.clone();
+    move |peer, path| {
+        commands.send(Command::Path(peer, path));
+    }
+}
+
+pub(super) struct Worker {
+    pub(super) speaker: Speaker,
     routes: Routes,
-    poller: Poller,
+    pub(super) poller: Poller,
     dialling: BTreeMap<ConnectionId, Dial>,
-    open: BTreeMap<ConnectionId, Connection>,
+    pub(super) open: BTreeMap<ConnectionId, Connection>,
     /// Connections with bytes that nobody has tried to write.
-    dirty: BTreeSet<ConnectionId>,
+    pub(super) dirty: BTreeSet<ConnectionId>,
     closing: BTreeMap<ConnectionId, Closing>,
     closing_order: VecDeque<ConnectionId>,
-    listeners: BTreeMap<SocketAddr, (u64, Listener)>,
-    listeners_made: u64,
+    pub(super) listeners: BTreeMap<SocketAddr, (u64, Listener)>,
+    pub(super) listeners_made: u64,
     listen_again: Option<Instant>,
     accept_again: Option<Instant>,
     rounds_without_timers: u32,
@@ -105,18 +150,21 @@ struct Worker {
     /// When the speaker is told again what time it is, if anything happens then.
     clock_at: Instant,
     /// The speaker has more to say.
-    more: bool,
+    pub(super) more: bool,
     buffer: Vec<u8>,
     counts: Counts,
     /// Once a next hop is to be resolved.
     resolver: Option<Resolver>,
     /// Once a path is to be watched.
-    bfd: Option<Bfd>,
-    watched: BTreeMap<PeerId, WatchedPath>,
+    pub(super) bfd: Option<Bfd>,
+    /// Which paths BFD has been told to watch; `None`: it has been told nothing.
+    watched: Option<BTreeMap<PeerId, WatchedPath>>,
     /// Which paths are to be watched may have changed.
     paths_due: bool,
     /// For what they find out.
     commands: Commands,
+    /// Another process wants to take over.
+    pub(super) freezing: Option<Freezing>,
 }
 
 /// What has been counted in a round: the recorder is asked once.
@@ -144,6 +192,35 @@ impl Counts {
 }
 
 impl Worker {
+    fn new(speaker: Speaker, commands: Commands, poller: Poller, routes: Routes) -> Self {
+        Self {
+            speaker,
+            routes,
+            poller,
+            dialling: BTreeMap::new(),
+            open: BTreeMap::new(),
+            dirty: BTreeSet::new(),
+            closing: BTreeMap::new(),
+            closing_order: VecDeque::new(),
+            listeners: BTreeMap::new(),
+            listeners_made: 0,
+            listen_again: None,
+            accept_again: None,
+            rounds_without_timers: 0,
+            suspicion: None,
+            clock_at: Instant::now(),
+            more: false,
+            buffer: vec![0; READ_BYTES],
+            counts: Counts::default(),
+            resolver: None,
+            bfd: None,
+            watched: None,
+            paths_due: true,
+            commands,
+            freezing: None,
+        }
+    }
+
     fn run(&mut self, commands: &Receiver<Command>) {
         loop {
             let ready = match self.poller.wait(self.limit()) {
@@ -174,6 +251,9 @@ impl Worker {
             self.carry_out();
             self.watch_paths();
             self.counts.report();
+            if self.freeze() {
+                return self.finish_closing();
+            }
         }
     }
 
@@ -187,6 +267,7 @@ impl Worker {
             self.closing_order.front().and_then(|id| self.closing.get(id)).map(|closing| closing.until);
         let due = self.speaker.poll_timeout().into_iter().chain(self.listen_again).chain(self.accept_again);
         let suspicion = self.suspicion.map(|(at, _)| at);
+        let due = due.chain(self.freezing.iter().map(|_| Instant::now() + LOOK_AGAIN));
         let next = due.chain(dials).chain(closing).chain(suspicion).min();
         next.map(|at| at.saturating_duration_since(Instant::now()))
     }
@@ -203,6 +284,8 @@ impl Worker {
             Command::NextHop(address, resolution) => self.input(Input::NextHop { address, resolution }),
             Command::Path(peer, path) => self.input(Input::Path { peer, path }),
             Command::Ask(ask) => ask(Some(&self.speaker)),
+            Command::Freeze(freezing) => self.freezing = Some(freezing),
+            Command::Start(_) | Command::TakeOver(_) => unreachable!("it has begun"),
             Command::Stop(_) => unreachable!("the caller has dealt with it"),
         }
     }
@@ -297,7 +380,7 @@ impl Worker {
     }
 
     /// A connection is over, and not by us.
-    fn over(&mut self, connection: ConnectionId, failure: TransportFailure) {
+    pub(super) fn over(&mut self, connection: ConnectionId, failure: TransportFailure) {
         self.open.remove(&connection);
         self.dirty.remove(&connection);
         self.input(Input::Closed { connection, failure });
@@ -394,16 +477,11 @@ impl Worker {
             return;
         }
         let wanted = self.speaker.watched_paths();
-        if wanted == self.watched {
+        if self.watched.as_ref() == Some(&wanted) || wanted.is_empty() && self.bfd.is_none() {
             return;
         }
         if self.bfd.is_none() {
-            let commands = self.commands.clone();
-            // A thread that has ended needs to know nothing.
-            let tell = move |peer, path| {
-                commands.send(Command::Path(peer, path));
-            };
-            match Bfd::start(tell) {
+            match Bfd::start(tell_path(&self.commands), InheritedPaths::default()) {
                 Ok(bfd) => self.bfd = Some(bfd),
                 Err(error) => {
                     self.paths_due = true;
@@ -412,11 +490,11 @@ impl Worker {
             }
         }
         self.bfd.iter().for_each(|bfd| bfd.watch(wanted.clone()));
-        self.watched = wanted;
+        self.watched = Some(wanted);
     }
 
     /// Carries out what the speaker wants, and writes. What a peer has taken makes room for more.
-    fn carry_out(&mut self) {
+    pub(super) fn carry_out(&mut self) {
         self.more = false;
         for _ in 0..PASSES {
             while let Some(output) = self.speaker.poll_output() {
@@ -547,6 +625,10 @@ impl Worker {
         for connection in self.open.keys().copied().collect::<Vec<_>>() {
             self.close(connection);
         }
+        self.finish_closing();
+    }
+
+    fn finish_closing(&mut self) {
         let until = Instant::now() + DRAIN_LIMIT;
         while !self.closing.is_empty()
             && let Some(left) = until.checked_duration_since(Instant::now())

@@ -1,0 +1,211 @@
+//! A speaker's thread gives everything to that of another process, or takes it over (the values are in
+//! [`bgp::handover`] and [`bgp::bfd::HandedPaths`]; how they get there is the business of [`crate::handover`]).
+//!
+//! Giving: the thread waits until no connection is undecided, writes what there is to write, and holds still with all its
+//! sockets open. BFD goes on in its own thread until it is asked for, too. Then either everything is the other's and the
+//! thread ends without a word to any peer, or it goes on as if nothing had been.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::time::{Duration, Instant};
+
+use bgp::ConnectionId;
+use bgp::handover::Handover;
+
+use super::connection::Connection;
+use super::listener::Listener;
+use super::worker::Worker;
+use super::{Command, Commands, SpeakerHandle};
+use crate::bfd::{Bfd, GivenPaths, InheritedPaths};
+
+/// How long connections that are no sessions yet are waited for. Of a collision more is known after five seconds.
+const UNDECIDED: Duration = Duration::from_secs(6);
+/// How soon it is looked again whether they are.
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// How long the thread may take to hold still, beyond that.
+const STILL: Duration = Duration::from_secs(20);
+
+/// What a thread takes over.
+pub(crate) struct Inheritance {
+    pub(crate) handover: Handover,
+    /// By the names that the other process gave them.
+    pub(crate) sessions: BTreeMap<ConnectionId, OwnedFd>,
+    pub(crate) listeners: BTreeMap<SocketAddr, OwnedFd>,
+    pub(crate) paths: InheritedPaths,
+}
+
+/// A thread that holds still. Dropped, it goes on.
+pub(crate) struct Frozen {
+    pub(crate) octets: Vec<u8>,
+    pub(crate) sessions: Vec<(ConnectionId, OwnedFd)>,
+    pub(crate) listeners: Vec<(SocketAddr, OwnedFd)>,
+    /// Since when it holds still.
+    pub(crate) since: Instant,
+    decisions: Sender<Decision>,
+}
+
+/// What becomes of a thread that holds still.
+enum Decision {
+    /// It gives the paths that BFD watches.
+    Paths(SyncSender<GivenPaths>),
+    /// It ends: everything is another process's.
+    End,
+}
+
+/// A thread has been asked to hold still.
+pub(super) struct Freezing {
+    answer: SyncSender<Frozen>,
+    until: Instant,
+}
+
+impl SpeakerHandle {
+    /// For whoever wants to have it hold still later.
+    pub(crate) fn freezer(&self) -> Freezer {
+        Freezer(self.commands.clone())
+    }
+
+    /// Has a thread that was [prepared](SpeakerHandle::prepare) go on in another one's place.
+    pub(crate) fn take_over(&self, inheritance: Inheritance) {
+        self.commands.send(Command::TakeOver(Box::new(inheritance)));
+    }
+}
+
+/// Has a running thread hold still.
+pub(crate) struct Freezer(Commands);
+
+impl Freezer {
+    /// `None`: it has ended, has no configuration yet, or cannot.
+    pub(crate) fn freeze(&self) -> Option<Frozen> {
+        let (answer, answered) = sync_channel(1);
+        self.0.send(Command::Freeze(Freezing { answer, until: Instant::now() + UNDECIDED }));
+        answered.recv_timeout(UNDECIDED + STILL).ok()
+    }
+}
+
+impl Frozen {
+    /// BFD holds still, too, and says what it has. From here on milliseconds count.
+    pub(crate) fn paths(&self) -> Option<GivenPaths> {
+        let (answer, answered) = sync_channel(1);
+        self.decisions.send(Decision::Paths(answer)).ok()?;
+        answered.recv().ok()
+    }
+
+    /// Everything is another process's: the thread ends and closes what it has, which ends nothing.
+    pub(crate) fn end(self) {
+        // It waits for nothing else.
+        let _ = self.decisions.send(Decision::End);
+    }
+}
+
+impl Worker {
+    /// Holds still when it was asked to and can. True: everything is another process's now.
+    pub(super) fn freeze(&mut self) -> bool {
+        let Some(Freezing { answer, until }) = self.freezing.take() else { return false };
+        if self.speaker.is_opening() && Instant::now() < until {
+            self.freezing = Some(Freezing { answer, until });
+            return false;
+        }
+        let (decisions, decided) = channel();
+        self.write_all();
+        let frozen = match self.frozen(decisions) {
+            Ok(frozen) => frozen,
+            Err(error) => {
+                tracing::error!(%error, "cannot hand over BGP's sockets");
+                return false;
+            }
+        };
+        // Whoever asked may have lost patience: then there is nothing to wait for.
+        answer.send(frozen).is_ok() && self.hold_still(&decided)
+    }
+
+    /// Until the sockets take no more, and the speaker has no more to say.
+    fn write_all(&mut self) {
+        loop {
+            self.carry_out();
+            if !self.more {
+                return;
+            }
+        }
+    }
+
+    fn frozen(&self, decisions: Sender<Decision>) -> io::Result<Frozen> {
+        let since = Instant::now();
+        let mut handover = self.speaker.hand_over(since);
+        handover.listening =
+            self.listeners.values().next().map(|(_, listener)| listener.handed()).unwrap_or_default();
+        let mut sessions = Vec::new();
+        for session in handover.sessions_mut() {
+            let open = self.open.get(&session.connection).ok_or(io::ErrorKind::NotConnected)?;
+            session.unsent.0 = open.unsent();
+            sessions.push((session.connection, OwnedFd::from(open.stream.try_clone()?)));
+        }
+        let listeners = self.listeners.iter();
+        let listeners = listeners.map(|(address, (_, listener))| Ok((*address, listener.share()?)));
+        let listeners = listeners.collect::<io::Result<_>>()?;
+        Ok(Frozen { octets: handover.encode(), sessions, listeners, since, decisions })
+    }
+
+    fn hold_still(&mut self, decided: &Receiver<Decision>) -> bool {
+        let mut given = false;
+        loop {
+            match decided.recv() {
+                Ok(Decision::Paths(answer)) => {
+                    given = true;
+                    let paths = self.bfd.as_ref().and_then(Bfd::freeze);
+                    // Whoever asked waits for it.
+                    let _ = answer.send(paths.unwrap_or_default());
+                }
+                Ok(Decision::End) => {
+                    if let Some(bfd) = self.bfd.take() {
+                        bfd.end_silently();
+                    }
+                    return true;
+                }
+                Err(_) => {
+                    tracing::info!("BGP goes on: nobody took the sessions over");
+                    if given {
+                        self.bfd.iter().for_each(Bfd::go_on);
+                    }
+                    return false;
+                }
+            }
+        }
+    }
+
+    /// What another process has had is this one's from now on.
+    pub(super) fn inherit(
+        &mut self,
+        handover: &Handover,
+        names: &BTreeMap<ConnectionId, ConnectionId>,
+        mut sessions: BTreeMap<ConnectionId, OwnedFd>,
+        listeners: BTreeMap<SocketAddr, OwnedFd>,
+    ) {
+        for session in handover.sessions() {
+            let Some(connection) = names.get(&session.connection).copied() else { continue };
+            let Some(socket) = sessions.remove(&session.connection) else { continue };
+            match Connection::new(TcpStream::from(socket), connection.0, &self.poller, false) {
+                Ok(mut open) => {
+                    if !session.unsent.0.is_empty() {
+                        open.queue(session.unsent.0.as_slice().into());
+                        self.dirty.insert(connection);
+                    }
+                    self.open.insert(connection, open);
+                }
+                Err(error) => self.over(connection, super::transport::failure(&error)),
+            }
+        }
+        for (address, socket) in listeners {
+            let token = 1 + self.listeners_made;
+            match Listener::take_over(socket, address, token, &handover.listening, &self.poller) {
+                Ok(listener) => {
+                    self.listeners_made += 1;
+                    self.listeners.insert(address, (token, listener));
+                }
+                Err(error) => tracing::error!(%address, %error, "cannot take over where BGP listens"),
+            }
+        }
+    }
+}
