@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use bgp::session::SessionState;
-use bgp::{Family, PeerStatus, SessionStatus, Shutdown, Start};
+use bgp::{Family, PeerStatus, SessionStatus, Shutdown, Speaker, Start};
 use calc::bgp_plan::{BgpPlan, SessionFeedback, SessionWatch};
 use kernel::Rtnetlink;
 use kernel::ownership::ROUTE_BIRD;
@@ -139,7 +139,8 @@ impl Bgp {
         planned.look_again(Instant::now());
         let plan = planned.plan()?.clone();
         drop(planned);
-        let peers = self.speaker.status();
+        // One that has not begun, or is busy for long, has nothing new to say.
+        let peers = self.speaker.query().with(Speaker::status)?;
         let up = peers.iter().filter(|peer| peer.state == SessionState::Established).count();
         telemetry::gauge(telemetry::BGP_PEERS, peers.len());
         telemetry::gauge(telemetry::BGP_ESTABLISHED, up);
