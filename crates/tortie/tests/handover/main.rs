@@ -12,10 +12,14 @@ use world::{Counters, Kind, Process, World};
 /// How often a process is replaced in a row.
 const TIMES: usize = 20;
 
-/// A world in which everything is up, and what BIRD and we say of it.
+/// A world in which everything is up, and what BIRD says of it.
 fn up(kind: Kind) -> (World, Process, Counters) {
+    up_with(kind, true)
+}
+
+fn up_with(kind: Kind, has_bfd: bool) -> (World, Process, Counters) {
     testkit::require_root();
-    let mut world = World::new(kind);
+    let mut world = World::new(kind, has_bfd);
     let process = world.start(&[]);
     world.await_up();
     let counters = world.counters();
@@ -131,7 +135,7 @@ fn whoever_is_another_node_or_of_another_version_is_refused_and_told_why() {
 /// Plays an old process that does not understand what it is asked.
 #[test]
 fn where_the_two_do_not_understand_each_other_sessions_are_restarted_gracefully() {
-    let (mut world, mut process, counters) = up(Kind::Reflector);
+    let (mut world, mut process, counters) = up_with(Kind::Reflector, false);
     let traffic = world.traffic();
     process.kill();
     std::fs::remove_file(world.file("node.handover")).expect("it was there");
@@ -157,7 +161,7 @@ fn where_the_two_do_not_understand_each_other_sessions_are_restarted_gracefully(
 
 #[test]
 fn one_that_dies_while_it_is_taken_over_leaves_an_error_and_the_next_start_is_a_graceful_restart() {
-    let (mut world, mut process, _) = up(Kind::Node);
+    let (mut world, mut process, _) = up_with(Kind::Node, false);
     let traffic = world.traffic();
     process.kill();
     std::fs::remove_file(world.file("node.handover")).expect("it was there");
@@ -194,7 +198,7 @@ fn without_the_word_a_second_node_of_a_name_is_an_error_that_names_it() {
 #[test]
 fn the_first_process_of_a_container_waits_to_be_stopped() {
     testkit::require_root();
-    let mut world = World::new(Kind::Reflector);
+    let mut world = World::new(Kind::Reflector, true);
     let mut container = world.start_by(&["unshare", "--pid", "--fork", "--kill-child"], &[]);
     world.await_up();
     let counters = world.counters();
