@@ -22,7 +22,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Subject {
-    /// BGP speakers beside each other: rows 1 to 8
+    /// BGP speakers beside each other: rows 1 to 9
     Bgp(bgp::Options),
     /// The byte copy that `bgp` measures beside the speakers
     #[command(hide = true)]

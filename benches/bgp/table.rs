@@ -1,8 +1,9 @@
 //! What is announced: prefixes and attributes like those of a full table, or blocks of a cluster; always the same for a seed.
 
 use std::net::Ipv4Addr;
+use std::ops::Range;
 
-use super::fleet::Neighbour;
+use super::session::Neighbour;
 use super::wire::{Prefix, announce};
 
 /// Prefixes, and the UPDATEs that announce them.
@@ -33,38 +34,56 @@ impl Table {
         Self { prefixes, updates }
     }
 
-    /// A node's /26 blocks, with one set of attributes.
-    pub(crate) fn blocks(node: u32, count: u32, next_hop: Ipv4Addr) -> Self {
-        let first = node * count;
-        let prefixes: Vec<Prefix> = (first..first + count).map(block).collect();
-        Self::plain(prefixes, next_hop)
+    /// The /26 blocks of these numbers, with one set of attributes, those of a route inside an AS.
+    pub(crate) fn blocks(numbers: Range<u32>, next_hop: Ipv4Addr) -> Self {
+        let prefixes: Vec<Prefix> = numbers.map(block).collect();
+        let mut updates = Vec::new();
+        announce(&internal_attributes(next_hop), &prefixes, &mut updates);
+        Self { prefixes, updates }
     }
 
-    /// One prefix of a neighbour in another AS.
-    pub(crate) fn one_external(prefix: Prefix, from: Neighbour) -> Self {
-        let mut updates = Vec::new();
+    /// One prefix more of a neighbour in another AS.
+    pub(crate) fn one_external(number: u32, from: &Neighbour) -> Self {
+        let (prefix, mut updates) = (full_prefix(number), Vec::new());
         let attributes = full_attributes(from.asn, from.address, &mut fastrand::Rng::with_seed(0));
         announce(&attributes, &[prefix], &mut updates);
         Self { prefixes: vec![prefix], updates }
     }
 
-    /// These prefixes, with the attributes of a route inside an AS.
-    pub(crate) fn plain(prefixes: Vec<Prefix>, next_hop: Ipv4Addr) -> Self {
-        let mut updates = Vec::new();
-        announce(&internal_attributes(next_hop), &prefixes, &mut updates);
-        Self { prefixes, updates }
+    /// Both, this one first.
+    pub(crate) fn and(mut self, other: Self) -> Self {
+        self.prefixes.extend(other.prefixes);
+        self.updates.extend(other.updates);
+        self
     }
 }
 
-/// The block of this number, in 10.0.0.0/8.
+/// Blocks start at 10.0.0.0, the prefixes of a full table behind them.
+const BLOCKS: u32 = 0x0a00_0000;
+const FULL: u32 = 0x0b00_0000;
+const BLOCK_LENGTH: u8 = 26;
+
+/// The block of this number.
 fn block(number: u32) -> Prefix {
-    Prefix(0x0a00_0000 + number * 64, 26)
+    Prefix(BLOCKS + number * 64, BLOCK_LENGTH)
+}
+
+impl Prefix {
+    /// Its number in the bit maps: blocks first, those of a full table behind all blocks that there can be; none for
+    /// what nobody here announces.
+    pub(crate) fn number(self) -> Option<usize> {
+        let behind_blocks = || Some(((FULL - BLOCKS) / 64 + (self.0.checked_sub(FULL)? >> 8)) as usize);
+        match self.0.checked_sub(BLOCKS)? {
+            offset if self.0 < FULL => Some((offset / 64) as usize),
+            _ => behind_blocks(),
+        }
+    }
 }
 
 /// 16 numbers are a /20 of ten prefixes of /24, and shorter ones beside them: no two are the same.
 fn full_prefix(number: u32) -> Prefix {
-    // 11.0.0.0 upwards, a /24 a number, so that a shorter prefix, which begins where its number does, is another one.
-    let address = 0x0b00_0000_u32.wrapping_add(number << 8);
+    // A /24 a number, so that a shorter prefix, which begins where its number does, is another one.
+    let address = FULL.wrapping_add(number << 8);
     let length = match number % 16 {
         0 => 20,
         4 => 22,
@@ -140,6 +159,16 @@ mod tests {
         assert_eq!(table.prefixes.iter().collect::<BTreeSet<_>>().len(), 50_000);
         let stray = |prefix: &&Prefix| prefix.0 & (u32::MAX >> prefix.1) != 0;
         assert_eq!(table.prefixes.iter().find(stray), None);
+    }
+
+    #[test]
+    fn every_prefix_has_a_number_of_its_own() {
+        let of = |prefixes: Vec<Prefix>| prefixes.into_iter().map(|prefix| prefix.number().unwrap());
+        let full = Table::full(50_000, 65001, Ipv4Addr::LOCALHOST, 1).prefixes;
+        let all: BTreeSet<_> = of(full).chain(of((0..50_000).map(block).collect())).collect();
+        assert_eq!(all.len(), 100_000);
+        assert_eq!(block(7).number(), Some(7));
+        assert_eq!(Prefix(0, 0).number(), None);
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Processor time, from `/proc/PID/stat` (proc(5)): in steps of a hundredth of a second, so sums over many operations only.
+//! Processor time, from `/proc` (proc(5)). What `/proc/PID/stat` says goes in steps of a hundredth of a second, so it is for
+//! sums over many operations only.
 
 use std::fs;
 use std::time::Duration;
@@ -7,6 +8,20 @@ use anyhow::{Context, Result};
 
 /// Linux counts in these for every architecture, whatever the kernel's own clock is (USER_HZ).
 const TICKS_PER_SECOND: u32 = 100;
+
+/// Of the threads that a process has now, to the nanosecond (`schedstat`).
+pub(crate) fn of_threads(process: u32) -> Result<Duration> {
+    let mut total = Duration::ZERO;
+    for thread in fs::read_dir(format!("/proc/{process}/task"))? {
+        let path = thread?.path().join("schedstat");
+        // One that has just ended is none.
+        let Ok(text) = fs::read_to_string(&path) else { continue };
+        let nanoseconds = text.split_whitespace().next().and_then(|word| word.parse().ok());
+        total +=
+            Duration::from_nanos(nanoseconds.with_context(|| format!("{} has no time", path.display()))?);
+    }
+    Ok(total)
+}
 
 /// Of all threads of a process.
 pub(crate) fn of_process(process: u32) -> Result<Duration> {

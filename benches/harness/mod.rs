@@ -3,6 +3,9 @@
 pub(crate) mod cluster;
 pub(crate) mod cpu;
 pub(crate) mod host;
+pub(crate) mod interrupt;
 pub(crate) mod machine;
+pub(crate) mod netlink;
 pub(crate) mod nft_events;
+pub(crate) mod route_events;
 pub(crate) mod sample;

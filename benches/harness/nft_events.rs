@@ -10,10 +10,11 @@ use anyhow::{Context, Result, bail};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::netlink::messages;
+
 const NFNLGRP_NFTABLES: u32 = 7;
 /// Room for the events of a whole ruleset.
 const RECEIVE_BUFFER_BYTES: usize = 64 << 20;
-const HEADER: usize = 16;
 /// NFTA_DATA_VALUE of linux/netfilter/nf_tables.h.
 const DATA_VALUE: u16 = 1;
 
@@ -112,20 +113,10 @@ impl Sign {
     }
 }
 
-/// The messages of a datagram: type and what follows the header.
-fn messages(mut datagram: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    std::iter::from_fn(move || {
-        let length = u32::from_ne_bytes(datagram.get(..4)?.try_into().ok()?) as usize;
-        let kind = u16::from_ne_bytes(datagram.get(4..6)?.try_into().ok()?);
-        let payload = datagram.get(HEADER..length)?;
-        datagram = datagram.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some((kind, payload))
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::harness::netlink::HEADER;
 
     fn message(kind: u16, payload: &[u8]) -> Vec<u8> {
         let mut octets = u32::try_from(HEADER + payload.len()).unwrap().to_ne_bytes().to_vec();
