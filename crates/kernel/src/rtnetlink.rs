@@ -29,6 +29,14 @@ impl Rtnetlink {
         Ok(Self { socket: Socket::open_in(namespace, Protocol::Route)? })
     }
 
+    /// The number by which the kernel knows the socket: see [`crate::monitor::RouteNews`].
+    ///
+    /// # Errors
+    /// [`Error::Socket`].
+    pub fn port(&self) -> Result<u32, Error> {
+        self.socket.port()
+    }
+
     /// Sends all in as few calls as possible; the first refusal, with its object, is the error. The others behind it
     /// are tried all the same.
     pub(crate) fn all<N: Display>(&mut self, steps: Vec<(Message, N)>) -> Result<(), Error> {

@@ -3,9 +3,9 @@
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
-use kernel::monitor::{Event, Monitor, Subscriptions};
+use kernel::monitor::{Event, Monitor, RouteNews, Subscriptions};
 use kernel::netns::Netns;
-use kernel::ownership::ROUTE_FELIX;
+use kernel::ownership::{ROUTE_BIRD, ROUTE_FELIX};
 use kernel::route::{Route, RouteClass, RouteTable, RouteTableConfig};
 use kernel::{InterfaceName, Rtnetlink};
 use testkit::TestNamespace;
@@ -22,11 +22,28 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let namespace = TestNamespace::new();
+        Self::of(namespace, Subscriptions { neighbours: true, ..Subscriptions::default() })
+    }
+
+    fn of(namespace: TestNamespace, subscriptions: Subscriptions) -> Self {
         let netns = Netns::open(namespace.path()).unwrap();
-        let all = Subscriptions { neighbours: true, ..Subscriptions::default() };
         let (sender, events) = std::sync::mpsc::sync_channel(16);
-        let monitor = Monitor::start(Some(&netns), all, move |batch| sender.try_send(batch)).unwrap();
+        let monitor =
+            Monitor::start(Some(&netns), subscriptions, move |batch| sender.try_send(batch)).unwrap();
         Self { namespace, netns, monitor, events }
+    }
+
+    /// The destination of the next route that is told of.
+    fn next_route(&self) -> String {
+        let is_ipv4 = |event: &Event| match event {
+            Event::Route(route) | Event::RouteGone(route) => route.destination.addr().is_ipv4(),
+            _ => false,
+        };
+        match self.expect("a route", is_ipv4) {
+            Event::Route(route) => format!("{} is there", route.destination),
+            Event::RouteGone(route) => format!("{} is gone", route.destination),
+            other => panic!("{other:?}"),
+        }
     }
 
     /// Waits for an event.
@@ -98,6 +115,37 @@ fn links_addresses_routes_neighbours_and_settings_are_told() {
     bench.expect("no link", |event| {
         matches!(event, Event::LinkGone { index: gone, name } if *gone == index.get() && name.as_str() == "cali1")
     });
+}
+
+#[test]
+fn what_a_socket_of_ours_has_done_is_not_told_and_what_others_do_to_it_is() {
+    let namespace = TestNamespace::new();
+    let netns = Netns::open(namespace.path()).unwrap();
+    namespace.command("ip link set lo up");
+    let kernel = Rtnetlink::open_in(&netns).unwrap();
+    let routes = RouteNews::ByOthersThan(kernel.port().unwrap());
+    let bench = Bench::of(namespace, Subscriptions { routes, ..Subscriptions::default() });
+    let mut table = RouteTable::new(kernel, RouteTableConfig::default());
+    let blackhole = |destination: &str| Route::blackhole(destination.parse().unwrap(), ROUTE_FELIX);
+    let both = ["10.1.0.0/26", "10.2.0.0/26"].map(blackhole);
+    table.set_routes(RouteClass::NoEncapsulationBlackhole, "test", both);
+    table.allow_sweep(ROUTE_FELIX);
+    assert_eq!(table.apply(Instant::now()).unwrap().added, 2);
+    table.remove_route(RouteClass::NoEncapsulationBlackhole, "test", "10.2.0.0/26".parse().unwrap());
+    assert_eq!(table.apply(Instant::now()).unwrap().deleted, 1);
+    bench.namespace.command("ip route add blackhole 10.3.0.0/26");
+    bench.namespace.command("ip route del blackhole 10.1.0.0/26");
+    assert_eq!([bench.next_route(), bench.next_route()], ["10.3.0.0/26 is there", "10.1.0.0/26 is gone"]);
+}
+
+#[test]
+fn routes_of_one_protocol_can_be_left_out() {
+    let routes = RouteNews::OfOthersThan(ROUTE_BIRD);
+    let bench = Bench::of(TestNamespace::new(), Subscriptions { routes, ..Subscriptions::default() });
+    bench.namespace.command("ip route add blackhole 10.1.0.0/26 proto bird");
+    bench.namespace.command("ip route del blackhole 10.1.0.0/26 proto bird");
+    bench.namespace.command("ip route add blackhole 10.2.0.0/26 proto static");
+    assert_eq!(bench.next_route(), "10.2.0.0/26 is there");
 }
 
 #[test]

@@ -18,7 +18,7 @@ use datastore::config::DatastoreConfig;
 use datastore::{Store, SyncEvent, SyncMonitor, Syncer};
 use ipam::Ipam;
 use kernel::Rtnetlink;
-use kernel::monitor::{self, Monitor, Subscriptions};
+use kernel::monitor::{self, Monitor, RouteNews, Subscriptions};
 use kernel::pod::Remover;
 use metrics_exporter_prometheus::PrometheusHandle;
 
@@ -151,9 +151,10 @@ impl Node {
         let bgp =
             config.bgp.then(|| Bgp::prepare(routes, config.secrets_dir.clone(), &health)).transpose()?;
         bgp.iter().for_each(|bgp| bgp_metrics.follow(bgp.peers()));
-        let dataplane = open_dataplane(&config, sources.local())?;
+        let (dataplane, own_port) = open_dataplane(&config, sources.local())?;
         let interface_prefixes = dataplane.parameters().interface_prefix.join(",");
-        let monitor = Monitor::start(None, Subscriptions::default(), agent::kernel_events(agent.clone()))?;
+        let wanted = Subscriptions { routes: RouteNews::ByOthersThan(own_port), ..Default::default() };
+        let monitor = Monitor::start(None, wanted, agent::kernel_events(agent.clone()))?;
         // The monitor tells changes; the addresses that there are count too, for host endpoints are found by them.
         let links = rtnetlink.links()?.into_iter().map(monitor::Event::Link);
         let addresses_held = rtnetlink.addresses()?.into_iter().map(monitor::Event::Address);
@@ -364,13 +365,15 @@ fn serve_http(
     Ok(servers)
 }
 
+/// The dataplane, and the port of the socket with which it changes routes.
 fn open_dataplane(
     config: &NodeConfig,
     local_parameters: std::collections::BTreeMap<String, String>,
-) -> Result<RealDataplane> {
+) -> Result<(RealDataplane, u32)> {
     let kernel = Kernel::open().context("the kernel cannot be programmed; a node runs as root")?;
+    let own_port = kernel.routes.port()?;
     let config = DataplaneConfig { node_name: config.node_name.clone(), local_parameters };
-    Ok(RealDataplane::new(config, kernel))
+    Ok((RealDataplane::new(config, kernel), own_port))
 }
 
 fn router_id_source(router_id: RouterId) -> RouterIdSource {

@@ -4,6 +4,7 @@
 //! (`ENOBUFS`), or the receiver was too slow for too long, [`Event::Resync`] says that anything may have changed. The
 //! first event is always a [`Event::Resync`]: who subscribes first and reads the state then misses nothing.
 
+mod filter;
 mod pending;
 
 use std::io;
@@ -64,11 +65,23 @@ pub enum Event {
     },
 }
 
+/// Of which changes of routes is told. What is left out costs nothing: the kernel does not even queue it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RouteNews {
+    /// Of all.
+    All,
+    /// Of all but those that the socket with this port ([`crate::Rtnetlink::port`]) has asked for: whoever makes changes knows
+    /// of them from their acknowledgements, and an event that lags behind would tell of what is no longer so.
+    ByOthersThan(u32),
+    /// Of all but those of routes with this protocol (`RTPROT_*`).
+    OfOthersThan(u8),
+}
+
 /// What to listen to besides links and addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Subscriptions {
     /// Routes.
-    pub routes: bool,
+    pub routes: RouteNews,
     /// Neighbours; there are many such events on a busy host.
     pub neighbours: bool,
     /// Settings.
@@ -78,7 +91,7 @@ pub struct Subscriptions {
 impl Default for Subscriptions {
     /// What the reconcilers need.
     fn default() -> Self {
-        Self { routes: true, neighbours: false, settings: true }
+        Self { routes: RouteNews::All, neighbours: false, settings: true }
     }
 }
 
@@ -113,6 +126,7 @@ impl Monitor {
             None => Socket::open(Protocol::Route)?,
         };
         socket.set_receive_buffer(RECEIVE_BUFFER_BYTES)?;
+        filter::attach(&socket, subscriptions.routes)?;
         for group in groups(subscriptions) {
             socket.subscribe(group)?;
         }
@@ -144,9 +158,7 @@ impl Drop for Monitor {
 fn groups(subscriptions: Subscriptions) -> Vec<u32> {
     const SETTINGS: [u32; 2] = [24, 25];
     let mut groups = vec![libc::RTNLGRP_LINK, libc::RTNLGRP_IPV4_IFADDR, libc::RTNLGRP_IPV6_IFADDR];
-    if subscriptions.routes {
-        groups.extend([libc::RTNLGRP_IPV4_ROUTE, libc::RTNLGRP_IPV6_ROUTE]);
-    }
+    groups.extend([libc::RTNLGRP_IPV4_ROUTE, libc::RTNLGRP_IPV6_ROUTE]);
     if subscriptions.neighbours {
         groups.push(libc::RTNLGRP_NEIGH);
     }

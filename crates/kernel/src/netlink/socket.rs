@@ -136,6 +136,16 @@ impl Socket {
             .map_err(|source| Error::Socket { action: "set the send buffer", source })
     }
 
+    /// The number by which the kernel knows the socket, as events say who has asked for a change.
+    ///
+    /// # Errors
+    /// [`Error::Socket`] when the system refuses it.
+    pub fn port(&self) -> Result<u32, Error> {
+        let mut address = SocketAddr::new(0, 0);
+        self.raw.get_address(&mut address).map_err(failed("ask for the socket's port"))?;
+        Ok(address.port_number())
+    }
+
     /// Subscribes to a multicast group (`RTNLGRP_*`, `NFNLGRP_*`).
     ///
     /// # Errors

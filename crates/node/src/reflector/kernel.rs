@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bgp::Family;
 use calc::bgp_plan::StaticRoute;
 use ipnet::IpNet;
-use kernel::monitor::{Event as KernelEvent, Monitor, Subscriptions};
+use kernel::monitor::{Event as KernelEvent, Monitor, RouteNews, Subscriptions};
 use kernel::ownership::ROUTE_BIRD;
 use kernel::route::{Route, RouteClass, RouteTable, RouteTableConfig};
 use kernel::{Rtnetlink, netlink};
@@ -63,10 +63,13 @@ impl KernelRoutes {
     pub(crate) fn start(health: Reporter) -> anyhow::Result<Self> {
         let (sender, receiver) = channel();
         let events: Sender<Event> = sender.clone();
-        let monitor = Monitor::start(None, Subscriptions::default(), move |news| {
+        let rtnetlink = Rtnetlink::open()?;
+        let wanted =
+            Subscriptions { routes: RouteNews::ByOthersThan(rtnetlink.port()?), ..Default::default() };
+        let monitor = Monitor::start(None, wanted, move |news| {
             events.send(Event::Kernel(news)).map_err(|_| TrySendError::Disconnected(Vec::new()))
         })?;
-        let table = RouteTable::new(Rtnetlink::open()?, RouteTableConfig::default());
+        let table = RouteTable::new(rtnetlink, RouteTableConfig::default());
         let worker = Worker {
             table,
             static_routes: StaticRoutes::default(),

@@ -16,7 +16,7 @@ use std::time::Duration;
 use bgp::Resolution;
 use ipnet::IpNet;
 use kernel::Rtnetlink;
-use kernel::monitor::{self, Monitor, Subscriptions};
+use kernel::monitor::{self, Monitor, RouteNews, Subscriptions};
 use kernel::ownership::ROUTE_BIRD;
 use kernel::route::{KernelRoute, MAIN_TABLE, RouteKind};
 
@@ -43,8 +43,13 @@ impl Resolver {
     ) -> anyhow::Result<Self> {
         let (sender, inputs) = channel();
         let events = sender.clone();
-        let monitor = Monitor::start(None, Subscriptions { settings: false, ..Default::default() }, {
-            move |news| events.send(Input::Kernel(news)).map_err(|_| TrySendError::Disconnected(Vec::new()))
+        let wanted = Subscriptions {
+            routes: RouteNews::OfOthersThan(ROUTE_BIRD),
+            settings: false,
+            ..Default::default()
+        };
+        let monitor = Monitor::start(None, wanted, move |news| {
+            events.send(Input::Kernel(news)).map_err(|_| TrySendError::Disconnected(Vec::new()))
         })?;
         let mut worker = Worker {
             socket: Rtnetlink::open()?,
