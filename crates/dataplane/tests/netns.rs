@@ -260,7 +260,7 @@ fn what_others_change_by_hand_is_repaired() {
         stranger.remove().unwrap();
         let theirs =
             host.links.main_routes().unwrap().into_iter().find(|route| route.destination.addr() == b.v4());
-        let deleted = host.links.change_routes(&[RouteChange::Delete(theirs.unwrap())]).unwrap();
+        let deleted = host.links.change_routes(&[RouteChange::Delete(theirs.unwrap().into())]).unwrap();
         assert!(deleted.iter().all(Result::is_ok), "{deleted:?}");
         host.dataplane.resync();
         host.play([]);

@@ -125,7 +125,7 @@ fn add_default_route(local: &mut Rtnetlink, device: u32, gateway: IpAddr) -> Res
         hops: vec![Hop { gateway: Some(gateway), device: Some(device), onlink: false, weight: 1 }],
         source: None,
     };
-    let outcomes = local.change_routes(&[RouteChange::Add(route)])?;
+    let outcomes = local.change_routes(&[RouteChange::Add(route.into())])?;
     outcomes
         .into_iter()
         .try_for_each(|outcome| outcome.map_err(|refusal| anyhow!("default route: {refusal}")))

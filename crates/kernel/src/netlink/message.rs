@@ -68,6 +68,14 @@ impl Message {
         self.push(value)
     }
 
+    /// Appends an address as an attribute.
+    pub(crate) fn address(&mut self, kind: u16, address: IpAddr) -> &mut Self {
+        match address {
+            IpAddr::V4(address) => self.attribute(kind, &address.octets()),
+            IpAddr::V6(address) => self.attribute(kind, &address.octets()),
+        }
+    }
+
     /// Appends an attribute (`kind | NLA_F_NESTED`) that holds those which `fill` appends.
     ///
     /// # Panics

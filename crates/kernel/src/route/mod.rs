@@ -9,6 +9,7 @@ mod wire;
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use netlink_packet_route::AddressFamily;
@@ -225,11 +226,11 @@ impl fmt::Display for KernelRoute {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RouteChange {
     /// Add it where nothing with its key is: refused with `EEXIST` otherwise.
-    Add(KernelRoute),
+    Add(Arc<KernelRoute>),
     /// Put it in the place of the route with the same key, with no moment in between without one.
-    Replace(KernelRoute),
+    Replace(Arc<KernelRoute>),
     /// Delete it, if it is there with this protocol and these next hops.
-    Delete(KernelRoute),
+    Delete(Arc<KernelRoute>),
 }
 
 impl RouteChange {

@@ -1,10 +1,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
-use netlink_packet_route::route::{
-    RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteNextHop, RouteNextHopFlags, RouteScope,
-    RouteType, RouteVia,
-};
+use netlink_packet_route::route::{RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteType};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::{Hop, KernelRoute, RouteChange, RouteKind, family};
@@ -36,72 +33,97 @@ pub(super) fn change(change: &RouteChange) -> Message {
     match change {
         RouteChange::Add(route) => add_route(route, flags::EXCLUSIVE),
         RouteChange::Replace(route) => add_route(route, flags::REPLACE),
-        RouteChange::Delete(route) => Message::route(&RouteNetlinkMessage::DelRoute(body(route)), 0),
+        RouteChange::Delete(route) => encode(libc::RTM_DELROUTE, 0, route),
     }
 }
 
 /// A request to add a route, with [`flags::EXCLUSIVE`] or [`flags::REPLACE`].
 pub(crate) fn add_route(route: &KernelRoute, mode: u16) -> Message {
-    Message::route(&RouteNetlinkMessage::NewRoute(body(route)), flags::CREATE | mode)
+    encode(libc::RTM_NEWROUTE, flags::CREATE | mode, route)
 }
 
-fn body(route: &KernelRoute) -> RouteMessage {
-    let mut body = RouteMessage::default();
+/// `struct rtmsg` as [`read_route`] reads it, then `RTA_*`.
+fn encode(kind: u16, flags: u16, route: &KernelRoute) -> Message {
     let destination = route.destination;
-    body.header.address_family = family(destination.addr());
-    body.header.destination_prefix_length = destination.prefix_len();
-    body.header.tos = route.tos;
-    body.header.protocol = route.protocol.into();
-    body.header.kind = kind_number(route.kind).into();
-    body.header.scope = scope(route);
-    match u8::try_from(route.table) {
-        Ok(table) => body.header.table = table,
-        Err(_) => body.attributes.push(RouteAttribute::Table(route.table)),
+    let bits = match route.hops.as_slice() {
+        [Hop { onlink: true, .. }] => ONLINK,
+        _ => 0,
+    };
+    let table = u8::try_from(route.table);
+    let mut message = Message::new(kind, flags);
+    message.push(&[
+        family(destination.addr()).into(),
+        destination.prefix_len(),
+        0,
+        route.tos,
+        table.unwrap_or_default(),
+        route.protocol,
+        scope(route),
+        kind_number(route.kind),
+    ]);
+    message.push(&bits.to_ne_bytes());
+    if table.is_err() {
+        message.attribute(libc::RTA_TABLE, &route.table.to_ne_bytes());
     }
-    body.attributes.push(RouteAttribute::Destination(destination.network().into()));
+    message.address(libc::RTA_DST, destination.network());
     if route.metric != 0 {
-        body.attributes.push(RouteAttribute::Priority(route.metric));
+        message.attribute(libc::RTA_PRIORITY, &route.metric.to_ne_bytes());
     }
-    body.attributes.extend(route.source.map(|source| RouteAttribute::PrefSource(source.into())));
+    if let Some(source) = route.source {
+        message.address(libc::RTA_PREFSRC, source);
+    }
     match route.hops.as_slice() {
         [] => {}
         [hop] => {
-            body.header.flags.set(RouteFlags::Onlink, hop.onlink);
-            body.attributes.extend(gateway(hop, destination));
-            body.attributes.extend(hop.device.map(RouteAttribute::Oif));
+            put_gateway(&mut message, hop, destination);
+            if let Some(device) = hop.device {
+                message.attribute(libc::RTA_OIF, &device.to_ne_bytes());
+            }
         }
         hops => {
-            let hops = hops.iter().map(|hop| next_hop(hop, destination)).collect();
-            body.attributes.push(RouteAttribute::MultiPath(hops));
+            message.attribute(libc::RTA_MULTIPATH, &several_hops(hops, destination));
         }
     }
-    body
+    message
 }
 
-fn next_hop(hop: &Hop, destination: IpNet) -> RouteNextHop {
-    let mut body = RouteNextHop::default();
-    body.hops = u8::try_from(hop.weight.saturating_sub(1)).unwrap_or(u8::MAX);
-    body.interface_index = hop.device.unwrap_or(0);
-    body.flags.set(RouteNextHopFlags::Onlink, hop.onlink);
-    body.attributes.extend(gateway(hop, destination));
-    body
-}
-
-fn gateway(hop: &Hop, destination: IpNet) -> Option<RouteAttribute> {
-    let address = hop.gateway?;
-    if address.is_ipv4() == destination.addr().is_ipv4() {
-        return Some(RouteAttribute::Gateway(address.into()));
+/// `struct rtnexthop` and the attributes of each, as [`read_hops`] reads them.
+fn several_hops(hops: &[Hop], destination: IpNet) -> Vec<u8> {
+    const HEADER: usize = 8;
+    let mut list = Vec::new();
+    for hop in hops {
+        let mut attributes = Message::new(0, 0);
+        put_gateway(&mut attributes, hop, destination);
+        let length = u16::try_from(HEADER + attributes.body().len()).expect("one address");
+        list.extend(length.to_ne_bytes());
+        list.push(if hop.onlink { ONLINK as u8 } else { 0 });
+        list.push(u8::try_from(hop.weight.saturating_sub(1)).unwrap_or(u8::MAX));
+        list.extend(hop.device.unwrap_or(0).to_ne_bytes());
+        list.extend(attributes.body());
     }
-    Some(RouteAttribute::Via(match address {
-        IpAddr::V4(address) => RouteVia::Inet(address),
-        IpAddr::V6(address) => RouteVia::Inet6(address),
-    }))
+    list
+}
+
+/// A gateway of the other family goes as `struct rtvia`: the family as a 16-bit number, then the address.
+fn put_gateway(message: &mut Message, hop: &Hop, destination: IpNet) {
+    let Some(address) = hop.gateway else { return };
+    if address.is_ipv4() == destination.addr().is_ipv4() {
+        message.address(libc::RTA_GATEWAY, address);
+        return;
+    }
+    let mut via = u16::from(u8::from(family(address))).to_ne_bytes().to_vec();
+    match address {
+        IpAddr::V4(address) => via.extend(address.octets()),
+        IpAddr::V6(address) => via.extend(address.octets()),
+    }
+    message.attribute(RTA_VIA, &via);
 }
 
 /// IPv4 tells routes straight to a device from those by a gateway by their scope; IPv6 has none.
-fn scope(route: &KernelRoute) -> RouteScope {
+fn scope(route: &KernelRoute) -> u8 {
     let straight = route.kind == RouteKind::Unicast && route.hops.iter().all(|hop| hop.gateway.is_none());
-    if straight && route.destination.addr().is_ipv4() { RouteScope::Link } else { RouteScope::Universe }
+    let is_link = straight && route.destination.addr().is_ipv4();
+    if is_link { libc::RT_SCOPE_LINK } else { libc::RT_SCOPE_UNIVERSE }
 }
 
 fn kind_number(kind: RouteKind) -> u8 {
@@ -213,17 +235,12 @@ fn read_hops(mut rest: &[u8]) -> Vec<Hop> {
 
 #[cfg(test)]
 mod tests {
-    use netlink_packet_core::Emitable;
-
     use super::*;
     use crate::route::MAIN_TABLE;
 
     fn round_trip(route: &KernelRoute) {
-        let mut body = body(route);
-        body.header.table = u8::try_from(MAIN_TABLE).unwrap();
-        let mut bytes = vec![0; body.buffer_len()];
-        body.emit(&mut bytes);
-        assert_eq!(read_route(&bytes).as_ref(), Some(route));
+        let message = encode(libc::RTM_NEWROUTE, 0, route);
+        assert_eq!(read_route(message.body()).as_ref(), Some(route));
     }
 
     fn route(destination: &str, hops: Vec<Hop>) -> KernelRoute {
@@ -248,6 +265,7 @@ mod tests {
         round_trip(&route("10.0.0.1/32", vec![hop("", 3)]));
         round_trip(&route("0.0.0.0/0", vec![hop("10.0.0.1", 3)]));
         round_trip(&route("10.1.0.0/26", vec![hop("fe80::1", 3)]));
+        round_trip(&KernelRoute { table: 1000, ..route("10.1.0.0/26", vec![hop("10.0.0.1", 3)]) });
         round_trip(&route("fd00::/122", vec![hop("fe80::1", 3)]));
         round_trip(&route("10.1.0.0/26", vec![]));
         let weighted = Hop { weight: 256, ..hop("10.0.0.2", 4) };

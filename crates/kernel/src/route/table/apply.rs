@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
@@ -45,7 +46,7 @@ impl<K: RouteKernel> RouteTable<K> {
         let mut ours = BTreeMap::new();
         self.foreign.clear();
         self.surplus.clear();
-        for route in found {
+        for route in found.into_iter().map(Arc::new) {
             // Of several with one key the kernel lists first, uses and replaces the same one.
             if !self.is_ours(&route) {
                 self.foreign.entry(route.key()).or_insert(route);
@@ -122,7 +123,7 @@ impl<K: RouteKernel> RouteTable<K> {
         }
         if let Some(route) = choice {
             self.note_conflict(&route);
-            self.routes.set_desired(route.key(), route);
+            self.routes.set_desired(route.key(), Arc::new(route));
         }
     }
 
@@ -238,7 +239,7 @@ impl<K: RouteKernel> RouteTable<K> {
         let key = route.key();
         self.first_seen.remove(&key);
         // Of two with one key the other may be the one that is wanted.
-        if self.routes.actual().get(&key) == Some(route) {
+        if self.routes.actual().get(&key).is_some_and(|have| **have == *route) {
             self.routes.remove_actual(&key);
         }
         if keys_of(key.destination, self.routes.actual()).next().is_none() {

@@ -26,6 +26,7 @@ mod apply;
 mod wants;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
@@ -151,8 +152,9 @@ pub struct RouteTable<K> {
     config: RouteTableConfig,
     wants: Wants,
     devices: Devices,
-    routes: DeltaTracker<RouteKey, KernelRoute>,
-    foreign: BTreeMap<RouteKey, KernelRoute>,
+    /// What is wanted and there is one value in both maps.
+    routes: DeltaTracker<RouteKey, Arc<KernelRoute>>,
+    foreign: BTreeMap<RouteKey, Arc<KernelRoute>>,
     /// Routes of ours went of which it is not known which they were: what is in their places did not replace them.
     dropped: bool,
     /// Where a foreign route replaced ours: when ours may be put back.
@@ -160,7 +162,7 @@ pub struct RouteTable<K> {
     /// Where ours was put back not long ago, and until when that is not done again.
     reclaimed: BTreeMap<RouteKey, Instant>,
     /// Of ours, what shares its key with another of ours (added with `append` by somebody).
-    surplus: Vec<KernelRoute>,
+    surplus: Vec<Arc<KernelRoute>>,
     /// Destinations whose candidates or devices changed since the last `apply`.
     dirty: BTreeSet<IpNet>,
     /// Destinations that somebody in this process wanted and nobody wants now.
@@ -182,7 +184,7 @@ impl<K: RouteKernel> RouteTable<K> {
             config,
             wants: Wants::default(),
             devices: Devices::default(),
-            routes: DeltaTracker::new(wants::same),
+            routes: DeltaTracker::new(|want, have| Arc::ptr_eq(want, have) || wants::same(want, have)),
             foreign: BTreeMap::new(),
             dropped: false,
             claims: BTreeMap::new(),
@@ -286,7 +288,8 @@ impl<K: RouteKernel> RouteTable<K> {
         if route.table != super::MAIN_TABLE {
             return;
         }
-        let (known, foreign) = (self.routes.actual().get(&route.key()), self.foreign.get(&route.key()));
+        let known = self.routes.actual().get(&route.key());
+        let foreign = self.foreign.get(&route.key()).map(Arc::as_ref);
         let news = match (present, self.is_ours(route)) {
             (true, true) => !known.is_some_and(|known| wants::same(known, route)),
             (false, true) => known.is_some_and(|known| wants::same(known, route)),
@@ -349,7 +352,7 @@ impl<K: RouteKernel> RouteTable<K> {
 
     /// Our routes that the kernel has, as far as is known.
     pub fn programmed(&self) -> impl Iterator<Item = &KernelRoute> {
-        self.routes.actual().values()
+        self.routes.actual().values().map(Arc::as_ref)
     }
 
     /// Our routes to a destination that the kernel has, as far as is known.
@@ -461,9 +464,9 @@ impl<K: RouteKernel> RouteTable<K> {
 /// The entries of one destination, whatever the metric.
 fn keys_of(
     destination: IpNet,
-    routes: &BTreeMap<RouteKey, KernelRoute>,
+    routes: &BTreeMap<RouteKey, Arc<KernelRoute>>,
 ) -> impl Iterator<Item = (&RouteKey, &KernelRoute)> {
     let first = RouteKey { destination, metric: 0, tos: 0 };
     let last = RouteKey { destination, metric: u32::MAX, tos: u8::MAX };
-    routes.range(first..=last)
+    routes.range(first..=last).map(|(key, route)| (key, route.as_ref()))
 }

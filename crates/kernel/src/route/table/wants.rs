@@ -1,6 +1,7 @@
 //! What everyone wants, and who wins.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -10,13 +11,13 @@ use crate::route::{
 };
 
 /// Who wants a route: a class, and within it an owner (an interface, a protocol…).
-pub(super) type Owner = (RouteClass, Box<str>);
+pub(super) type Owner = (RouteClass, Arc<str>);
 
 /// All routes that somebody wants.
 #[derive(Debug, Default)]
 pub(super) struct Wants {
-    /// For each destination those who want it, the winner first.
-    candidates: BTreeMap<IpNet, BTreeMap<Owner, Route>>,
+    /// For each destination those who want it, the winner first: in the order of owners. Almost always one.
+    candidates: BTreeMap<IpNet, Vec<(Owner, Route)>>,
     owners: BTreeMap<Owner, BTreeSet<IpNet>>,
     by_device: BTreeMap<InterfaceName, BTreeSet<IpNet>>,
 }
@@ -26,15 +27,24 @@ impl Wants {
     pub(super) fn set(&mut self, owner: &Owner, mut route: Route) -> bool {
         route.destination = route.destination.trunc();
         let destination = route.destination;
-        let candidates = self.candidates.entry(destination).or_default();
-        if candidates.get(owner) == Some(&route) {
+        let candidates = self.candidates.entry(destination).or_insert_with(|| Vec::with_capacity(1));
+        let place = candidates.binary_search_by(|(other, _)| other.cmp(owner));
+        if place.is_ok_and(|place| candidates[place].1 == route) {
             return false;
         }
         for device in route.devices() {
             self.by_device.entry(device.clone()).or_default().insert(destination);
         }
-        let before = candidates.insert(owner.clone(), route);
-        self.owners.entry(owner.clone()).or_default().insert(destination);
+        let before = match place {
+            Ok(place) => Some(std::mem::replace(&mut candidates[place].1, route)),
+            Err(place) => {
+                candidates.insert(place, (owner.clone(), route));
+                None
+            }
+        };
+        if before.is_none() {
+            self.owners.entry(owner.clone()).or_default().insert(destination);
+        }
         self.forget_devices(destination, before.as_ref());
         true
     }
@@ -43,7 +53,8 @@ impl Wants {
     pub(super) fn remove(&mut self, owner: &Owner, destination: IpNet) -> bool {
         let destination = destination.trunc();
         let Some(candidates) = self.candidates.get_mut(&destination) else { return false };
-        let before = candidates.remove(owner);
+        let Ok(place) = candidates.binary_search_by(|(other, _)| other.cmp(owner)) else { return false };
+        let (_, before) = candidates.remove(place);
         if candidates.is_empty() {
             self.candidates.remove(&destination);
         }
@@ -53,8 +64,8 @@ impl Wants {
                 self.owners.remove(owner);
             }
         }
-        self.forget_devices(destination, before.as_ref());
-        before.is_some()
+        self.forget_devices(destination, Some(&before));
+        true
     }
 
     /// The destinations that an owner wants.
@@ -79,7 +90,7 @@ impl Wants {
 
     /// Those who want to go there, the winner first.
     pub(super) fn candidates(&self, destination: IpNet) -> impl Iterator<Item = &Route> {
-        self.candidates.get(&destination).into_iter().flat_map(BTreeMap::values)
+        self.candidates.get(&destination).into_iter().flatten().map(|(_, route)| route)
     }
 
     /// The devices of a route that is no longer a candidate, unless another candidate names them too.
