@@ -98,14 +98,17 @@ impl Connection {
 
     /// Writes what fits, of several messages at once.
     fn write_some(&mut self) -> io::Result<usize> {
-        let slices: Vec<IoSlice<'_>> = self
-            .waiting
-            .iter()
-            .take(GATHER)
-            .enumerate()
-            .map(|(index, bytes)| IoSlice::new(if index == 0 { &bytes[self.done..] } else { bytes }))
-            .collect();
-        match self.stream.write_vectored(&slices) {
+        let written = match self.waiting.len() {
+            // The most frequent case by far, for which the kernel has a shorter way.
+            1 => self.stream.write(&self.waiting[0][self.done..]),
+            _ => {
+                let waiting = self.waiting.iter().take(GATHER).enumerate();
+                let rest = waiting.map(|(index, bytes)| if index == 0 { &bytes[self.done..] } else { bytes });
+                let slices: Vec<_> = rest.map(IoSlice::new).collect();
+                self.stream.write_vectored(&slices)
+            }
+        };
+        match written {
             Ok(0) => Err(ErrorKind::WriteZero.into()),
             written => written,
         }

@@ -24,8 +24,9 @@ use super::resolver::Resolver;
 use super::{Command, Commands, RouteEvent, transport};
 use crate::bfd::{Bfd, InheritedPaths};
 
-/// How much is read of a connection before the others have their turn.
-const READ_BYTES: usize = 64 * 1024;
+/// How much is read of a connection before the others have their turn: a peer with a full table delays the others by as much
+/// work as that is, about a millisecond.
+const READ_BYTES: usize = 16 * 1024;
 /// How often what the speaker says is written and it is asked again, before others have their turn.
 const PASSES: usize = 4;
 /// After so many rounds timers run in any case, whether all connections have been looked at or not.
