@@ -54,7 +54,8 @@ pub struct SpeakerConfig {
     pub kernel: Policy,
     /// The networks of the host's interfaces, for policies that ask by which one a route's packets leave.
     pub interfaces: Interfaces,
-    /// After a restart: how long route selection waits for the End-of-RIB of all peers (RFC 4724, section 4.1).
+    /// After a start: how long we wait for the End-of-RIB of all peers before routes count as complete; after a restart, route
+    /// selection waits as well (RFC 4724, section 4.1).
     pub selection_deferral: Duration,
     /// The peers.
     pub peers: BTreeMap<PeerId, PeerConfig>,

@@ -215,12 +215,14 @@ impl<N: Net> FamilyRib<N> {
         self.groups.regroup(peer, key, &self.rib, shared.sources, shared.interner)
     }
 
-    /// Nothing more is waited for.
-    pub(super) fn finish(&mut self, shared: &mut Shared<'_>) {
-        if !self.complete {
+    /// Routes are selected as soon as nothing keeps them from it, and complete once nothing more is to come.
+    pub(super) fn advance_start(&mut self, settled: bool, told: bool, shared: &mut Shared<'_>) {
+        if (settled || told) && self.rib.is_deferred() {
+            self.rib.end_deferral(shared.sources, shared.interner);
+        }
+        if told && !self.complete {
             self.complete = true;
             self.complete_due = true;
-            self.rib.end_deferral(shared.sources, shared.interner);
         }
     }
 

@@ -228,8 +228,8 @@ pub enum Output {
         /// The next hop.
         address: IpAddr,
     },
-    /// The routes of a family are complete for the first time: what the kernel has from an earlier life and was not
-    /// named by [`Output::BestRoute`] is stale.
+    /// The routes of a family are complete for the first time, every peer having sent its End-of-RIB (or the time for that being
+    /// over): what the kernel has from an earlier life and was not named by [`Output::BestRoute`] is stale.
     RibComplete {
         /// The family.
         family: Family,

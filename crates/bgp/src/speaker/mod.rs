@@ -342,8 +342,9 @@ impl Speaker {
         }
     }
 
-    /// Ends the waiting for routes where nothing is left to wait for (RFC 4724, section 4.1): the peers have told all, and
-    /// it is known which next hops can be reached. Otherwise routes whose next hop is being looked up would be swept.
+    /// Ends the waiting for routes where nothing is left to wait for (RFC 4724, section 4.1): first they are selected and
+    /// told on; in the end, once all peers have told all, they are complete. For both it has to be known which next hops can
+    /// be reached: otherwise routes whose next hop is being looked up would be swept.
     fn check_complete(&mut self) {
         if self.ipv4.complete && self.ipv6.complete && !self.restarting && self.deferral.is_none() {
             return;
@@ -352,20 +353,19 @@ impl Speaker {
         if !expired && self.interner.next_hops().is_waiting() {
             return;
         }
-        let settled = |family| expired || self.peers.values().all(|peer| peer.is_settled(family));
-        let (v4, v6) = (settled(Family::Ipv4Unicast), settled(Family::Ipv6Unicast));
+        let all = |holds: fn(&Peer, Family) -> bool| {
+            Family::ALL.map(|family| expired || self.peers.values().all(|peer| holds(peer, family)))
+        };
+        let (settled, told) = (all(Peer::is_settled), all(Peer::has_told_all));
         let shared = &mut Shared { sources: &self.sources, interner: &mut self.interner };
-        if v4 {
-            self.ipv4.finish(shared);
-        }
-        if v6 {
-            self.ipv6.finish(shared);
+        self.ipv4.advance_start(settled[0], told[0], shared);
+        self.ipv6.advance_start(settled[1], told[1], shared);
+        let is_selecting = !self.ipv4.rib.is_deferred() && !self.ipv6.rib.is_deferred();
+        if is_selecting && std::mem::replace(&mut self.restarting, false) {
+            self.peers.values_mut().for_each(|peer| peer.session.set_restart(false, true));
         }
         if self.ipv4.complete && self.ipv6.complete {
             self.deferral = None;
-            if std::mem::replace(&mut self.restarting, false) {
-                self.peers.values_mut().for_each(|peer| peer.session.set_restart(false, true));
-            }
         }
     }
 

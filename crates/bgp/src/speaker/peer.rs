@@ -177,7 +177,8 @@ impl Peer {
         self.may_reject() || is_external && adds
     }
 
-    /// Whether nothing more is to be waited for before its routes of a family are complete.
+    /// Whether selection need not wait for it in a family. One that has restarted itself may be waiting for us, one that does
+    /// not do graceful restart has no End-of-RIB to send (RFC 4724, section 4.1).
     pub(super) fn is_settled(&self, family: Family) -> bool {
         if !self.session.settings().families.contains(family) {
             return true;
@@ -186,6 +187,16 @@ impl Peer {
         let waits = agreed.context.families.contains(family)
             && agreed.graceful_restart.as_ref().is_some_and(|restart| !restart.restarting);
         !waits || self.end_of_rib.contains(family)
+    }
+
+    /// Whether it has told all of its routes of a family. Whatever it said in its OPEN: until then what the kernel has from it
+    /// is not known to be stale.
+    pub(super) fn has_told_all(&self, family: Family) -> bool {
+        if !self.session.settings().families.contains(family) {
+            return true;
+        }
+        let Some(agreed) = self.session.negotiated() else { return self.config.on_demand };
+        !agreed.context.families.contains(family) || self.end_of_rib.contains(family)
     }
 
     /// The next moment at which something is due.

@@ -141,9 +141,36 @@ fn it_does_not_wait_for_a_peer_that_has_restarted_itself_or_does_not_do_graceful
     let mut bench = restarter();
     bench.end_of_rib("e4");
     bench.up_with("i3", |capabilities| capabilities.retain(|c| !matches!(c, Capability::GracefulRestart(_))));
-    assert!(bench.complete.is_empty());
+    assert_eq!(bench.has("e4"), ["10.65.1.0/26"]);
     bench.lose("i2");
     bench.up_with("i2", forwarding(&Family::ALL));
+    bench.announce("i2", &["10.65.2.0/26"], &[], &[]);
+    assert_eq!(bench.has("e4"), ["10.65.1.0/26", "10.65.2.0/26"]);
+}
+
+#[test]
+fn what_the_kernel_has_is_stale_only_once_every_peer_has_told_all_whatever_its_open_said() {
+    let mut bench = restarter();
+    bench.end_of_rib("e4");
+    bench.up_with("i3", |capabilities| capabilities.retain(|c| !matches!(c, Capability::GracefulRestart(_))));
+    bench.lose("i2");
+    // It says that it has restarted itself, and has routes all the same.
+    bench.up_with("i2", forwarding(&Family::ALL));
+    bench.end_of_rib("i2");
+    assert!(bench.complete.is_empty(), "i3 may have more to tell");
+    bench.end_of_rib("i3");
+    assert_eq!(bench.complete, Family::ALL);
+}
+
+#[test]
+fn a_peer_that_never_says_that_it_has_told_all_is_waited_for_as_long_as_any() {
+    let mut bench = restarter();
+    ["e4", "i2"].into_iter().for_each(|peer| bench.end_of_rib(peer));
+    bench.up_with("i3", |capabilities| capabilities.retain(|c| !matches!(c, Capability::GracefulRestart(_))));
+    assert_eq!(bench.has("e4"), ["10.65.1.0/26", "10.65.2.0/26"], "routes are used meanwhile");
+    bench.wait(secs(119));
+    assert!(bench.complete.is_empty());
+    bench.wait(secs(1));
     assert_eq!(bench.complete, Family::ALL);
 }
 
