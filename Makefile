@@ -13,6 +13,8 @@ test: ## install what the tests need (Debian packages), then run every test, and
 	@scripts/require-tools
 	@scripts/install-test-packages
 	cargo test --workspace --locked --no-fail-fast
+	@# What the tests have found out about other daemons is in the documentation.
+	cargo run -q --locked -p xtask -- interop --check
 	@scripts/fuzz --minutes 2
 
 fuzz: ## fuzz the decoders and a whole session for an hour (a C++ compiler)
