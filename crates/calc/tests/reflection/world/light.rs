@@ -38,7 +38,7 @@ pub(super) struct Light {
     wanted: BTreeSet<usize>,
     planned_at: Instant,
     /// By the reflectors' numbers.
-    links: BTreeMap<usize, Link>,
+    links: BTreeMap<usize, Box<Link>>,
     last_number: u32,
     seed: u64,
     /// By how many sessions there is a route to each host.
@@ -125,11 +125,9 @@ impl Light {
             }
         }
         let is_settled = self.is_settled_at(now);
-        let leaves = |(reflector, link): (&usize, &Link)| {
-            !self.wanted.contains(reflector) && (is_settled || link.is_down(IDLE, now))
-        };
-        let left: Vec<usize> =
-            self.links.iter().filter(|link| leaves(*link)).map(|(reflector, _)| *reflector).collect();
+        let unwanted = self.links.iter().filter(|(reflector, _)| !self.wanted.contains(reflector));
+        let left = unwanted.filter(|(_, link)| is_settled || link.is_down(IDLE, now));
+        let left: Vec<usize> = left.map(|(reflector, _)| *reflector).collect();
         left.into_iter().for_each(|reflector| self.leave(reflector, now));
     }
 
@@ -146,7 +144,7 @@ impl Light {
         self.last_number += 1;
         let number = self.last_number;
         let session = Session::new(settings(self.host), number, self.seed.wrapping_add(number.into()), now);
-        let link = Link {
+        let link = Box::new(Link {
             session,
             number,
             since: (false, now),
@@ -155,7 +153,7 @@ impl Light {
             held: Vec::new(),
             stale: Bits::default(),
             stale_until: None,
-        };
+        });
         self.links.insert(reflector, link);
         self.with(reflector, now, |session| session.start(now));
     }
@@ -202,12 +200,12 @@ impl Light {
 
     fn received(&mut self, connection: ConnectionId, bytes: &[u8], now: Instant) {
         let Some(reflector) = self.link_of(connection) else { return };
-        let (mut input, mut more) = (bytes, true);
-        while more {
-            self.with(reflector, now, |session| {
-                more = session.handle_received(connection, &mut input, now);
-            });
+        let Some(mut link) = self.links.remove(&reflector) else { return };
+        let mut input = bytes;
+        while link.session.handle_received(connection, &mut input, now) {
+            self.act_on(reflector, &mut link, now);
         }
+        self.links.insert(reflector, link);
     }
 
     pub(super) fn timeout(&mut self, now: Instant) {
@@ -251,10 +249,14 @@ impl Light {
     fn with(&mut self, reflector: usize, now: Instant, event: impl FnOnce(&mut Session)) {
         let Some(mut link) = self.links.remove(&reflector) else { return };
         event(&mut link.session);
-        while let Some(action) = link.session.poll_action() {
-            self.act(reflector, &mut link, action, now);
-        }
+        self.act_on(reflector, &mut link, now);
         self.links.insert(reflector, link);
+    }
+
+    fn act_on(&mut self, reflector: usize, link: &mut Link, now: Instant) {
+        while let Some(action) = link.session.poll_action() {
+            self.act(reflector, link, action, now);
+        }
     }
 
     fn act(&mut self, reflector: usize, link: &mut Link, action: Action, now: Instant) {
