@@ -105,25 +105,25 @@ const WELL_KNOWN: u8 = 0x40;
 const OPTIONAL: u8 = 0x80;
 const TRANSITIVE: u8 = 0xc0;
 
+/// An AS on the way, of two octets or four: neither one of those here, which would be a loop, nor AS_TRANS.
+fn far_as(random: &mut fastrand::Rng) -> u32 {
+    if random.bool() { random.u32(1000..23_000) } else { random.u32(131_072..400_000) }
+}
+
 fn full_attributes(first_as: u32, next_hop: Ipv4Addr, random: &mut fastrand::Rng) -> Vec<u8> {
     let mut out = Vec::with_capacity(96);
     attribute(WELL_KNOWN, 1, &[random.u8(..10) / 9 * 2], &mut out);
     let hops = random.u8(1..=7);
     let mut path = vec![2, hops + 1];
     path.extend(first_as.to_be_bytes());
-    (0..hops).for_each(|_| path.extend(random.u32(1000..400_000).to_be_bytes()));
+    (0..hops).for_each(|_| path.extend(far_as(random).to_be_bytes()));
     attribute(WELL_KNOWN, 2, &path, &mut out);
     attribute(WELL_KNOWN, 3, &next_hop.octets(), &mut out);
     if random.u8(..3) == 0 {
         attribute(OPTIONAL, 4, &random.u32(..500).to_be_bytes(), &mut out);
     }
     if random.u8(..10) == 0 {
-        attribute(
-            TRANSITIVE,
-            7,
-            &[random.u32(1000..400_000).to_be_bytes(), [192, 0, 2, 1]].concat(),
-            &mut out,
-        );
+        attribute(TRANSITIVE, 7, &[far_as(random).to_be_bytes(), [192, 0, 2, 1]].concat(), &mut out);
     }
     let communities = random.usize(..6);
     if communities > 0 {
