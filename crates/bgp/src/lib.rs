@@ -38,7 +38,7 @@
 //! - RFC 7607: AS 0.
 //! - RFC 7705: another local AS towards a peer; two numbers of our AS towards internal ones.
 //! - RFC 7854: BMP: stations are told Adj-RIB-In before and behind the import policy (not: route mirroring).
-//! - RFC 7911: add-path, both directions; all routes or the best ones are sent.
+//! - RFC 7911: add-path, both directions; all routes, the best ones, or one for each next hop are sent.
 //! - RFC 8050: path identifiers in MRT.
 //! - RFC 8092: large communities.
 //! - RFC 8212: nothing without policy, on request.

@@ -12,6 +12,13 @@ use crate::{Console, table};
 
 /// Show the monitoring stations that this host tells what its peers say (BMP, RFC 7854).
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  calicoctl bgp stations
+  calicoctl bgp stations -o json | jq '.[] | select(.connectedSeconds == null) | .reason'
+
+Stations are bmpStations of BGPConfiguration. UNREAD counts octets that a station has yet to read,
+WAITING the changes that are not encoded for it yet.")]
 pub(crate) struct StationsArgs {
     /// table, json or yaml
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = Format::Table)]

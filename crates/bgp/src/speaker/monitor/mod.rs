@@ -8,7 +8,7 @@
 //!
 //! A station gets what there is, not each step to it: a route that changes while the station is busy is told once, as it
 //! then is (RFC 7854, section 5). So what is kept for a station is the names of routes that it has to be told, at most
-//! [`MOST_CHANGES`] of them; places of the tables that it has not got to need none. The tables note changes only while a
+//! [`MOST_CHANGES`](station::MOST_CHANGES) of them; places of the tables that it has not got to need none. The tables note changes only while a
 //! station is up, and only of peers that are.
 //!
 //! For the shell a station's connection is like a peer's. What it sends is not read: BMP goes one way.
