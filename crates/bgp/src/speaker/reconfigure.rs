@@ -25,7 +25,6 @@ impl Speaker {
         self.config.originated = old.originated.clone();
         self.sources.get_mut(&PeerNumber::LOCAL).expect("it is always there").router_id = new.router_id;
         self.remove_peers(&old, &new);
-        self.reconfigure_members(&old, &new);
         self.change_selection(&new);
         self.change_clients(&new);
         // What goes is withdrawn from those who were told by the old rules, what comes is told by the new ones.
@@ -33,6 +32,7 @@ impl Speaker {
             old.aggregates.iter().filter(|(prefix, _)| new.aggregates.contains_key(*prefix)),
         );
         self.withdraw_originated(&new);
+        self.reconfigure_members(&old, &new);
         for (id, peer) in &new.peers {
             match old.peers.get(id) {
                 None => self.add_peer(id.clone(), peer.clone()),
