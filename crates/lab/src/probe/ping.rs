@@ -132,14 +132,17 @@ impl PingStream {
 fn send_until(socket: &EchoSocket, stop: &AtomicBool, interval: Duration) -> Result<u16> {
     let start = Instant::now();
     let mut sequence = 0;
-    while !stop.load(Ordering::Relaxed) && sequence < u16::MAX {
+    // One at least: a stream that is stopped at once has still been one.
+    loop {
         sequence += 1;
         socket.send(sequence)?;
         // Against the start, so that the rate does not drift.
         let due = start + interval * u32::from(sequence);
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        if stop.load(Ordering::Relaxed) || sequence == u16::MAX {
+            return Ok(sequence);
+        }
     }
-    Ok(sequence)
 }
 
 fn receive_until(socket: &EchoSocket, stop: &AtomicBool) -> Result<BTreeSet<u16>> {
