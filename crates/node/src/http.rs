@@ -1,5 +1,6 @@
 //! `/liveness`, `/readiness` and `/metrics`: a small HTTP server on a thread of its own.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{TcpListener, ToSocketAddrs};
 use std::os::fd::OwnedFd;
@@ -42,12 +43,44 @@ impl Server {
     }
 }
 
+/// Where something is served.
+type Place = (String, u16);
+
+/// What a process has to serve.
+pub(crate) struct Pages {
+    pub(crate) health: Health,
+    pub(crate) metrics: PrometheusHandle,
+    pub(crate) bgp: BgpMetrics,
+}
+
+impl Pages {
+    /// Serves each of them that has a place, on the socket that another process had for it by name.
+    ///
+    /// # Errors
+    /// As [`serve`].
+    pub(crate) fn serve(
+        self,
+        health: Option<&Place>,
+        metrics: Option<&Place>,
+        mut inherited: BTreeMap<String, OwnedFd>,
+    ) -> io::Result<Vec<Server>> {
+        let pages = [
+            ("health", health, health_routes(self.health)),
+            ("metrics", metrics, metrics_routes(self.metrics, self.bgp)),
+        ];
+        let wanted = pages.into_iter().filter_map(|(name, place, routes)| Some((name, place?, routes)));
+        wanted
+            .map(|(name, (host, port), routes)| serve(name, (host, *port), inherited.remove(name), routes))
+            .collect()
+    }
+}
+
 /// Serves these routes on a thread until the process ends: on the socket that another process had for it, if that has
 /// the address. Binding happens before this returns, so that a port in use is an error of the start, not a line in a log.
 ///
 /// # Errors
 /// The address does not resolve, or is in use.
-pub(crate) fn serve(
+fn serve(
     name: &str,
     (host, port): (&str, u16),
     inherited: Option<OwnedFd>,
@@ -96,7 +129,7 @@ fn bind(host: &str, port: u16) -> io::Result<TcpListener> {
 }
 
 /// `/liveness` and `/readiness`: 200, or 503 and a line for each part that is not; readiness with a line for each notice.
-pub(crate) fn health_routes(health: Health) -> Router {
+fn health_routes(health: Health) -> Router {
     let readiness = health.clone();
     Router::new()
         .route("/liveness", get(async move || verdict(&health.not_live(Instant::now()), "live", &[])))
@@ -117,7 +150,7 @@ fn verdict(causes: &[String], yes: &str, notices: &[String]) -> (StatusCode, Str
 }
 
 /// `/metrics` in Prometheus' text format: those of the registry, and those of BGP's sessions, which are made on demand.
-pub(crate) fn metrics_routes(metrics: PrometheusHandle, bgp: BgpMetrics) -> Router {
+fn metrics_routes(metrics: PrometheusHandle, bgp: BgpMetrics) -> Router {
     Router::new().route("/metrics", get(async move || metrics.render() + &bgp.render()))
 }
 

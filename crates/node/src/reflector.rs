@@ -9,7 +9,6 @@ mod file;
 mod kernel;
 mod plans;
 
-use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -21,7 +20,6 @@ use anyhow::Result;
 use bgp::{Shutdown, Start};
 use datastore::config::DatastoreConfig;
 use datastore::{SyncMonitor, Syncer};
-use metrics_exporter_prometheus::PrometheusHandle;
 
 use crate::bgp::{Bgp, BgpMetrics, after_earlier_processes};
 use crate::handover::{self, Ending, Giver, Owner, Parts, Predecessor, Taken};
@@ -107,7 +105,8 @@ impl Reflector {
         };
         hold(false);
         let name = source.take_name(args, taken.name)?;
-        let http = serve_http(args, taken.http, &health, metrics, bgp_metrics)?;
+        let pages = http::Pages { health: health.clone(), metrics, bgp: bgp_metrics };
+        let http = pages.serve(args.health.as_ref(), args.metrics.as_ref(), taken.http)?;
         let handle = plans.handle();
         let questions = bgp.questions(Box::new(move |rows| handle.imagine(rows)));
         let status = Status::new(&args.node, Some(bgp.peers()), Some(questions), health);
@@ -171,25 +170,6 @@ fn how_to_start(args: &ReflectorArgs) -> Result<Start> {
         (false, true) => after_earlier_processes(),
         (false, false) => Ok(Start::Restarting),
     }
-}
-
-fn serve_http(
-    args: &ReflectorArgs,
-    mut inherited: BTreeMap<String, OwnedFd>,
-    health: &Health,
-    metrics: PrometheusHandle,
-    bgp: BgpMetrics,
-) -> Result<Vec<http::Server>> {
-    let mut servers = Vec::new();
-    if let Some((host, port)) = &args.health {
-        let routes = http::health_routes(health.clone());
-        servers.push(http::serve("health", (host, *port), inherited.remove("health"), routes)?);
-    }
-    if let Some((host, port)) = &args.metrics {
-        let routes = http::metrics_routes(metrics, bgp);
-        servers.push(http::serve("metrics", (host, *port), inherited.remove("metrics"), routes)?);
-    }
-    Ok(servers)
 }
 
 /// Resources that can be read, and have not been told to anybody.

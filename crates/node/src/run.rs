@@ -1,10 +1,8 @@
 //! `tortie node`: the parts put together, started in order, and stopped.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::ops::ControlFlow;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -20,7 +18,6 @@ use ipam::Ipam;
 use kernel::Rtnetlink;
 use kernel::monitor::{self, Monitor, RouteNews, Subscriptions};
 use kernel::pod::Remover;
-use metrics_exporter_prometheus::PrometheusHandle;
 
 use crate::agent::{self, Agent, AgentHandle};
 use crate::bgp::{Bgp, BgpMetrics, after_earlier_processes, routes_to};
@@ -196,7 +193,8 @@ impl Node {
         };
         // Links that an earlier process had marked for deletion and did not live to delete.
         rtnetlink.delete_condemned()?;
-        let http = serve_http(&parameters, taken.http, &health, metrics, bgp_metrics)?;
+        let pages = http::Pages { health: health.clone(), metrics, bgp: bgp_metrics };
+        let http = pages.serve(parameters.health.as_ref(), parameters.metrics.as_ref(), taken.http)?;
         recovery::start(store.clone())?;
         let mtu = node_mtu(&mut rtnetlink, addresses)?;
         write_mtu(&config.nodename_file, mtu)?;
@@ -344,25 +342,6 @@ fn write_mtu(nodename_file: &Path, mtu: Option<u32>) -> Result<()> {
     let file = cni::mtu::file(nodename_file);
     let Some(mtu) = mtu else { return Ok(()) };
     fs::write(&file, mtu.to_string()).with_context(|| format!("cannot write {}", file.display()))
-}
-
-fn serve_http(
-    parameters: &Parameters,
-    mut inherited: BTreeMap<String, OwnedFd>,
-    health: &Health,
-    metrics: PrometheusHandle,
-    bgp: BgpMetrics,
-) -> Result<Vec<http::Server>> {
-    let mut servers = Vec::new();
-    if let Some((host, port)) = &parameters.health {
-        let routes = http::health_routes(health.clone());
-        servers.push(http::serve("health", (host, *port), inherited.remove("health"), routes)?);
-    }
-    if let Some((host, port)) = &parameters.metrics {
-        let routes = http::metrics_routes(metrics, bgp);
-        servers.push(http::serve("metrics", (host, *port), inherited.remove("metrics"), routes)?);
-    }
-    Ok(servers)
 }
 
 /// The dataplane, and the port of the socket with which it changes routes.

@@ -51,12 +51,7 @@ impl Connection {
 
     /// What is queued and not written.
     pub(super) fn unsent(&self) -> Vec<u8> {
-        let mut octets = self.waiting.iter().fold(Vec::new(), |mut all, bytes| {
-            all.extend_from_slice(bytes);
-            all
-        });
-        octets.drain(..self.done);
-        octets
+        self.waiting.iter().flat_map(|bytes| bytes.iter().copied()).skip(self.done).collect()
     }
 
     /// Reads once into a buffer. `None`: there is nothing now.
