@@ -59,9 +59,6 @@ pub(crate) struct GivenPaths {
     pub(crate) receivers: Vec<OwnedFd>,
 }
 
-/// What this process got of another one.
-pub(crate) type InheritedPaths = GivenPaths;
-
 impl GivenPaths {
     /// Whether there is nothing to go on with.
     pub(crate) fn is_empty(&self) -> bool {
@@ -83,7 +80,7 @@ impl Bfd {
     /// Out of file descriptors, or the thread cannot be had.
     pub(crate) fn start(
         tell: impl FnMut(PeerId, Path) + Send + 'static,
-        inherited: InheritedPaths,
+        inherited: GivenPaths,
     ) -> io::Result<Self> {
         let poller = Poller::new()?;
         let waker = poller.waker();
@@ -259,8 +256,8 @@ impl Worker {
     }
 
     /// Goes on with what another process had. What it has said of the paths is said again.
-    fn inherit(&mut self, inherited: InheritedPaths) {
-        let InheritedPaths { paths, senders, receivers } = inherited;
+    fn inherit(&mut self, inherited: GivenPaths) {
+        let GivenPaths { paths, senders, receivers } = inherited;
         let places: BTreeSet<Place> = paths.paths.iter().map(|path| Place::of(&path.target)).collect();
         for (place, socket) in places.into_iter().zip(receivers) {
             let socket = UdpSocket::from(socket);

@@ -40,12 +40,39 @@ pub(crate) enum NameError {
     },
 }
 
-impl NameLock {
-    /// The lock that another process has given away, which was never free.
-    pub(crate) fn inherited(file: OwnedFd) -> Self {
-        Self(file.into())
+/// The name of a process that starts, which has it, or takes it over from another one.
+#[derive(Debug)]
+pub(crate) struct NameClaim {
+    datastore: PathBuf,
+    node: String,
+    lock: Option<NameLock>,
+}
+
+impl NameClaim {
+    /// Takes the name at once, unless a process that runs has it and gives it away.
+    ///
+    /// # Errors
+    /// As [`NameLock::take`].
+    pub(crate) fn new(datastore: &Path, node: &str, is_given: bool) -> Result<Self, NameError> {
+        let lock = if is_given { None } else { Some(NameLock::take(datastore, node)?) };
+        Ok(Self { datastore: datastore.to_owned(), node: node.to_owned(), lock })
     }
 
+    /// The name: as before, as the other process has given it, or anew once that has ended.
+    ///
+    /// # Errors
+    /// As [`NameLock::take`].
+    pub(crate) fn settle(self, given: Option<OwnedFd>) -> Result<NameLock, NameError> {
+        match (self.lock, given) {
+            (Some(lock), _) => Ok(lock),
+            // It was never free.
+            (None, Some(file)) => Ok(NameLock(file.into())),
+            (None, None) => NameLock::take_soon(&self.datastore, &self.node),
+        }
+    }
+}
+
+impl NameLock {
     /// It, for another process: it is free when nobody has it open any more.
     ///
     /// # Errors
@@ -58,7 +85,7 @@ impl NameLock {
     ///
     /// # Errors
     /// Likewise.
-    pub(crate) fn take_soon(datastore: &Path, node: &str) -> Result<Self, NameError> {
+    fn take_soon(datastore: &Path, node: &str) -> Result<Self, NameError> {
         let deadline = Instant::now() + SOON;
         loop {
             match Self::take(datastore, node) {
@@ -74,7 +101,7 @@ impl NameLock {
     ///
     /// # Errors
     /// Another process has it, or the lock's file cannot be made.
-    pub(crate) fn take(datastore: &Path, node: &str) -> Result<Self, NameError> {
+    fn take(datastore: &Path, node: &str) -> Result<Self, NameError> {
         let mut path = datastore.as_os_str().to_owned();
         path.push(format!("-node-{node}.lock"));
         let path = PathBuf::from(path);

@@ -10,7 +10,6 @@ mod kernel;
 mod plans;
 
 use std::ops::ControlFlow;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -24,7 +23,7 @@ use datastore::{SyncMonitor, Syncer};
 use crate::bgp::{Bgp, BgpMetrics, after_earlier_processes};
 use crate::handover::{self, Ending, Giver, Owner, Parts, Predecessor, Taken};
 use crate::health::{Health, Reporter};
-use crate::instance::NameLock;
+use crate::instance::{NameClaim, NameLock};
 use crate::signals::{OnHangup, Wake, work_until_stopped};
 use crate::speaker::RouteEvent;
 use crate::status::Status;
@@ -62,12 +61,13 @@ struct Reflector {
     socket: PathBuf,
     /// How it stops.
     shutdown: Shutdown,
+    _name: Option<NameLock>,
 }
 
 /// Where resources come from.
 enum Source {
     File { file: Box<ResourceFile>, health: Reporter },
-    Datastore { syncer: Syncer, monitor: SyncMonitor, health: Reporter, name: Option<NameLock> },
+    Datastore { syncer: Syncer, monitor: SyncMonitor, health: Reporter },
 }
 
 impl Reflector {
@@ -79,7 +79,13 @@ impl Reflector {
         let source_health = health.register("resources", None);
         let socket = args.socket();
         // What cannot be read is said before anything is touched.
-        let (opened, owner, predecessor) = Opened::open(args, &socket)?;
+        let (opened, from) = Opened::open(args)?;
+        let owner = Owner::new(&args.node, &from);
+        let predecessor = match args.take_over {
+            true => Predecessor::find(&socket, owner.clone())?,
+            false => None,
+        };
+        let claim = opened.claim(&from, args, predecessor.is_some())?;
         let kernel = args.kernel.then(|| KernelRoutes::start(health.register("routes", None))).transpose()?;
         let bgp = Bgp::prepare(routes_to(kernel.as_ref()), args.secrets.clone(), &health)?;
         bgp_metrics.follow(bgp.peers());
@@ -90,7 +96,7 @@ impl Reflector {
             blocks: kernel.as_ref().map(KernelRoutes::sender),
         };
         let plans = Plans::start(args, reaction)?;
-        let mut source = opened.follow(&plans.handle(), source_health);
+        let source = opened.follow(&plans.handle(), source_health);
 
         // From here on this process acts: in the place of another one, if that gives its own.
         let mut taken = Taken::default();
@@ -104,7 +110,7 @@ impl Reflector {
             None => Box::new(|_| true),
         };
         hold(false);
-        let name = source.take_name(args, taken.name)?;
+        let name = claim.map(|claim| claim.settle(taken.name)).transpose()?;
         let pages = http::Pages { health: health.clone(), metrics, bgp: bgp_metrics };
         let http = pages.serve(args.health.as_ref(), args.metrics.as_ref(), taken.http)?;
         let handle = plans.handle();
@@ -112,12 +118,13 @@ impl Reflector {
         let status = Status::new(&args.node, Some(bgp.peers()), Some(questions), health);
         let requests = cni::serve(&socket, taken.requests, None, Arc::new(status))?;
         let speaker = Some(bgp.freezer());
-        let giver = Giver::start(&socket, Parts { owner, speaker, hold, requests, http, name })?;
+        let shared = name.as_ref().map(NameLock::share).transpose()?;
+        let giver = Giver::start(&socket, Parts { owner, speaker, hold, requests, http, name: shared })?;
         let shutdown = match args.fresh {
             true => Shutdown::Stopping { message: "the reflector stops".to_owned() },
             false => Shutdown::Restarting,
         };
-        Ok(Self { source, plans, bgp, kernel, giver, socket, shutdown })
+        Ok(Self { source, plans, bgp, kernel, giver, socket, shutdown, _name: name })
     }
 
     /// Watches over the parts until a signal or another process says to stop, then stops.
@@ -175,33 +182,29 @@ fn how_to_start(args: &ReflectorArgs) -> Result<Start> {
 /// Resources that can be read, and have not been told to anybody.
 enum Opened {
     File { file: Box<ResourceFile>, first: Vec<datastore::Update> },
-    Datastore { store: Arc<dyn datastore::Store>, name: Option<NameLock> },
+    Datastore { store: Arc<dyn datastore::Store> },
 }
 
 impl Opened {
-    /// What there is, whose it is, and who has it now, if this process is to take over.
-    fn open(args: &ReflectorArgs, socket: &Path) -> Result<(Self, Owner, Option<Predecessor>)> {
-        let find = |source: &Path| -> Result<(Owner, Option<Predecessor>)> {
-            let owner = Owner::new(&args.node, source);
-            let predecessor = args.take_over.then(|| Predecessor::find(socket, owner.clone())).transpose()?;
-            Ok((owner, predecessor.flatten()))
-        };
+    /// What there is, and the file that it is in.
+    fn open(args: &ReflectorArgs) -> Result<(Self, PathBuf)> {
         if let Some(path) = &args.file {
             let mut file = Box::new(ResourceFile::new(path, &args.node));
             let first = file.read()?;
-            let (owner, predecessor) = find(path)?;
-            return Ok((Self::File { file, first }, owner, predecessor));
+            return Ok((Self::File { file, first }, path.clone()));
         }
         let DatastoreConfig::Embedded { file } =
             DatastoreConfig::load(None, |name| std::env::var(name).ok())?;
         let store = DatastoreConfig::Embedded { file: file.clone() }.open_existing()?;
-        let (owner, predecessor) = find(&file)?;
-        // One that runs has the name, and gives it away.
-        let name = match predecessor {
-            None => Some(NameLock::take(&file, &args.node)?),
-            Some(_) => None,
-        };
-        Ok((Self::Datastore { store, name }, owner, predecessor))
+        Ok((Self::Datastore { store }, file))
+    }
+
+    /// The node's name, if there is anything that shares it: a file of resources is this process' own.
+    fn claim(&self, from: &Path, args: &ReflectorArgs, is_given: bool) -> Result<Option<NameClaim>> {
+        match self {
+            Self::File { .. } => Ok(None),
+            Self::Datastore { .. } => Ok(Some(NameClaim::new(from, &args.node, is_given)?)),
+        }
     }
 
     /// Tells what is there, and follows what happens.
@@ -214,10 +217,10 @@ impl Opened {
                 health.ready();
                 Source::File { file, health }
             }
-            Self::Datastore { store, name } => {
+            Self::Datastore { store } => {
                 let syncer = Syncer::spawn(store, plans::scopes(), plans.receiver());
                 let monitor = syncer.monitor();
-                Source::Datastore { syncer, monitor, health, name }
+                Source::Datastore { syncer, monitor, health }
             }
         }
     }
@@ -230,22 +233,6 @@ impl Source {
             Self::File { .. } => None,
             Self::Datastore { monitor, .. } => monitor.health().trouble,
         }
-    }
-
-    /// Has the node's name from now on, if there is anything to share it: as before, from the process that had it, or anew.
-    /// Gives it for another process.
-    fn take_name(&mut self, args: &ReflectorArgs, inherited: Option<OwnedFd>) -> Result<Option<OwnedFd>> {
-        let Self::Datastore { name, .. } = self else { return Ok(None) };
-        let taken = match (name.take(), inherited) {
-            (Some(name), _) => name,
-            (None, Some(inherited)) => NameLock::inherited(inherited),
-            (None, None) => {
-                let DatastoreConfig::Embedded { file } =
-                    DatastoreConfig::load(None, |name| std::env::var(name).ok())?;
-                NameLock::take_soon(&file, &args.node)?
-            }
-        };
-        Ok(Some(name.insert(taken).share()?))
     }
 
     /// Sees to changes, and says how it is.

@@ -26,7 +26,7 @@ use crate::config::{NodeConfig, RouterId};
 use crate::felix::{self, Live, Parameters, Sources};
 use crate::handover::{self, Ending, Giver, Owner, Parts, Predecessor, Taken};
 use crate::health::{Health, Reporter};
-use crate::instance::NameLock;
+use crate::instance::{NameClaim, NameLock};
 use crate::logging::{self, LogLevel};
 use crate::signals::{OnHangup, work_until_stopped};
 use crate::startup::{self, Addresses};
@@ -127,11 +127,7 @@ impl Node {
             true => Predecessor::find(&socket, owner.clone())?,
             false => None,
         };
-        // One that runs has the name, and gives it away.
-        let name = match predecessor {
-            None => Some(NameLock::take(file, &config.node_name)?),
-            Some(_) => None,
-        };
+        let claim = NameClaim::new(file, &config.node_name, predecessor.is_some())?;
         let mut rtnetlink = Rtnetlink::open()?;
         let addresses = register(&config, store.as_ref(), &mut rtnetlink)?;
         write_node_name(&config.nodename_file, &config.node_name)?;
@@ -186,11 +182,7 @@ impl Node {
             bgp.begin(taken.speaker, after_earlier_processes)?;
         }
         agent.hold(false);
-        let name = match (name, taken.name) {
-            (Some(name), _) => name,
-            (None, Some(inherited)) => NameLock::inherited(inherited),
-            (None, None) => NameLock::take_soon(file, &config.node_name)?,
-        };
+        let name = claim.settle(taken.name)?;
         // Links that an earlier process had marked for deletion and did not live to delete.
         rtnetlink.delete_condemned()?;
         let pages = http::Pages { health: health.clone(), metrics, bgp: bgp_metrics };

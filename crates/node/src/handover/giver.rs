@@ -121,7 +121,7 @@ impl Parts {
         match request {
             Request::Sessions { version, owner } => {
                 if let Err(error) = self.check(&owner).and_then(|()| check_version(version)) {
-                    say(socket, &Reply::Refused { reason: format!("{error:#}") }, &[], &Vec::new())?;
+                    say(socket, &Reply::Refused { reason: format!("{error:#}") }, &[], &[])?;
                     bail!("process {} wants to take over: {error:#}", other.process);
                 }
                 tracing::info!(process = other.process, "another process takes over");
@@ -132,7 +132,7 @@ impl Parts {
             Request::Restart { owner } => {
                 self.check(&owner)?;
                 tracing::info!(process = other.process, "another process starts in this one's place");
-                say(socket, &Reply::Ending, &[], &Vec::new())?;
+                say(socket, &Reply::Ending, &[], &[])?;
                 Ok(Some(Ending::Restart))
             }
             Request::Accept | Request::Taken => {

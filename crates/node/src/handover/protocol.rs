@@ -84,7 +84,12 @@ pub(super) type Files = Vec<(What, OwnedFd)>;
 ///
 /// # Errors
 /// The other end is gone, or does not read.
-pub(super) fn say(socket: &UnixStream, head: &impl Serialize, body: &[u8], files: &Files) -> io::Result<()> {
+pub(super) fn say(
+    socket: &UnixStream,
+    head: &impl Serialize,
+    body: &[u8],
+    files: &[(What, OwnedFd)],
+) -> io::Result<()> {
     let mut octets = serde_json::to_vec(head)?;
     octets.push(b'\n');
     octets.extend_from_slice(body);
@@ -105,7 +110,7 @@ pub(super) fn hear<T: DeserializeOwned>(socket: &UnixStream) -> io::Result<(T, V
 }
 
 /// What the files of a message are.
-pub(super) fn whats(files: &Files) -> Vec<What> {
+pub(super) fn whats(files: &[(What, OwnedFd)]) -> Vec<What> {
     files.iter().map(|(what, _)| what.clone()).collect()
 }
 

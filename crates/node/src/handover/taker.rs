@@ -14,7 +14,7 @@ use bgp::handover::{Handover, VERSION};
 
 use super::protocol::{Files, LIMIT, Reply, Request, What, hear, say};
 use super::{Owner, path};
-use crate::bfd::InheritedPaths;
+use crate::bfd::GivenPaths;
 use crate::speaker::Inheritance;
 
 /// How long the old process may take to end where it does not hand over.
@@ -86,7 +86,7 @@ impl Predecessor {
 
     fn ask(&self) -> Result<Answer> {
         let socket = self.connect()?;
-        say(&socket, &Request::Sessions { version: VERSION, owner: self.owner.clone() }, &[], &Vec::new())?;
+        say(&socket, &Request::Sessions { version: VERSION, owner: self.owner.clone() }, &[], &[])?;
         let (reply, octets, files) =
             hear::<Reply>(&socket).context("the process to take over from went silent")?;
         let files: Files = match reply {
@@ -113,14 +113,14 @@ impl Predecessor {
                 What::PathSender | What::PathReceiver => bail!("a socket of BFD in the offer"),
             }
         }
-        say(&socket, &Request::Accept, &[], &Vec::new())?;
+        say(&socket, &Request::Accept, &[], &[])?;
         let (reply, octets, files) =
             hear::<Reply>(&socket).context("the process to take over from went silent")?;
         let Reply::Commit { files: whats } = reply else { bail!("{reply:?} instead of the rest") };
         let paths = inherited_paths(&octets, whats.into_iter().zip(files).collect())?;
         taken.speaker = handover.map(|handover| Inheritance { handover, sessions, listeners, paths });
         // From the moment that this is under way everything is ours.
-        say(&socket, &Request::Taken, &[], &Vec::new())?;
+        say(&socket, &Request::Taken, &[], &[])?;
         Ok(Answer::Taken(Box::new(taken)))
     }
 
@@ -128,7 +128,7 @@ impl Predecessor {
     fn restart(&self) -> Result<()> {
         let mut socket = self.connect()?;
         socket.set_read_timeout(Some(ENDING))?;
-        say(&socket, &Request::Restart { owner: self.owner.clone() }, &[], &Vec::new())?;
+        say(&socket, &Request::Restart { owner: self.owner.clone() }, &[], &[])?;
         let (reply, ..) = hear::<Reply>(&socket).context("the process to take over from does not end")?;
         if reply != Reply::Ending {
             bail!("{reply:?} instead of the end");
@@ -139,15 +139,15 @@ impl Predecessor {
     }
 }
 
-fn inherited_paths(octets: &[u8], files: Files) -> Result<InheritedPaths> {
+fn inherited_paths(octets: &[u8], files: Files) -> Result<GivenPaths> {
     if octets.is_empty() {
-        return Ok(InheritedPaths::default());
+        return Ok(GivenPaths::default());
     }
     let paths = HandedPaths::decode(octets)?;
     let (senders, receivers): (Files, Files) =
         files.into_iter().partition(|(what, _)| *what == What::PathSender);
     let files = |files: Files| files.into_iter().map(|(_, file)| file).collect();
-    Ok(InheritedPaths { paths, senders: files(senders), receivers: files(receivers) })
+    Ok(GivenPaths { paths, senders: files(senders), receivers: files(receivers) })
 }
 
 fn is_nobody(error: &io::Error) -> bool {

@@ -19,7 +19,7 @@ use super::connection::Connection;
 use super::listener::Listener;
 use super::worker::Worker;
 use super::{Command, Commands, SpeakerHandle};
-use crate::bfd::{Bfd, GivenPaths, InheritedPaths};
+use crate::bfd::{Bfd, GivenPaths};
 
 /// How long connections that are no sessions yet are waited for. Of a collision more is known after five seconds.
 const UNDECIDED: Duration = Duration::from_secs(6);
@@ -34,7 +34,7 @@ pub(crate) struct Inheritance {
     /// By the names that the other process gave them.
     pub(crate) sessions: BTreeMap<ConnectionId, OwnedFd>,
     pub(crate) listeners: BTreeMap<SocketAddr, OwnedFd>,
-    pub(crate) paths: InheritedPaths,
+    pub(crate) paths: GivenPaths,
 }
 
 /// A thread that holds still. Dropped, it goes on.

@@ -22,7 +22,7 @@ use super::listener::{Demands, Listener, PAUSE};
 use super::poller::{AT_ONCE, Interest, Poller, Ready};
 use super::resolver::Resolver;
 use super::{Command, Commands, RouteEvent, transport};
-use crate::bfd::{Bfd, InheritedPaths};
+use crate::bfd::{Bfd, GivenPaths};
 
 /// How much is read of a connection before the others have their turn: a peer with a full table delays the others by as much
 /// work as that is, about a millisecond.
@@ -110,7 +110,7 @@ fn await_beginning(commands: &Receiver<Command>) -> Option<(SpeakerConfig, Begin
 }
 
 /// The thread of BFD, which goes on with paths of another process. Without paths it is not needed yet.
-fn start_bfd(commands: &Commands, paths: InheritedPaths) -> Option<Bfd> {
+fn start_bfd(commands: &Commands, paths: GivenPaths) -> Option<Bfd> {
     if paths.is_empty() {
         return None;
     }
@@ -482,7 +482,7 @@ impl Worker {
             return;
         }
         if self.bfd.is_none() {
-            match Bfd::start(tell_path(&self.commands), InheritedPaths::default()) {
+            match Bfd::start(tell_path(&self.commands), GivenPaths::default()) {
                 Ok(bfd) => self.bfd = Some(bfd),
                 Err(error) => {
                     self.paths_due = true;
