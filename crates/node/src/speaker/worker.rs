@@ -54,7 +54,7 @@ pub(super) fn run(commands: &Receiver<Command>, own: Commands, poller: Poller, r
         Beginning::TakeOver(inheritance) => {
             let Inheritance { handover, sessions, listeners, paths } = *inheritance;
             // First of all: its peers wait for packets every few milliseconds.
-            let bfd = start_bfd(&own, paths);
+            let bfd = if paths.is_empty() { None } else { start_bfd(&own, paths) };
             let fresh = config.clone();
             match Speaker::take_over(config, &handover, seed, now) {
                 Ok((speaker, names)) => {
@@ -109,18 +109,11 @@ fn await_beginning(commands: &Receiver<Command>) -> Option<(SpeakerConfig, Begin
     }
 }
 
-/// The thread of BFD, which goes on with paths of another process. Without paths it is not needed yet.
+/// The thread of BFD, which goes on with paths of another process, if it had any.
 fn start_bfd(commands: &Commands, paths: GivenPaths) -> Option<Bfd> {
-    if paths.is_empty() {
-        return None;
-    }
-    match Bfd::start(tell_path(commands), paths) {
-        Ok(bfd) => Some(bfd),
-        Err(error) => {
-            tracing::error!(%error, "BFD cannot go on with the paths to BGP peers");
-            None
-        }
-    }
+    Bfd::start(tell_path(commands), paths)
+        .inspect_err(|error| tracing::error!(%error, "paths to BGP peers are not watched with BFD"))
+        .ok()
 }
 
 /// A thread that has ended needs to know nothing.
@@ -482,15 +475,13 @@ impl Worker {
             return;
         }
         if self.bfd.is_none() {
-            match Bfd::start(tell_path(&self.commands), GivenPaths::default()) {
-                Ok(bfd) => self.bfd = Some(bfd),
-                Err(error) => {
-                    self.paths_due = true;
-                    return tracing::error!(%error, "paths to BGP peers are not watched with BFD");
-                }
-            }
+            self.bfd = start_bfd(&self.commands, GivenPaths::default());
         }
-        self.bfd.iter().for_each(|bfd| bfd.watch(wanted.clone()));
+        let Some(bfd) = &self.bfd else {
+            self.paths_due = true;
+            return;
+        };
+        bfd.watch(wanted.clone());
         self.watched = Some(wanted);
     }
 
