@@ -11,6 +11,7 @@
 //! reads the state back.
 
 mod error;
+pub(crate) mod filter;
 mod message;
 mod socket;
 

@@ -24,6 +24,7 @@ use super::error::NftError;
 use super::family::TableId;
 use super::raw::{failed, io_error, open_socket, receive, set_receive_buffer};
 use super::wire::{Message, SUBSYSTEM, be32, kind, messages, text};
+use crate::netlink::filter::{LEAVE_OUT, LOAD_KIND, LOAD_PORT, TAKE, if_kind, if_port};
 
 /// `NFNLGRP_NFTABLES`.
 const GROUP: u32 = 7;
@@ -223,23 +224,10 @@ impl Monitor {
 }
 
 /// A socket filter that takes the end of every transaction, and whatever another port than this one has caused. What the
-/// kernel sends in one piece is of one transaction, so its first header tells (`struct nlmsghdr`: the kind of message at
-/// octet 4, the port at octet 12).
+/// kernel sends in one piece is of one transaction, so its first header tells.
 fn all_but_changes_by(port: u32) -> [SockFilter; 6] {
-    const LOAD_HALF: u32 = libc::BPF_LD | libc::BPF_H | libc::BPF_ABS;
-    const LOAD_WORD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
-    const IF_EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
-    let step = |code: u32, k, when, else_| SockFilter::new(code as u16, when, else_, k);
-    // The filter reads big-endian numbers, the header is in the machine's order.
-    let end = u16::from_be_bytes((SUBSYSTEM << 8 | kind::NEWGEN).to_ne_bytes());
-    [
-        step(LOAD_HALF, 4, 0, 0),
-        step(IF_EQUAL, end.into(), 2, 0),
-        step(LOAD_WORD, 12, 0, 0),
-        step(IF_EQUAL, u32::from_be_bytes(port.to_ne_bytes()), 1, 0),
-        step(libc::BPF_RET | libc::BPF_K, u32::MAX, 0, 0),
-        step(libc::BPF_RET | libc::BPF_K, 0, 0, 0),
-    ]
+    let end = SUBSYSTEM << 8 | kind::NEWGEN;
+    [LOAD_KIND, if_kind(end, 2, 0), LOAD_PORT, if_port(port, 1, 0), TAKE, LEAVE_OUT]
 }
 
 /// Whether generation `a` comes after `b`; they wrap around.
