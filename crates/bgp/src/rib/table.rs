@@ -7,7 +7,11 @@
 //! is noted once per round ([`Rib::take_changes`]) together with what was selected before, so that nobody downstream
 //! has to remember it.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod changes;
+mod observed;
+mod removal;
+
+use std::collections::{BTreeMap, VecDeque};
 
 use ipnet::IpNet;
 
@@ -17,6 +21,10 @@ use super::interner::{AttributeId, Interner};
 use super::net::Net;
 use super::selected::{Best, Selected};
 use super::selection::{Effect, Held, Many, Selecting, SelectionRules};
+pub(crate) use changes::Change;
+use observed::Observed;
+pub(crate) use observed::Touched;
+use removal::Removal;
 
 /// A peer's number in the speaker; never used for another peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -93,22 +101,6 @@ pub struct Count {
     pub stale: usize,
 }
 
-/// A change of a prefix: what was selected before. Owns a use of each of its routes' attributes.
-#[derive(Debug)]
-pub(crate) struct Change<N> {
-    pub(crate) slot: Slot,
-    pub(crate) prefix: N,
-    pub(crate) old: Selected,
-}
-
-/// The routes of a peer are on their way out.
-#[derive(Debug)]
-struct Removal {
-    peer: PeerNumber,
-    stale_only: bool,
-    next: u32,
-}
-
 /// The routes for a prefix, and what is selected of them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Routes {
@@ -118,25 +110,6 @@ pub struct Routes {
     pub best: Option<usize>,
     /// Which are used together with it, itself included; empty when it is alone.
     pub multipath: Vec<usize>,
-}
-
-/// What observers are to be told of: changes of the routes of some peers, and of what is selected.
-#[derive(Debug)]
-struct Observed<N> {
-    /// Whose routes are looked at.
-    peers: BTreeSet<PeerNumber>,
-    routes: Vec<Touched<N>>,
-    /// Prefixes for which something else may be selected.
-    selected: Vec<N>,
-}
-
-/// A route that has come, changed or gone: its prefix, peer and path identifier.
-pub(crate) type Touched<N> = (N, PeerNumber, u32);
-
-impl<N> Default for Observed<N> {
-    fn default() -> Self {
-        Self { peers: BTreeSet::new(), routes: Vec::new(), selected: Vec::new() }
-    }
 }
 
 /// The routes of one family.
@@ -245,42 +218,6 @@ impl<N: Net> Rib<N> {
     pub(crate) fn path(&self, prefix: N, peer: PeerNumber, path_id: u32) -> Option<(Slot, Path)> {
         let slot = self.find(prefix)?;
         self.path_at(slot, peer, path_id).map(|path| (Slot(slot), path))
-    }
-
-    /// Whether changes of a peer's routes are noted for observers, while there are any.
-    pub(crate) fn observe_peer(&mut self, peer: PeerNumber, observes: bool) {
-        if let Some(observed) = &mut self.observed {
-            match observes {
-                true => observed.peers.insert(peer),
-                false => observed.peers.remove(&peer),
-            };
-        }
-    }
-
-    /// What observers are to be told of since the last call: routes, of which the same may be there often, and prefixes
-    /// for which something else may be selected.
-    pub(crate) fn take_observed(&mut self) -> (Vec<Touched<N>>, Vec<N>) {
-        let taken = |observed: &mut Box<Observed<N>>| {
-            (std::mem::take(&mut observed.routes), std::mem::take(&mut observed.selected))
-        };
-        self.observed.as_mut().map(taken).unwrap_or_default()
-    }
-
-    /// Somebody observes from now on, or nobody does any more.
-    pub(crate) fn observe(&mut self, observes: bool) {
-        match observes {
-            true => drop(self.observed.get_or_insert_default()),
-            false => self.observed = None,
-        }
-    }
-
-    /// Has observers told of a route.
-    pub(crate) fn touch(&mut self, prefix: N, peer: PeerNumber, path_id: u32) {
-        if let Some(observed) = &mut self.observed
-            && observed.peers.contains(&peer)
-        {
-            observed.routes.push((prefix, peer, path_id));
-        }
     }
 
     /// The place of a prefix that has routes.
@@ -550,63 +487,6 @@ impl<N: Net> Rib<N> {
         self.used -= 1;
     }
 
-    /// All routes of a peer go, or the stale ones: piece by piece, with [`Rib::advance_removals`].
-    pub fn begin_removal(&mut self, peer: PeerNumber, stale_only: bool) {
-        let count = self.count(peer);
-        if (if stale_only { count.stale } else { count.routes }) > 0 {
-            self.removals.push_back(Removal { peer, stale_only, next: 0 });
-        }
-    }
-
-    /// Looks at so many places for routes that are on their way out.
-    pub fn advance_removals(&mut self, places: u32, sources: &Sources, interner: &mut Interner) {
-        let Some(mut removal) = self.removals.pop_front() else { return };
-        let end = u32::try_from(self.entries.len()).expect("fewer than 2^32 prefixes");
-        let until = end.min(removal.next.saturating_add(places));
-        for slot in removal.next..until {
-            self.remove_of_peer(slot, &removal, sources, interner);
-        }
-        removal.next = until;
-        let count = self.count(removal.peer);
-        let left = if removal.stale_only { count.stale } else { count.routes };
-        if until < end && left > 0 {
-            self.removals.push_front(removal);
-        }
-    }
-
-    fn remove_of_peer(&mut self, slot: u32, removal: &Removal, sources: &Sources, interner: &mut Interner) {
-        let goes = |peer: PeerNumber, stale: bool| peer == removal.peer && (stale || !removal.stale_only);
-        match self.entries[slot as usize].paths {
-            Paths::None => {}
-            Paths::One { peer, stale, .. } => {
-                if goes(peer, stale) {
-                    self.remove_at(slot, (peer, 0), sources, interner);
-                }
-            }
-            Paths::Many(many) => {
-                let routes = self.many[many as usize].routes().paths;
-                for path in routes.into_iter().filter(|path| goes(path.peer, path.stale)) {
-                    self.remove_at(slot, (path.peer, path.path_id), sources, interner);
-                }
-            }
-        }
-    }
-
-    /// Whether routes are on their way out.
-    pub fn has_removals(&self) -> bool {
-        !self.removals.is_empty()
-    }
-
-    /// Removes at once what is on its way out of a peer's routes.
-    pub fn finish_removals(&mut self, peer: PeerNumber, sources: &Sources, interner: &mut Interner) {
-        let (of_peer, others) = std::mem::take(&mut self.removals).into_iter().partition(|r| r.peer == peer);
-        self.removals = of_peer;
-        while self.has_removals() {
-            self.advance_removals(u32::MAX, sources, interner);
-        }
-        self.removals = others;
-    }
-
     /// All routes of a peer become stale: they are still used, until they are announced again or removed. None of them
     /// may be on their way out.
     pub fn mark_stale(&mut self, peer: PeerNumber) {
@@ -651,121 +531,6 @@ impl<N: Net> Rib<N> {
     /// Whether an empty table leaves learned routes out of selection.
     pub(crate) fn set_deferred(&mut self, deferred: bool) {
         self.deferred = deferred;
-    }
-
-    /// Learned routes take part in selection from now on.
-    pub fn end_deferral(&mut self, sources: &Sources, interner: &mut Interner) {
-        let before = (self.rules, self.deferred);
-        self.deferred = false;
-        if before.1 {
-            self.reselect(|_, _| true, sources, interner);
-        }
-    }
-
-    /// Selects by other rules.
-    pub fn set_rules(&mut self, rules: SelectionRules, sources: &Sources, interner: &mut Interner) {
-        if std::mem::replace(&mut self.rules, rules) != rules {
-            self.reselect(|_, _| true, sources, interner);
-        }
-    }
-
-    /// Selects again where one of the routes is concerned by something.
-    pub fn reselect(
-        &mut self,
-        concerns: impl Fn(AttributeId, &Interner) -> bool,
-        sources: &Sources,
-        interner: &mut Interner,
-    ) {
-        for slot in 0..u32::try_from(self.entries.len()).expect("fewer than 2^32 prefixes") {
-            match self.entries[slot as usize].paths {
-                Paths::None => {}
-                Paths::One { attributes, .. } => {
-                    if concerns(attributes, interner) {
-                        self.note(slot, sources, interner);
-                        self.reselect_one(slot, interner);
-                    }
-                }
-                Paths::Many(many) => {
-                    let mut attributes = self.many[many as usize].attributes();
-                    if attributes.any(|attributes| concerns(attributes, interner)) {
-                        drop(attributes);
-                        self.note(slot, sources, interner);
-                        let selecting = self.selecting(sources, interner);
-                        self.many[many as usize].select(&selecting);
-                    }
-                }
-            }
-        }
-    }
-
-    fn reselect_one(&mut self, slot: u32, interner: &Interner) {
-        if let Paths::One { peer, attributes, ineligible, stale, .. } = self.entries[slot as usize].paths {
-            self.put_one(slot, Path { peer, path_id: 0, attributes, ineligible, stale }, interner);
-        }
-    }
-
-    /// How many changes wait to be taken.
-    pub(crate) fn change_count(&self) -> usize {
-        self.changes.len()
-    }
-
-    /// What has changed since the last call, at most so much of it, with what was selected before. The uses of attributes
-    /// go to the caller.
-    pub(crate) fn take_changes(&mut self, limit: usize) -> Vec<Change<N>> {
-        let rest = self.changes.split_off(limit.min(self.changes.len()));
-        let changes: Vec<Change<N>> = std::mem::replace(&mut self.changes, rest).into();
-        let mut empty = false;
-        for change in &changes {
-            let entry = &mut self.entries[change.slot.0 as usize];
-            entry.noted = false;
-            empty |= matches!(entry.paths, Paths::None);
-        }
-        if let Some(observed) = &mut self.observed {
-            observed.selected.extend(changes.iter().map(|change| change.prefix));
-        }
-        if empty {
-            self.free_slots(&changes);
-        }
-        changes
-    }
-
-    fn free_slots(&mut self, changes: &[Change<N>]) {
-        let emptied =
-            changes.iter().filter(|change| matches!(self.entries[change.slot.0 as usize].paths, Paths::None));
-        let emptied: Vec<u32> = emptied.map(|change| change.slot.0).collect();
-        if self.used == 0 && self.changes.is_empty() {
-            return self.give_back();
-        }
-        for slot in emptied {
-            self.index.remove(self.entries[slot as usize].prefix.hash(self.key), slot);
-            self.free.push(slot);
-        }
-    }
-
-    /// Nothing is left: the memory goes back.
-    fn give_back(&mut self) {
-        self.index.clear();
-        self.entries = Vec::new();
-        self.free = Vec::new();
-        self.many = Vec::new();
-        self.free_many = Vec::new();
-    }
-
-    /// Whether there is something to take.
-    pub fn has_changes(&self) -> bool {
-        !self.changes.is_empty()
-    }
-
-    /// Notes that a prefix is about to change.
-    fn note(&mut self, slot: u32, sources: &Sources, interner: &mut Interner) {
-        if self.entries[slot as usize].noted {
-            return;
-        }
-        let old = self.selected_at(Slot(slot), sources);
-        old.retain(interner);
-        let entry = &mut self.entries[slot as usize];
-        entry.noted = true;
-        self.changes.push_back(Change { slot: Slot(slot), prefix: entry.prefix, old });
     }
 
     fn path_at(&self, slot: u32, peer: PeerNumber, path_id: u32) -> Option<Path> {
