@@ -23,9 +23,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The same where the kernel's limit for inotify instances (`fs.inotify.max_user_instances`) is used up.
 const LOOK_EVERY_WITHOUT_INOTIFY: Duration = Duration::from_millis(5);
 
-/// What `PRAGMA data_version` never is.
-const NO_VERSION: i64 = -1;
-
 /// A watch with a connection of its own, so that every commit by others changes its `data_version`.
 pub(super) struct SqliteWatch {
     file: DatabaseFile,
@@ -34,8 +31,11 @@ pub(super) struct SqliteWatch {
     ranges: Vec<KeyRange>,
     /// The revision up to which everything has been told.
     position: i64,
-    /// `PRAGMA data_version` before the last read, or an older one; `None` if there is more to read.
-    seen: Option<i64>,
+    /// There is more to read.
+    more: bool,
+    /// `PRAGMA data_version` at the last look. It is older than what was read by being woken, so the look after that may read in
+    /// vain, once.
+    version: Option<i64>,
 }
 
 impl SqliteWatch {
@@ -48,9 +48,10 @@ impl SqliteWatch {
         let wake_up = wake_up(file);
         // Not a number: no revision of this engine, thus of no history that it has.
         let position = from.0.parse().unwrap_or(-1);
-        let watch = Self { file: file.clone(), connection, wake_up, ranges, position, seen: None };
+        let file = file.clone();
+        let watch = Self { file, connection, wake_up, ranges, position, more: true, version: None };
         transaction(&watch.connection, "BEGIN", |connection| check_history(connection, position))
-            .map_err(|failure| file.store_error(failure))?;
+            .map_err(|failure| watch.file.store_error(failure))?;
         Ok(watch)
     }
 
@@ -58,11 +59,11 @@ impl SqliteWatch {
     fn look(&mut self) -> Step<Vec<Event>> {
         let version =
             self.connection.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))?;
-        if self.seen == Some(version) {
+        if !self.more && self.version == Some(version) {
             return Ok(Vec::new());
         }
         let events = self.read()?;
-        self.seen = self.seen.and(Some(version));
+        self.version = Some(version);
         Ok(events)
     }
 
@@ -73,8 +74,7 @@ impl SqliteWatch {
             check_history(connection, self.position)?;
             read_log(connection, &self.ranges, &mut self.position, &mut events)
         })?;
-        // With a version from before this reading, the next look reads once more, at worst.
-        self.seen = (lines < BATCH).then(|| self.seen.unwrap_or(NO_VERSION));
+        self.more = lines >= BATCH;
         Ok(events)
     }
 
@@ -101,11 +101,11 @@ impl Watch for SqliteWatch {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             // Who has read everything is woken by what comes next, however soon.
-            let woken = self.seen.is_some() && self.wait(left);
+            let woken = !self.more && self.wait(left);
             self.file.verify()?;
             let events = if woken { self.read() } else { self.look() };
             let events = events.map_err(|failure| self.file.store_error(failure))?;
-            if !events.is_empty() || (left.is_zero() && self.seen.is_some()) {
+            if !events.is_empty() || (left.is_zero() && !self.more) {
                 return Ok(events);
             }
         }
