@@ -26,7 +26,7 @@ use tracing::{info, warn};
 use crate::arp::ArpRules;
 use crate::config::{DataplaneConfig, Parameters};
 use crate::family::Family;
-use crate::model::Model;
+use crate::model::{Concerned, Model};
 use crate::owners::Owners;
 use crate::report::{ApplyError, ApplyReport};
 use crate::table::Table;
@@ -216,14 +216,10 @@ impl<N: Transport, R: RouteKernel, I: InterfaceKernel, C: ConntrackKernel> Datap
         if self.model.workloads().get(&id) == endpoint.as_ref() {
             return;
         }
-        let old = self.model.workloads().get(&id);
-        let concerned: BTreeSet<Arc<str>> =
-            old.into_iter().chain(&endpoint).map(|endpoint| endpoint.interface.clone()).collect();
-        let may_spoof = self.model.may_spoof(&concerned);
-        let interfaces = self.model.set_workload(id.clone(), endpoint);
+        let Concerned { interfaces, may_spoof } = self.model.set_workload(id.clone(), endpoint);
         self.families.iter_mut().for_each(|family| family.rules.on_interfaces(&interfaces));
         // Allowed source prefixes stand in a base chain.
-        if may_spoof || self.model.may_spoof(&interfaces) {
+        if may_spoof {
             self.families.iter_mut().for_each(|family| family.rules.on_hosts());
         }
         self.arp.0.on_interfaces(&interfaces);

@@ -24,29 +24,38 @@ pub(crate) struct Model {
     interfaces: BTreeMap<Arc<str>, BTreeSet<WorkloadEndpointId>>,
 }
 
+/// What a change of an endpoint is about.
+pub(crate) struct Concerned {
+    /// Its interfaces.
+    pub(crate) interfaces: BTreeSet<Arc<str>>,
+    /// One of them has, or had, an endpoint that may send from other addresses than its own.
+    pub(crate) may_spoof: bool,
+}
+
 impl Model {
-    /// Puts in or takes out an endpoint; the answer names the interfaces that are concerned.
+    /// Puts in or takes out an endpoint.
     pub(crate) fn set_workload(
         &mut self,
         id: WorkloadEndpointId,
         endpoint: Option<Arc<WorkloadEndpoint>>,
-    ) -> BTreeSet<Arc<str>> {
-        let mut concerned = BTreeSet::new();
-        if let Some(old) = self.workloads.remove(&id) {
-            concerned.insert(old.interface.clone());
-            if let Some(ids) = self.interfaces.get_mut(&old.interface) {
-                ids.remove(&id);
-                if ids.is_empty() {
-                    self.interfaces.remove(&old.interface);
-                }
+    ) -> Concerned {
+        let old = self.workloads.get(&id);
+        let interfaces: BTreeSet<_> =
+            old.into_iter().chain(&endpoint).map(|endpoint| endpoint.interface.clone()).collect();
+        let could_spoof = self.may_spoof(&interfaces);
+        if let Some(old) = self.workloads.remove(&id)
+            && let Some(ids) = self.interfaces.get_mut(&old.interface)
+        {
+            ids.remove(&id);
+            if ids.is_empty() {
+                self.interfaces.remove(&old.interface);
             }
         }
         if let Some(endpoint) = endpoint {
-            concerned.insert(endpoint.interface.clone());
             self.interfaces.entry(endpoint.interface.clone()).or_default().insert(id.clone());
             self.workloads.insert(id, endpoint);
         }
-        concerned
+        Concerned { may_spoof: could_spoof || self.may_spoof(&interfaces), interfaces }
     }
 
     /// Every endpoint.
@@ -63,8 +72,7 @@ impl Model {
         self.workloads.get_key_value(id)
     }
 
-    /// Whether the endpoint of one of these interfaces may send from other addresses than its own.
-    pub(crate) fn may_spoof(&self, interfaces: &BTreeSet<Arc<str>>) -> bool {
+    fn may_spoof(&self, interfaces: &BTreeSet<Arc<str>>) -> bool {
         let endpoints = interfaces.iter().filter_map(|interface| self.on_interface(interface));
         endpoints
             .map(|(_, endpoint)| endpoint)

@@ -106,9 +106,11 @@ impl Bench {
                 self.model.profiles.insert(id, profile);
             }
             Change::WorkloadEndpointUpdate { id, endpoint } => {
-                rules.on_interfaces(&self.model.set_workload(id, Some(endpoint)));
+                rules.on_interfaces(&self.model.set_workload(id, Some(endpoint)).interfaces);
             }
-            Change::WorkloadEndpointRemove { id } => rules.on_interfaces(&self.model.set_workload(id, None)),
+            Change::WorkloadEndpointRemove { id } => {
+                rules.on_interfaces(&self.model.set_workload(id, None).interfaces);
+            }
             Change::HostEndpointUpdate { name, endpoint } => {
                 rules.on_hosts();
                 self.model.hosts.insert(name, endpoint);
