@@ -44,15 +44,16 @@ pub fn credentials(socket: &UnixStream) -> io::Result<Credentials> {
     Ok(Credentials { process: u32::from_ne_bytes(*process), user: u32::from_ne_bytes(*user) })
 }
 
-/// Sends a message.
+/// Sends a message, whose octets come in parts.
 ///
 /// # Errors
 /// The other end is gone, does not read for as long as the socket's time limit, or has too many open files under way.
-pub fn send(socket: &UnixStream, octets: &[u8], files: &[BorrowedFd<'_>]) -> io::Result<()> {
+pub fn send(socket: &UnixStream, parts: &[&[u8]], files: &[BorrowedFd<'_>]) -> io::Result<()> {
     let count = u32::try_from(files.len()).ok().filter(|count| *count <= MOST_FILES);
     let count = count.ok_or(io::ErrorKind::InvalidInput)?;
     let mut stream = socket;
-    stream.write_all(&(octets.len() as u64).to_be_bytes())?;
+    let length: usize = parts.iter().map(|part| part.len()).sum();
+    stream.write_all(&(length as u64).to_be_bytes())?;
     stream.write_all(&count.to_be_bytes())?;
     for some in files.chunks(AT_ONCE) {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(AT_ONCE))];
@@ -61,7 +62,7 @@ pub fn send(socket: &UnixStream, octets: &[u8], files: &[BorrowedFd<'_>]) -> io:
         debug_assert!(fits, "there is room for as many");
         rustix::net::sendmsg(socket, &[IoSlice::new(&[0])], &mut control, SendFlags::NOSIGNAL)?;
     }
-    stream.write_all(octets)
+    parts.iter().try_for_each(|part| stream.write_all(part))
 }
 
 /// Receives a message.
@@ -123,8 +124,8 @@ mod tests {
         let pairs: Vec<_> = (0..300).map(|_| UnixStream::pair().unwrap()).collect();
         let sender = std::thread::spawn(move || {
             let files: Vec<_> = pairs.iter().map(|(_, far)| far.as_fd()).collect();
-            send(&ours, &[7; 1_000_000], &files).unwrap();
-            send(&ours, b"and so on", &[]).unwrap();
+            send(&ours, &[&[7; 400_000], &[7; 600_000]], &files).unwrap();
+            send(&ours, &[b"and so on"], &[]).unwrap();
             pairs.into_iter().map(|(near, _)| near).collect::<Vec<_>>()
         });
         let (octets, files) = receive(&theirs).unwrap();

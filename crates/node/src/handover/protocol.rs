@@ -90,11 +90,10 @@ pub(super) fn say(
     body: &[u8],
     files: &[(What, OwnedFd)],
 ) -> io::Result<()> {
-    let mut octets = serde_json::to_vec(head)?;
-    octets.push(b'\n');
-    octets.extend_from_slice(body);
+    let mut line = serde_json::to_vec(head)?;
+    line.push(b'\n');
     let files: Vec<BorrowedFd<'_>> = files.iter().map(|(_, file)| file.as_fd()).collect();
-    passing::send(socket, &octets, &files)
+    passing::send(socket, &[&line, body], &files)
 }
 
 /// Receives a message.
@@ -104,9 +103,9 @@ pub(super) fn say(
 pub(super) fn hear<T: DeserializeOwned>(socket: &UnixStream) -> io::Result<(T, Vec<u8>, Vec<OwnedFd>)> {
     let (mut octets, files) = passing::receive(socket)?;
     let end = octets.iter().position(|octet| *octet == b'\n').ok_or(io::ErrorKind::InvalidData)?;
-    let body = octets.split_off(end + 1);
-    let head = serde_json::from_slice(&octets)?;
-    Ok((head, body, files))
+    let head = serde_json::from_slice(&octets[..end])?;
+    octets.drain(..=end);
+    Ok((head, octets, files))
 }
 
 /// What the files of a message are.
