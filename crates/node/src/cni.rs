@@ -43,7 +43,7 @@ use kernel::pod::{Removal, Remover};
 use crate::agent::AgentHandle;
 use crate::health::Health;
 
-pub(crate) use server::{Requests, StatusSource, serve};
+pub(crate) use server::{Requests, StatusSource, listen_privately, serve};
 
 /// How long the kernel may take to have an endpoint's policy and routes before ADD gives up.
 pub(crate) const PROGRAMMING_LIMIT: Duration = Duration::from_secs(20);

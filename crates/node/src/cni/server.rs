@@ -87,11 +87,7 @@ impl Requests {
     pub(crate) fn go_on(&self) {
         let mut threads = self.pool.threads();
         threads.paused = false;
-        if threads.waiting == 0
-            && let Err(error) = self.pool.grow(&mut threads)
-        {
-            tracing::error!(%error, "cannot start a thread for CNI requests; they wait for one that is busy");
-        }
+        self.pool.keep_one_waiting(&mut threads);
     }
 
     /// The listening socket, for another process.
@@ -115,13 +111,21 @@ fn bind(socket: &Path) -> io::Result<UnixListener> {
     if let Some(folder) = socket.parent() {
         fs::create_dir_all(folder).map_err(named)?;
     }
+    // Who can write here can attach to the network.
+    listen_privately(socket).map_err(named)
+}
+
+/// Listens in the place of whoever had the socket, for the process' own user only.
+///
+/// # Errors
+/// As unlink(2), bind(2) and chmod(2).
+pub(crate) fn listen_privately(socket: &Path) -> io::Result<UnixListener> {
     match fs::remove_file(socket) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(named(error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let listener = UnixListener::bind(socket).map_err(named)?;
-    // Root's only: who can write here can attach to the network.
-    fs::set_permissions(socket, fs::Permissions::from_mode(0o600)).map_err(named)?;
+    let listener = UnixListener::bind(socket)?;
+    fs::set_permissions(socket, fs::Permissions::from_mode(0o600))?;
     Ok(listener)
 }
 
@@ -175,9 +179,13 @@ impl Pool {
     fn begin(self: &Arc<Self>) {
         let mut threads = self.threads();
         threads.waiting -= 1;
+        self.keep_one_waiting(&mut threads);
+    }
+
+    fn keep_one_waiting(self: &Arc<Self>, threads: &mut Threads) {
         if threads.waiting == 0
             && !threads.paused
-            && let Err(error) = self.grow(&mut threads)
+            && let Err(error) = self.grow(threads)
         {
             tracing::error!(%error, "cannot start a thread for CNI requests; they wait for one that is busy");
         }

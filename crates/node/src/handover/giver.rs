@@ -1,9 +1,7 @@
 //! The old process: answers who wants its place.
 
-use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,7 +13,7 @@ use kernel::passing;
 
 use super::protocol::{Files, LIMIT, Reply, Request, What, hear, say, whats};
 use super::{Owner, path};
-use crate::cni::Requests;
+use crate::cni::{Requests, listen_privately};
 use crate::http;
 use crate::speaker::{Freezer, Frozen};
 
@@ -60,7 +58,9 @@ impl Giver {
     /// The socket or the thread cannot be had.
     pub(crate) fn start(requests: &Path, parts: Parts) -> Result<Self> {
         let path = path(requests);
-        let listener = bind(&path).with_context(|| format!("cannot listen on {}", path.display()))?;
+        // Who can connect here can have every session.
+        let listener =
+            listen_privately(&path).with_context(|| format!("cannot listen on {}", path.display()))?;
         let ending = Arc::new(Mutex::new(None));
         let told = ending.clone();
         let work = move || {
@@ -83,17 +83,6 @@ impl Giver {
     pub(crate) fn ending(&self) -> Option<Ending> {
         self.ending.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|(ending, _)| *ending)
     }
-}
-
-fn bind(path: &Path) -> io::Result<UnixListener> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let listener = UnixListener::bind(path)?;
-    // Who can connect here can have every session.
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
-    Ok(listener)
 }
 
 impl Parts {
