@@ -29,6 +29,7 @@ use ipnet::IpNet;
 use kernel::{Rtnetlink, monitor};
 
 use crate::felix;
+use crate::handover::Hold;
 use crate::health::Reporter;
 use crate::telemetry;
 use crate::unbuilt::Unbuilt;
@@ -47,8 +48,6 @@ const SETTINGS_PARTS: usize = 8;
 const RESYNC: Duration = Duration::from_secs(90);
 /// Events that are taken in before the work is done.
 const BATCH: usize = 4096;
-/// How long it may take to hold still: it is in the middle of writing.
-const HOLD: Duration = Duration::from_secs(20);
 /// After this many refused rulesets in a row the process ends, and starts anew from what is true.
 const MAX_RULESET_FAILURES: u32 = 20;
 
@@ -72,10 +71,8 @@ pub(crate) enum Event {
     Sessions(SessionFeedback),
     /// What would BGP's plan be if these rows were so?
     Imagine(imagine::Imagined),
-    /// Write nothing any more, and say when.
-    Hold(SyncSender<()>),
-    /// Write again.
-    Release,
+    /// Write nothing any more, or again.
+    Hold(Hold),
     /// Somebody wants to know when an endpoint is there, or gone.
     Wait(waiters::Waiter),
     /// The end.
@@ -94,13 +91,7 @@ impl AgentHandle {
 
     /// Has it write nothing to the kernel, while it follows what happens; or write again. False: it is busy for too long.
     pub(crate) fn hold(&self, still: bool) -> bool {
-        if !still {
-            self.send(Event::Release);
-            return true;
-        }
-        let (held, is_held) = sync_channel(1);
-        self.send(Event::Hold(held));
-        is_held.recv_timeout(HOLD).is_ok()
+        Hold::ask(still, |hold| self.0.send(Event::Hold(hold)).is_ok())
     }
 
     /// What BGP's plan would be with these rows; `None`: the agent is busy for too long, or has ended.
@@ -315,13 +306,7 @@ impl Worker {
             }
             Event::RoutesComplete => dataplane.allow_bgp_sweep(),
             Event::Sessions(feedback) => self.planner.on_sessions(feedback),
-            Event::Hold(held) => {
-                self.held = true;
-                self.health.not_ready("another process takes over");
-                // Whoever asked may have lost patience.
-                let _ = held.send(());
-            }
-            Event::Release => self.held = false,
+            Event::Hold(hold) => self.held = hold.obey(&self.health),
             Event::Imagine(imagined) => imagined.answer(&self.planner),
             Event::Wait(waiter) => self.waiters.add(waiter),
             Event::Stop => return ControlFlow::Break(()),

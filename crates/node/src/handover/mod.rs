@@ -23,6 +23,7 @@
 //! (`Restart`), and the new one starts as usual: graceful restart.
 
 mod giver;
+mod hold;
 mod protocol;
 mod taker;
 
@@ -35,6 +36,7 @@ use anyhow::bail;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use giver::{Ending, Giver, Parts};
+pub(crate) use hold::Hold;
 pub(crate) use taker::{Predecessor, Taken};
 
 use crate::signals::{OnHangup, work_until_stopped};

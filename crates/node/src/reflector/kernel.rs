@@ -1,7 +1,7 @@
 //! `--kernel`: a reflector that forwards, too. The route reconciler on a thread of its own.
 
 use std::collections::BTreeSet;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError, channel, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TrySendError, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,7 @@ use kernel::route::{Route, RouteClass, RouteTable, RouteTableConfig};
 use kernel::{Rtnetlink, netlink};
 
 use crate::agent::{StaticChange, StaticRoutes, bgp_route};
+use crate::handover::Hold;
 use crate::health::Reporter;
 use crate::speaker::RouteEvent;
 use crate::telemetry;
@@ -22,8 +23,6 @@ use crate::telemetry;
 const RESYNC: Duration = Duration::from_secs(90);
 /// Pause after the kernel could not be asked.
 const RETRY: Duration = Duration::from_secs(1);
-/// How long it may take to hold still: it is in the middle of writing.
-const HOLD: Duration = Duration::from_secs(20);
 /// Events that are taken in before the kernel is written to.
 const BATCH: usize = 4096;
 /// As whom the reconciler knows us.
@@ -40,10 +39,8 @@ pub(crate) enum Event {
     Static(BTreeSet<StaticRoute>),
     /// What the kernel says.
     Kernel(Vec<KernelEvent>),
-    /// Write nothing any more, and say when.
-    Hold(SyncSender<()>),
-    /// Write again, or begin to.
-    Release,
+    /// Write nothing any more, or again.
+    Hold(Hold),
     /// The end; routes stay.
     Stop,
 }
@@ -86,13 +83,7 @@ impl KernelRoutes {
     /// Has it write nothing, or write again. False: it is busy for too long.
     pub(crate) fn holder(&self) -> impl Fn(bool) -> bool + Send + 'static {
         let events = self.events.clone();
-        move |still| {
-            if !still {
-                return events.send(Event::Release).is_ok();
-            }
-            let (held, is_held) = sync_channel(1);
-            events.send(Event::Hold(held)).is_ok() && is_held.recv_timeout(HOLD).is_ok()
-        }
+        move |still| Hold::ask(still, |hold| events.send(Event::Hold(hold)).is_ok())
     }
 
     /// Where events go.
@@ -178,13 +169,7 @@ impl Worker {
                 self.static_routes.replace(&wanted).into_iter().for_each(|change| self.program(change));
             }
             Event::Kernel(news) => news.iter().for_each(|event| self.table.on_event(event)),
-            Event::Hold(held) => {
-                self.held = true;
-                self.health.not_ready("another process takes over");
-                // Whoever asked may have lost patience.
-                let _ = held.send(());
-            }
-            Event::Release => self.held = false,
+            Event::Hold(hold) => self.held = hold.obey(&self.health),
             Event::Stop => {}
         }
     }
