@@ -35,6 +35,8 @@ pub(crate) struct FamilyRules {
     sets: BTreeMap<IpSetId, IpSet>,
     /// The shapes of `sets`.
     shapes: BTreeMap<IpSetId, ip_sets::Shape>,
+    /// Those of `sets` that the calculation has not sent, with the chains that look into them.
+    stand_ins: BTreeMap<IpSetId, BTreeSet<Arc<str>>>,
     policy_shapes: BTreeMap<(PolicyId, Direction), program::Shape>,
     profile_shapes: BTreeMap<(ProfileId, Direction), program::Shape>,
     base: BTreeSet<&'static str>,
@@ -63,6 +65,7 @@ impl FamilyRules {
             version,
             sets: BTreeMap::new(),
             shapes: BTreeMap::new(),
+            stand_ins: BTreeMap::new(),
             policy_shapes: BTreeMap::new(),
             profile_shapes: BTreeMap::new(),
             base: BTreeSet::new(),
@@ -116,6 +119,7 @@ impl FamilyRules {
         let shape = set.shape();
         self.write_set(id, &set, table);
         self.sets.insert(id.clone(), set);
+        self.stand_ins.remove(id);
         self.reshape(id, shape, model, table);
     }
 
@@ -155,6 +159,7 @@ impl FamilyRules {
     pub(crate) fn remove_ip_set(&mut self, id: &IpSetId, table: &mut impl DesiredTable) {
         if let Some(set) = self.sets.remove(id) {
             self.shapes.remove(id);
+            self.stand_ins.remove(id);
             table.remove_set(&self.set_name(id, &set));
         }
     }
@@ -201,6 +206,8 @@ impl FamilyRules {
         if std::mem::take(&mut self.dirty.pools) {
             self.pools(model, parameters, table);
         }
+        let idle: Vec<_> = self.stand_ins.extract_if(.., |_, chains| chains.is_empty()).collect();
+        idle.iter().for_each(|(id, _)| self.remove_ip_set(id, table));
     }
 
     /// When the first endpoint with the family comes (or the last one goes), everything is rendered (or taken away).
@@ -273,10 +280,13 @@ impl FamilyRules {
         place: Place<'_>,
         table: &mut impl DesiredTable,
     ) {
+        for chains in self.stand_ins.values_mut() {
+            chains.remove(name);
+        }
         match chain.filter(|chain| !chain.rules.is_empty()) {
             None => table.remove_chain(name),
             Some(chain) => {
-                self.ensure_sets(chain, table);
+                self.ensure_sets(name, chain, table);
                 let rules = nft::translate(chain, &self.context(parameters, place));
                 table.set_chain(name, None, rules);
             }
@@ -284,7 +294,8 @@ impl FamilyRules {
     }
 
     /// A set that the calculation has not sent (yet) is empty: one missing set must not hold up the others' rules.
-    fn ensure_sets(&mut self, chain: &Chain, table: &mut impl DesiredTable) {
+    /// Such a set stays as long as a chain looks into it.
+    fn ensure_sets(&mut self, name: &Arc<str>, chain: &Chain, table: &mut impl DesiredTable) {
         for condition in chain.rules.iter().flat_map(|rule| &rule.matches) {
             let (id, kind) = match condition {
                 Match::IpSet { set, .. } => (set, IpSetKind::Net),
@@ -296,6 +307,10 @@ impl FamilyRules {
                 self.write_set(id, &set, table);
                 self.shapes.insert(id.clone(), set.shape());
                 self.sets.insert(id.clone(), set);
+                self.stand_ins.insert(id.clone(), BTreeSet::new());
+            }
+            if let Some(chains) = self.stand_ins.get_mut(id) {
+                chains.insert(name.clone());
             }
         }
     }

@@ -236,6 +236,20 @@ fn members_change_by_deltas_until_the_shape_changes() {
 }
 
 #[test]
+fn a_set_that_was_never_sent_is_there_as_long_as_a_rule_looks_into_it() {
+    let mut bench = Bench::new(V4, web());
+    let sets = |bench: &Bench| bench.family.table.sets.keys().cloned().collect::<Vec<_>>();
+    bench.play([policy("web", vec![from_set(Action::Allow, "s:absent")], vec![])]);
+    assert_eq!(sets(&bench), ["cali40s-absent", "cali40s-clients"]);
+    bench.play([policy("web", vec![from_set(Action::Allow, "s:clients")], vec![])]);
+    assert_eq!(sets(&bench), ["cali40s-clients"], "nobody will ever say that it is to go");
+    bench.play([policy("web", vec![from_set(Action::Allow, "s:absent")], vec![])]);
+    bench.play([net_set("s:absent", &["10.65.0.9/32"])]);
+    bench.play([policy("web", vec![to_port(Action::Allow, 6, 80)], vec![])]);
+    assert_eq!(sets(&bench), ["cali40s-absent", "cali40s-clients"], "it was sent");
+}
+
+#[test]
 fn a_removed_endpoint_leaves_nothing() {
     let mut bench = Bench::new(V4, web());
     bench.play([Change::WorkloadEndpointRemove { id: endpoint_id("web") }]);
