@@ -115,6 +115,9 @@ impl<'a, N: Net> Telling<'a, N> {
             _ => None,
         };
         let (had, gets) = (only(old), only(new));
+        if had.is_none() && gets.is_none() {
+            return;
+        }
         let exporter = &mut self.exporter;
         let mut export =
             |best: Option<&Best>| best.and_then(|best| exporter.export(item.prefix, best, key, interner));

@@ -250,10 +250,12 @@ impl<N: Net> FamilyRib<N> {
             self.rib.advance_removals(PIECE_PLACES, shared.sources, shared.interner);
         }
         let changes = self.rib.take_changes(PIECE_CHANGES);
-        self.note_for_aggregates(&changes, shared);
         let mut last = None;
         for (index, Change { slot, prefix, old }) in changes.iter().enumerate() {
             let new = self.rib.selected_at(*slot, shared.sources);
+            if !self.aggregates.is_empty() {
+                self.aggregates.note(*prefix, new.best(), shared.interner);
+            }
             let policy = if index < self.kernel_before.1 { &self.kernel_before.0 } else { &self.kernel };
             let before = into_kernel(policy, *prefix, old, shared.interner);
             let now = into_kernel(&self.kernel, *prefix, &new, shared.interner);
@@ -271,16 +273,6 @@ impl<N: Net> FamilyRib<N> {
             self.aggregates.settle(&mut self.rib, shared.sources, shared.interner);
         }
         emits
-    }
-
-    fn note_for_aggregates(&mut self, changes: &[Change<N>], shared: &mut Shared<'_>) {
-        if self.aggregates.is_empty() {
-            return;
-        }
-        for Change { slot, prefix, .. } in changes {
-            let selected = self.rib.selected_at(*slot, shared.sources);
-            self.aggregates.note(*prefix, selected.best(), shared.interner);
-        }
     }
 
     /// Other aggregates are wanted.
