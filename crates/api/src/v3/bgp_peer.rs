@@ -7,7 +7,9 @@ use crate::{Kind, NoStatus, Object, Spec};
 use std::str::FromStr;
 
 use super::secret::check_password;
-use crate::rules::{Place, Rules, check_duration, check_range, check_selector, check_subdomain};
+use crate::rules::{
+    Place, Rules, check_duration, check_range, check_selector, check_subdomain, check_unique,
+};
 use crate::scalars::ScalarError;
 
 /// A BGP peer, or a set of them.
@@ -209,11 +211,7 @@ impl Rules for BGPPeerSpec {
         if let (Some(alias), Some(_)) = (spec.alias_as_number, spec.local_as_number) {
             at.field("aliasASNumber").refuse(alias, "cannot be combined with localASNumber");
         }
-        for (index, family) in spec.families.iter().enumerate() {
-            if spec.families[..index].contains(family) {
-                at.field("families").index(index).refuse(family, "is there twice");
-            }
-        }
+        check_unique(&spec.families, &at.field("families"));
         check_password(spec.password.as_ref(), &at.field("password"));
         if let Some(number) = spec.num_allowed_local_as_numbers {
             check_range(number.into(), 0, i32::MAX.into(), &at.field("numAllowedLocalASNumbers"));

@@ -169,7 +169,7 @@ impl BgpPlanner {
         }
         let name = name.to_owned();
         let is_global = spec.node.is_empty() && spec.node_selector.is_empty();
-        if selects(&spec.peer_selector, us) {
+        if selects(&spec.peer_selector, &us.labels) {
             return Some(if is_global { PeerSource::Global { name } } else { PeerSource::Node { name } });
         }
         let (address, _) = address_and_port(&spec.peer_ip)?;
@@ -187,7 +187,7 @@ impl BgpPlanner {
 
     fn remotes<'a>(&'a self, spec: &BGPPeerSpec) -> Vec<Remote<'a>> {
         if spec.peer_ip.is_empty() {
-            let selected = self.nodes.iter().filter(|(_, node)| selects(&spec.peer_selector, node));
+            let selected = self.nodes.iter().filter(|(_, node)| selects(&spec.peer_selector, &node.labels));
             return selected.flat_map(|(name, node)| self.node_remotes(name, node)).collect();
         }
         let Some((address, port)) = address_and_port(&spec.peer_ip) else { return Vec::new() };
@@ -310,14 +310,14 @@ fn next_hop(spec: &BGPPeerSpec, is_internal: bool) -> NextHop {
 fn applies(spec: &BGPPeerSpec, name: &str, node: &NodeRow) -> bool {
     match (spec.node.as_str(), spec.node_selector.as_str()) {
         ("", "") => true,
-        ("", selector) => selects(selector, node),
+        ("", selector) => selects(selector, &node.labels),
         (wanted, _) => wanted == name,
     }
 }
 
 /// An empty selector selects nothing here; nor does one that cannot be read.
-fn selects(selector: &str, node: &NodeRow) -> bool {
-    !selector.is_empty() && Selector::parse(selector).is_ok_and(|selector| selector.matches(&node.labels))
+pub(super) fn selects(selector: &str, labels: &BTreeMap<String, String>) -> bool {
+    !selector.is_empty() && Selector::parse(selector).is_ok_and(|selector| selector.matches(labels))
 }
 
 /// `ip`, `ip:port` or `[v6]:port`.

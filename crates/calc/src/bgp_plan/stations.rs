@@ -1,12 +1,11 @@
 //! Monitoring stations (`bmpStations` of BGPConfiguration).
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-use api::selector::Selector;
 use api::{BMPStation, BMPView};
 use bgp::config::{StationConfig, StationView};
 
+use super::peers::selects;
 use super::planner::BgpPlanner;
 
 impl BgpPlanner {
@@ -19,11 +18,11 @@ impl BgpPlanner {
         ours.map(|station| (station.listens_on().to_string(), config(station))).collect()
     }
 
-    /// A selector that cannot be read selects nobody.
+    /// A node that is not there has no labels.
     fn tells(&self, station: &BMPStation) -> bool {
-        let labels = self.nodes.get(&self.node_name).map(|us| us.labels.clone()).unwrap_or_default();
-        let selector = station.node_selector.as_str();
-        selector.is_empty() || Selector::parse(selector).is_ok_and(|selector| selector.matches(&labels))
+        let none = BTreeMap::new();
+        let labels = self.nodes.get(&self.node_name).map_or(&none, |us| &us.labels);
+        station.node_selector.is_empty() || selects(&station.node_selector, labels)
     }
 }
 
@@ -33,11 +32,9 @@ fn config(station: &BMPStation) -> StationConfig {
         BMPView::PostPolicy => StationView::PostPolicy,
         BMPView::LocRIB => StationView::LocRib,
     };
-    let nanos =
-        station.statistics_interval.map(|interval| u64::try_from(interval.nanos()).unwrap_or_default());
     StationConfig {
         address: station.listens_on(),
         views: station.views().into_iter().map(view).collect(),
-        statistics: nanos.map(Duration::from_nanos),
+        statistics: station.statistics_interval.map(|interval| interval.to_duration().unwrap_or_default()),
     }
 }
