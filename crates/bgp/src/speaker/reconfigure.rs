@@ -49,7 +49,7 @@ impl Speaker {
         let shared = &mut Shared { sources: &self.sources, interner: &mut self.interner };
         self.ipv4.set_kernel(&new.kernel, shared);
         self.ipv6.set_kernel(&new.kernel, shared);
-        self.change_stations(&new);
+        self.change_stations(&old, &new);
         self.forget_paths();
         self.change_originated(new);
         self.check_complete();

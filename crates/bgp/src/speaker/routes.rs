@@ -130,7 +130,7 @@ impl Speaker {
         }
         let fault = self.fault_of(number, &set, update);
         let ineligible = fault.is_some();
-        let came = self.monitor.wants_originals().then(|| set.clone());
+        let came = self.keeps_originals().then(|| set.clone());
         let set = peer.taken(set);
         let policy = peer.in_force(&peer.config.import);
         let asks = policy.rules.iter().any(|rule| !rule.when.interfaces.is_empty());

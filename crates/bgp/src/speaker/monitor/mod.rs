@@ -41,18 +41,9 @@ pub(super) struct Monitor {
     stations: BTreeMap<PeerNumber, Station>,
     /// What time it was, since the epoch, at some moment.
     clock: Option<(Instant, Duration)>,
-    /// A station wants routes as they came.
-    originals: bool,
-    /// Our name, as stations know it.
-    name: String,
 }
 
 impl Monitor {
-    /// Whether routes are to be kept as they came.
-    pub(super) fn wants_originals(&self) -> bool {
-        self.originals
-    }
-
     /// The time of a moment; unknown before the shell has said what time it is.
     pub(super) fn time(&self, moment: Instant) -> Timestamp {
         let Some((at, time)) = self.clock else { return Timestamp::UNKNOWN };
@@ -183,11 +174,12 @@ impl Speaker {
     }
 
     /// Goes over to the stations of a new configuration.
-    pub(super) fn change_stations(&mut self, new: &SpeakerConfig) {
+    pub(super) fn change_stations(&mut self, old: &SpeakerConfig, new: &SpeakerConfig) {
         let is_wanted = |station: &Station| {
             new.stations.get(station.name()).is_some_and(|config| config == station.config())
         };
-        let renamed = std::mem::replace(&mut self.monitor.name, new.name.clone()) != new.name;
+        // Stations know us by our name.
+        let renamed = old.name != new.name;
         let gone = self.monitor.stations.iter().filter(|(_, station)| renamed || !is_wanted(station));
         for number in gone.map(|(number, _)| *number).collect::<Vec<_>>() {
             self.end_station(number, "its configuration has changed");
@@ -206,11 +198,16 @@ impl Speaker {
         self.change_originals(new);
     }
 
+    /// Whether routes are kept as they came: in both families, or in neither.
+    pub(super) fn keeps_originals(&self) -> bool {
+        self.ipv4.originals.is_some()
+    }
+
     /// Routes are kept as they came from now on, or not any more. What has been changed or turned away before is not known:
     /// it is asked for again.
     fn change_originals(&mut self, new: &SpeakerConfig) {
         let wants = new.stations.values().any(|station| station.views.contains(&StationView::PrePolicy));
-        if std::mem::replace(&mut self.monitor.originals, wants) == wants {
+        if self.keeps_originals() == wants {
             return;
         }
         let shared = &mut Shared { sources: &self.sources, interner: &mut self.interner };
