@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::Path;
 use super::packet::{Diagnostic, State};
 use super::session::{Heard, Session};
-use super::table::{Entry, Table, Target};
+use super::table::{Table, Target};
 use crate::config::Bfd;
 use crate::handover::HandoverError;
 use crate::handover::wire::{self, choices, fields};
@@ -142,12 +142,7 @@ impl Table {
         for path in &handed.paths {
             let number = path.discriminator;
             let session = Session::take_over(path, table.random.next(), now);
-            table.names.insert(path.peer.clone(), number);
-            table.addresses.insert(path.target.address(), number);
-            let entry =
-                Entry { peer: path.peer.clone(), target: path.target.clone(), session, scheduled: None };
-            table.sessions.insert(number, entry);
-            table.act(number);
+            table.insert(&path.peer, &path.target, number, session);
         }
         table
     }

@@ -25,7 +25,7 @@ pub struct Target {
 }
 
 impl Target {
-    pub(super) fn address(&self) -> Address {
+    fn address(&self) -> Address {
         Address {
             remote: self.remote,
             local: self.local,
@@ -37,7 +37,7 @@ impl Target {
 
 /// What tells sessions apart whose other end does not know our discriminator yet.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Address {
+struct Address {
     remote: IpAddr,
     local: IpAddr,
     multihop: bool,
@@ -118,7 +118,7 @@ pub(super) struct Entry {
     pub(super) peer: PeerId,
     pub(super) target: Target,
     pub(super) session: Session,
-    pub(super) scheduled: Option<Instant>,
+    scheduled: Option<Instant>,
 }
 
 /// The sessions by our discriminator.
@@ -126,7 +126,7 @@ pub(super) struct Entry {
 pub struct Table {
     pub(super) sessions: BTreeMap<u32, Entry>,
     pub(super) names: BTreeMap<PeerId, u32>,
-    pub(super) addresses: BTreeMap<Address, u32>,
+    addresses: BTreeMap<Address, u32>,
     schedule: BTreeSet<(Instant, u32)>,
     pub(super) random: Jitter,
     outputs: VecDeque<Output>,
@@ -172,6 +172,11 @@ impl Table {
         }
         let number = self.new_discriminator();
         let session = Session::new(target.bfd, number, self.random.next(), now);
+        self.insert(peer, target, number, session);
+    }
+
+    /// Has a session that goes by this discriminator.
+    pub(super) fn insert(&mut self, peer: &PeerId, target: &Target, number: u32, session: Session) {
         self.names.insert(peer.clone(), number);
         self.addresses.insert(target.address(), number);
         let entry = Entry { peer: peer.clone(), target: target.clone(), session, scheduled: None };
@@ -277,7 +282,7 @@ impl Table {
             .collect()
     }
 
-    pub(super) fn act(&mut self, number: u32) {
+    fn act(&mut self, number: u32) {
         let entry = self.sessions.get_mut(&number).expect("its session has just acted");
         while let Some(action) = entry.session.poll_action() {
             let peer = entry.peer.clone();

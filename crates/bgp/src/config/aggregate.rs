@@ -1,6 +1,6 @@
 //! Aggregates: one route for many.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 
@@ -41,8 +41,7 @@ impl SpeakerConfig {
     /// What its aggregates mean for peers of a sort.
     pub(crate) fn summaries(&self, peers: PeerKind, family: Family) -> Summaries {
         let mut summaries = Summaries::default();
-        let of_family: BTreeMap<&IpNet, &Aggregate> =
-            self.aggregates.iter().filter(|(prefix, _)| Family::of(prefix) == family).collect();
+        let of_family = self.aggregates.iter().filter(|(prefix, _)| Family::of(prefix) == family);
         for (prefix, aggregate) in of_family {
             if peers == PeerKind::Internal && !aggregate.internal {
                 summaries.others.insert(*prefix);

@@ -100,12 +100,3 @@ pub(super) fn put_address(address: IpAddr, out: &mut Vec<u8>) {
         IpAddr::V6(address) => out.extend_from_slice(&address.octets()),
     }
 }
-
-/// Text of at most so many octets, cut between characters.
-pub(super) fn cut(text: &str, limit: usize) -> &str {
-    let mut end = text.len().min(limit);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    &text[..end]
-}

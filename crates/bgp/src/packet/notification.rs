@@ -40,10 +40,7 @@ impl Notification {
 
     /// Cease, administrative shutdown, with a message for the peer's operator, cut at 255 octets (RFC 9003).
     pub fn shutdown(message: &str) -> Self {
-        let mut end = message.len().min(255);
-        while !message.is_char_boundary(end) {
-            end -= 1;
-        }
+        let end = message.floor_char_boundary(255);
         let mut data = vec![u8::try_from(end).expect("at most 255")];
         data.extend_from_slice(&message.as_bytes()[..end]);
         Self::with_data(iana::error::CEASE, cease::SHUTDOWN, data)

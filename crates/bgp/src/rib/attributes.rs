@@ -211,10 +211,7 @@ impl AttributeSet {
         link_local: Option<Ipv6Addr>,
         preference: u32,
     ) -> Option<Self> {
-        let length = u16::try_from(octets.len()).ok()?.to_be_bytes();
-        let body = [&[0, 0], &length[..], octets].concat();
-        let received = crate::packet::update::decode(&body, &canonical()).ok()?;
-        let set = Self::encoded(&received.update.attributes, next_hop, link_local).ranked(preference);
+        let set = Self::encoded(&read_octets(octets).ok()?, next_hop, link_local).ranked(preference);
         (*set.octets == *octets).then_some(set)
     }
 
@@ -298,13 +295,15 @@ fn merged(update: &Update) -> Vec<Attribute> {
 
 /// Attributes that we have encoded, as values.
 pub(crate) fn decode_octets(octets: &[u8]) -> Vec<Attribute> {
-    let body = [&[0, 0], &u16_octets(octets.len())[..], octets].concat();
-    let received = crate::packet::update::decode(&body, &canonical());
-    received.expect("they were encoded by us").update.attributes
+    read_octets(octets).expect("they were encoded by us")
 }
 
-fn u16_octets(length: usize) -> [u8; 2] {
-    u16::try_from(length).expect("attributes fit into a message").to_be_bytes()
+/// Encoded attributes as values, with four-octet AS numbers; or what is wrong with them.
+pub(crate) fn read_octets(octets: &[u8]) -> Result<Vec<Attribute>, String> {
+    let length = u16::try_from(octets.len()).map_err(|_| "too long for a message".to_owned())?;
+    let body = [&[0, 0], &length.to_be_bytes()[..], octets].concat();
+    let received = crate::packet::update::decode(&body, &canonical()).map_err(|error| error.to_string())?;
+    Ok(received.update.attributes)
 }
 
 fn next_hop(update: &Update, mp: bool) -> Option<(IpAddr, Option<Ipv6Addr>)> {

@@ -31,7 +31,7 @@ mod told;
 
 pub(crate) use aggregate::{Aggregates, PATH_ID as AGGREGATE, Parts};
 pub use attributes::{AttributeSet, DEFAULT_LOCAL_PREF};
-pub(crate) use attributes::{canonical, prepend, put};
+pub(crate) use attributes::{prepend, put, read_octets};
 pub(crate) use export::{Audience, Exported, exported, goes_to, seen_by_policy};
 pub use export::{GroupKey, MemberKind, Refusal};
 pub(crate) use groups::{Belief, Emit, Groups};

@@ -164,7 +164,7 @@ impl Many {
         self.held.iter().map(|held| held.path.attributes)
     }
 
-    fn best(&self) -> Option<usize> {
+    pub(super) fn best(&self) -> Option<usize> {
         self.held.iter().position(|held| held.rank == 1)
     }
 

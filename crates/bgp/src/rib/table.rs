@@ -207,8 +207,8 @@ impl<N: Net> Rib<N> {
         match self.entries.get(slot.0 as usize)?.paths {
             Paths::One { attributes, best, .. } => best.then_some(attributes),
             Paths::Many(many) => {
-                let routes = self.many[many as usize].routes();
-                routes.best.map(|index| routes.paths[index].attributes)
+                let many = &self.many[many as usize];
+                many.best().map(|index| many.path(index).attributes)
             }
             Paths::None => None,
         }

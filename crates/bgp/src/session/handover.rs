@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::connection::{Connection, Stage};
-use super::{Negotiated, Opens, Session, SessionState, Settings};
+use super::{Negotiated, Session, SessionState, Settings};
 use crate::handover::{HandedSession, Octets};
 use crate::packet::Framer;
 use crate::types::Endpoints;
@@ -48,18 +48,15 @@ impl Session {
         session.enabled = true;
         session.forwarding_preserved = true;
         session.messages_received = handed.messages_received;
+        let connection = Connection::new(session.next_id(), handed.direction);
         session.established = Some(Connection {
-            id: session.next_id(),
-            direction: handed.direction,
             stage: Stage::Established { negotiated: Box::new(agreed), since },
             framer: Framer::resume(handed.input.0.clone()),
             deadline: after(handed.hold_left),
-            held: false,
             keepalive: after(handed.keepalive_left),
             outstanding: handed.unsent.0.len(),
             send_hold: after(handed.send_hold_left).filter(|_| !handed.unsent.0.is_empty()),
-            sent_as: None,
-            opens: Opens::default(),
+            ..connection
         });
         session.reported = SessionState::Established;
         session.since = since;

@@ -21,7 +21,7 @@ mod tests;
 use std::net::IpAddr;
 
 use super::DecodeError;
-use super::reader::{Reader, cut};
+use super::reader::Reader;
 use crate::packet::HEADER_LEN;
 
 pub use peer::{Instance, PeerHeader, View};
@@ -249,7 +249,8 @@ fn tlv(kind: u16, value: &[u8], out: &mut Vec<u8>) {
 }
 
 fn text(kind: u16, text: &str, out: &mut Vec<u8>) {
-    tlv(kind, cut(text, usize::from(u16::MAX)).as_bytes(), out);
+    let end = text.floor_char_boundary(usize::from(u16::MAX));
+    tlv(kind, &text.as_bytes()[..end], out);
 }
 
 /// All TLVs up to the end.

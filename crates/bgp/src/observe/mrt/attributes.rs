@@ -7,8 +7,7 @@ use crate::iana::{attribute as code, flag};
 use crate::observe::DecodeError;
 use crate::observe::reader::{Reader, put_address};
 use crate::packet::attribute::{Attribute, encode_raw};
-use crate::packet::update;
-use crate::rib::{AttributeSet, RawAttributes, canonical};
+use crate::rib::{AttributeSet, RawAttributes, read_octets};
 use crate::types::Family;
 
 /// The attributes of a route of a family.
@@ -70,10 +69,7 @@ pub fn read_attributes(octets: &[u8]) -> Result<(Vec<IpAddr>, Vec<Attribute>), D
         value.end("Attribute Value").map_err(|_| at.fault("Attribute", "it is longer than it should be"))?;
     }
     let fault = |reason: String| Reader::new(octets, 0).fault("BGP Attributes", reason);
-    let length = u16::try_from(others.len()).map_err(|_| fault("too long for a message".into()))?;
-    let body = [&[0, 0], &length.to_be_bytes()[..], &others].concat();
-    let received = update::decode(&body, &canonical()).map_err(|error| fault(error.to_string()))?;
-    Ok((next_hops, received.update.attributes))
+    Ok((next_hops, read_octets(&others).map_err(fault)?))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use super::{TooMany, count};
 use crate::observe::DecodeError;
-use crate::observe::reader::{Reader, cut, put_address};
+use crate::observe::reader::{Reader, put_address};
 use crate::packet::nlri::{self, Nlri};
 use crate::types::{Asn, Family, RouterId};
 
@@ -70,7 +70,8 @@ pub struct Entry {
 
 impl PeerIndex {
     pub(super) fn encode(&self, out: &mut Vec<u8>) -> Result<(), TooMany> {
-        let view = cut(&self.view, usize::from(u16::MAX)).as_bytes();
+        let end = self.view.floor_char_boundary(usize::from(u16::MAX));
+        let view = &self.view.as_bytes()[..end];
         out.extend_from_slice(&self.collector.0.octets());
         out.extend_from_slice(&count("octets of the view's name", view.len())?);
         out.extend_from_slice(view);
