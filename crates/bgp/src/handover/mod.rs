@@ -356,7 +356,8 @@ impl Handover {
         let told = self.told.iter().all(|told| {
             told.members.iter().all(|member| peer(*member))
                 && told.routes.iter().all(|route| {
-                    route.source.is_none_or(peer) && told.exports.get(route.export as usize).is_some()
+                    let audience = route.source.is_none_or(peer) && route.only.is_none_or(peer);
+                    audience && told.exports.get(route.export as usize).is_some()
                 })
         });
         let sessions = self.peers.iter().all(|peer| peer.session.is_none() || peer.agreed.is_some());

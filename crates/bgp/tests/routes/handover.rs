@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bgp::config::{Origination, PeerRange, PrefixLimit};
-use bgp::handover::{Handover, HandoverError, VERSION};
+use bgp::handover::{Handover, HandoverError, ToldRoute, VERSION};
 use bgp::packet::attribute::{AttributeValue, Community};
 use bgp::packet::capability::{Capability, GracefulRestartCapability};
 use bgp::packet::route_refresh::{RouteRefresh, Subtype};
@@ -370,6 +370,23 @@ fn members_of_ranges_stay_members() {
         _ => None,
     });
     assert_eq!(closed.collect::<Vec<_>>(), names.values().copied().collect::<Vec<_>>());
+}
+
+#[test]
+fn an_announcement_to_a_peer_that_is_not_there_is_refused() {
+    let bench = bench();
+    let handover = bench.speaker.hand_over(bench.now);
+    let nobody = Some(u32::try_from(handover.peers.len()).expect("a few peers"));
+    let announcement = |change: fn(&mut ToldRoute, Option<u32>)| {
+        let mut changed = handover.clone();
+        let told = changed.told.iter_mut().find(|told| !told.routes.is_empty()).expect("somebody was told");
+        change(&mut told.routes[0], nobody);
+        Handover::decode(&changed.encode())
+    };
+    let refused = Err(HandoverError::Invalid("announcement"));
+    assert_eq!(announcement(|route, nobody| route.only = nobody), refused);
+    assert_eq!(announcement(|route, nobody| route.source = nobody), refused);
+    assert_eq!(announcement(|_, _| {}), Ok(handover.clone()));
 }
 
 #[test]
