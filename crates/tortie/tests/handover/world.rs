@@ -35,10 +35,11 @@ pub(crate) struct World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        self.bird.iter_mut().for_each(end);
+        // BIRD has a part in the report.
         if std::thread::panicking() {
             println!("{}", self.report());
         }
+        self.bird.iter_mut().for_each(end);
     }
 }
 

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use crate::daemon::Bird;
 use crate::results::Cell;
-use crate::side::{Ip, Neighbour, OUR_AS, Side, THEIR_AS, address};
+use crate::side::{Ip, OUR_AS, Side, THEIR_AS, address};
 use crate::world::{Who, World};
 
 /// The program, and the Debian package that has it.
@@ -35,13 +35,9 @@ fn prefix(index: usize) -> String {
 /// ExaBGP, external, with a route for each of these texts; we; and BIRD, internal.
 fn world(routes: &[String]) -> World {
     let mut world = World::new();
-    let side = |host: u8, asn: u32, others: &[(u8, u32)]| {
-        let neighbours = others.iter().map(|(host, asn)| Neighbour::new(*host, *asn, Ip::V4)).collect();
-        Side { announced: Vec::new(), neighbours, ..Side::new(host, asn) }
-    };
-    world.add(Who::Us, side(US, OUR_AS, &[(SENDER, THEIR_AS), (RECEIVER, OUR_AS)]));
-    world.add(Who::ExaBgp, side(SENDER, THEIR_AS, &[]));
-    world.add(Who::Daemon(&Bird), side(RECEIVER, OUR_AS, &[(US, OUR_AS)]));
+    world.add(Who::Us, Side::silent(US, OUR_AS, &[(SENDER, THEIR_AS), (RECEIVER, OUR_AS)]));
+    world.add(Who::ExaBgp, Side::silent(SENDER, THEIR_AS, &[]));
+    world.add(Who::Daemon(&Bird), Side::silent(RECEIVER, OUR_AS, &[(US, OUR_AS)]));
     let mut text = format!(
         "neighbor {} {{ router-id {own}; local-address {own}; local-as {THEIR_AS}; peer-as {OUR_AS};\n\
          family {{ ipv4 unicast; }}\nstatic {{\n",
@@ -57,12 +53,8 @@ fn world(routes: &[String]) -> World {
     world
 }
 
-/// Runs a test and notes that it passed.
 fn noted(row: usize, feature: &str, test: impl FnOnce()) {
-    let cell = Cell { place: ("senders", row, 0), feature, peer: ("ExaBGP", PROGRAM.1) };
-    cell.forget();
-    test();
-    cell.write(None);
+    Cell { place: ("senders", row, 0), feature, peer: ("ExaBGP", PROGRAM.1) }.note(None, test);
 }
 
 /// The session has been up all the time, and so many UPDATEs were in error.

@@ -41,12 +41,7 @@ fn run(feature: Feature, column: usize, check: fn(&'static dyn Daemon)) {
     let daemon = DAEMONS[column];
     let place = ("peers", feature as usize, column);
     let cell = Cell { place, feature: feature.title(), peer: (daemon.name(), daemon.program().1) };
-    cell.forget();
-    let refusal = daemon.refuses(feature);
-    if refusal.is_none() {
-        check(daemon);
-    }
-    cell.write(refusal);
+    cell.note(daemon.refuses(feature), || check(daemon));
 }
 
 matrix! {

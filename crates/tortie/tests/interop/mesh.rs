@@ -7,7 +7,7 @@ use crate::ours;
 use crate::pings::Pings;
 use crate::results::Cell;
 use crate::side::{Ip, OUR_AS, Side, address, block};
-use crate::world::{Who, World};
+use crate::world::{Who, World, has_told_all};
 
 const HOSTS: [u8; 3] = [1, 2, 3];
 /// The one that has BIRD at first.
@@ -47,11 +47,7 @@ fn calico(host: u8) -> String {
 fn await_mesh(world: &World) {
     for at in HOSTS {
         for of in HOSTS.into_iter().filter(|of| *of != at) {
-            for ip in Ip::BOTH {
-                world.await_that(&format!("{} in the kernel of host {at}", block(of, ip)), |world| {
-                    world.host(at).kernel_route(&block(of, ip)).contains(&format!("via {}", address(of, ip)))
-                });
-            }
+            world.await_in_kernel(at, of);
         }
     }
 }
@@ -70,7 +66,10 @@ fn a_mesh_with_calicos_bird_forwards_between_all_and_goes_on_when_bird_is_replac
     let feature =
         "a mesh of two nodes of ours and one of Calico's BIRD, which is then replaced, under traffic";
     let cell = Cell { place: ("mesh", 0, 0), feature, peer: ("BIRD", "bird2") };
-    cell.forget();
+    cell.note(None, moves_node_by_node);
+}
+
+fn moves_node_by_node() {
     let mut world = World::new();
     for host in HOSTS {
         let who = if host == OLD { Who::Daemon(&Bird) } else { Who::Us };
@@ -90,9 +89,7 @@ fn a_mesh_with_calicos_bird_forwards_between_all_and_goes_on_when_bird_is_replac
             for ip in Ip::BOTH {
                 world.await_that(&format!("host {host}: the session with host {other}, told all"), |world| {
                     let peer = world.host(host).peer(&address(other, ip));
-                    let told =
-                        peer["session"]["endOfRib"].as_array().is_some_and(|families| !families.is_empty());
-                    peer["state"] == "Established" && told
+                    peer["state"] == "Established" && has_told_all(&peer)
                 });
             }
         }
@@ -102,5 +99,4 @@ fn a_mesh_with_calicos_bird_forwards_between_all_and_goes_on_when_bird_is_replac
         pings.go_on(&world, 50);
         pings.finish(&world);
     }
-    cell.write(None);
 }

@@ -24,14 +24,18 @@ impl Cell<'_> {
         folder.join(format!("{table}-{row:02}-{column}.json"))
     }
 
-    /// Nothing is known any more.
-    pub(crate) fn forget(&self) {
+    /// Runs the test and notes that it passed, unless the peer cannot do it: then that is noted. After a failure nothing is
+    /// known.
+    pub(crate) fn note(&self, refusal: Option<&str>, test: impl FnOnce()) {
         // One that is not there is forgotten already.
         let _ = fs::remove_file(self.path());
+        if refusal.is_none() {
+            test();
+        }
+        self.write(refusal);
     }
 
-    /// It works (`None`), or the peer cannot do it, and why.
-    pub(crate) fn write(&self, refusal: Option<&str>) {
+    fn write(&self, refusal: Option<&str>) {
         let (table, row, column) = self.place;
         let (peer, package) = self.peer;
         let cell = json!({

@@ -112,6 +112,12 @@ impl Side {
         Self { host, asn, announced, marks: false, neighbours: Vec::new(), forwards: true }
     }
 
+    /// A host that announces nothing of its own, with IPv4 sessions with others.
+    pub(crate) fn silent(host: u8, asn: u32, others: &[(u8, u32)]) -> Self {
+        let neighbours = others.iter().map(|(host, asn)| Neighbour::new(*host, *asn, Ip::V4)).collect();
+        Self { announced: Vec::new(), neighbours, ..Self::new(host, asn) }
+    }
+
     /// With sessions with others, one for each family.
     pub(crate) fn with(mut self, others: &[(u8, u32)], change: impl Fn(&mut Neighbour)) -> Self {
         for (host, asn) in others {

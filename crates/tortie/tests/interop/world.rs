@@ -193,6 +193,16 @@ impl World {
         }
     }
 
+    /// The kernel of a host has routes to the blocks of another, of both families.
+    pub(crate) fn await_in_kernel(&self, at: u8, of: u8) {
+        for ip in Ip::BOTH {
+            let (prefix, next_hop) = (block(of, ip), address(of, ip));
+            self.await_that(&format!("{prefix} in the kernel of host {at}"), |world| {
+                world.host(at).kernel_route(&prefix).contains(&format!("via {next_hop}"))
+            });
+        }
+    }
+
     /// Fails with the state of everything, unless it holds now.
     pub(crate) fn check(&self, what: &str, holds: bool) {
         assert!(holds, "not: {what}\n{}", self.report());
@@ -202,6 +212,11 @@ impl World {
     fn report(&self) -> String {
         self.hosts.iter().map(Host::report).collect()
     }
+}
+
+/// Whether a peer, as `calicoctl bgp peers` shows it, has sent an End-of-RIB.
+pub(crate) fn has_told_all(peer: &Value) -> bool {
+    peer["session"]["endOfRib"].as_array().is_some_and(|families| !families.is_empty())
 }
 
 impl Host {

@@ -10,7 +10,7 @@ pub(crate) mod security;
 pub(crate) mod sessions;
 
 use crate::daemon::Daemon;
-use crate::side::{Neighbour, OUR_AS, Side};
+use crate::side::{Ip, Neighbour, OUR_AS, Side, address};
 use crate::world::{Who, World};
 
 /// Our host.
@@ -31,4 +31,13 @@ fn exchange(world: &World) {
     world.await_sessions(US);
     world.await_blocks(THEM, US);
     world.await_blocks(US, THEM);
+}
+
+/// We have seen that the peer is gone.
+fn await_down(world: &World) {
+    for ip in Ip::BOTH {
+        world.await_that("the session seen to be down", |world| {
+            world.host(US).peer(&address(THEM, ip))["state"] != "Established"
+        });
+    }
 }

@@ -1,10 +1,10 @@
 //! Graceful restart (RFC 4724) while packets flow.
 
-use super::{THEM, US, exchange, pair};
+use super::{THEM, US, await_down, exchange, pair};
 use crate::daemon::Daemon;
 use crate::pings::Pings;
 use crate::side::{Ip, OUR_AS, address, block};
-use crate::world::World;
+use crate::world::{World, has_told_all};
 
 /// Sessions up, and pings on their way in both families; `by_hand`: their way back does not depend on the daemon.
 fn under_traffic(daemon: &'static dyn Daemon, by_hand: bool) -> (World, [Pings; 2]) {
@@ -15,11 +15,7 @@ fn under_traffic(daemon: &'static dyn Daemon, by_hand: bool) -> (World, [Pings; 
         world.host(THEM).route_by_hand(US);
     }
     for (at, of) in [(US, THEM), (THEM, US)] {
-        for ip in Ip::BOTH {
-            world.await_that("routes in the kernels", |world| {
-                world.host(at).kernel_route(&block(of, ip)).contains(&format!("via {}", address(of, ip)))
-            });
-        }
+        world.await_in_kernel(at, of);
     }
     [US, THEM].into_iter().for_each(|host| world.watch_routes(host));
     let pings = Ip::BOTH.map(|ip| Pings::start(&world, US, THEM, ip));
@@ -35,23 +31,13 @@ fn finish(world: &World, pings: [Pings; 2]) {
     }
 }
 
-fn await_down(world: &World) {
-    for ip in Ip::BOTH {
-        world.await_that("the session seen to be down", |world| {
-            world.host(US).peer(&address(THEM, ip))["state"] != "Established"
-        });
-    }
-}
-
 /// Sessions that came up anew, over which all routes have been told again.
 fn await_complete(world: &World, established: u64) {
     for ip in Ip::BOTH {
         world.await_that("a new session, and End-of-RIB over it", |world| {
             let peer = world.host(US).peer(&address(THEM, ip));
             let stale = peer["prefixes"][format!("{}/unicast", ip.word())]["stale"].as_u64();
-            let is_complete =
-                peer["session"]["endOfRib"].as_array().is_some_and(|families| !families.is_empty());
-            peer["establishedCount"].as_u64() >= Some(established) && is_complete && stale == Some(0)
+            peer["establishedCount"].as_u64() >= Some(established) && has_told_all(&peer) && stale == Some(0)
         });
     }
 }

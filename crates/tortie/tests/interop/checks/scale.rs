@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{THEM, US};
 use crate::daemon::{Bird, Daemon};
-use crate::side::{Ip, Neighbour, OUR_AS, Side, THEIR_AS, address};
+use crate::side::{Ip, OUR_AS, Side, THEIR_AS, address};
 use crate::world::{Who, World};
 
 /// Where the routes come from.
@@ -23,9 +23,9 @@ const TO_THEM: (Ipv4Addr, u8) = (Ipv4Addr::new(100, 64, 0, 0), 28);
 /// A source tells us as many routes as it tells the daemon, others; we and the daemon pass them on to each other.
 pub(crate) fn each_way(daemon: &'static dyn Daemon) {
     let mut world = World::new();
-    let side = |host: u8, asn: u32, others: &[(u8, u32)]| {
-        let neighbours = others.iter().map(|(host, asn)| Neighbour::new(*host, *asn, Ip::V4)).collect();
-        Side { announced: Vec::new(), forwards: false, neighbours, ..Side::new(host, asn) }
+    let side = |host: u8, asn: u32, others: &[(u8, u32)]| Side {
+        forwards: false,
+        ..Side::silent(host, asn, others)
     };
     world.add(Who::Us, side(US, OUR_AS, &[(THEM, THEIR_AS), (SOURCE, SOURCE_AS)]));
     world.add(Who::Daemon(daemon), side(THEM, THEIR_AS, &[(US, OUR_AS), (SOURCE, SOURCE_AS)]));

@@ -1,6 +1,6 @@
 //! Sessions and routes of every sort.
 
-use super::{THEM, US, exchange, pair};
+use super::{THEM, US, await_down, exchange, pair};
 use crate::daemon::Daemon;
 use crate::ours::cluster_id;
 use crate::pings::Pings;
@@ -30,11 +30,7 @@ fn exchanges_routes(daemon: &'static dyn Daemon, their_as: u32) {
         });
     }
     world.kill(THEM);
-    for ip in Ip::BOTH {
-        world.await_that("the session seen to be down", |world| {
-            world.host(US).peer(&address(THEM, ip))["state"] != "Established"
-        });
-    }
+    await_down(&world);
 }
 
 pub(crate) fn client_of_ours(daemon: &'static dyn Daemon) {
