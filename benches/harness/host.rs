@@ -18,6 +18,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use testkit::TestNamespace;
 
 use super::cluster::{self, NODE};
+use super::memory;
 
 const READY_LIMIT: Duration = Duration::from_secs(60);
 /// How often a starting node is asked; adds at most this to a start-up time.
@@ -136,11 +137,7 @@ impl Host {
     /// A figure of the node's `/proc/PID/FILE`, in KiB.
     pub(crate) fn memory_kib(&self, file: &str, field: &str) -> Result<u64> {
         let node = self.node.as_ref().context("no node runs")?;
-        let path = format!("/proc/{}/{file}", node.0.id());
-        let text = fs::read_to_string(&path).with_context(|| path.clone())?;
-        let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-        let number = line.and_then(|rest| rest.trim().trim_end_matches(" kB").trim().parse().ok());
-        number.with_context(|| format!("{path} has no {field}"))
+        memory::kib(node.0.id(), file, field)
     }
 
     /// What `nft` finds in the host's kernel.

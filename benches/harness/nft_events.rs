@@ -7,10 +7,10 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
+use netlink_sys::{Socket, protocols::NETLINK_NETFILTER};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::netlink::messages;
+use super::netlink::{messages, subscribe};
 
 const NFNLGRP_NFTABLES: u32 = 7;
 /// Room for the events of a whole ruleset.
@@ -52,13 +52,7 @@ pub(crate) struct NftEvents(Socket);
 impl NftEvents {
     /// Subscribes in the calling thread's namespace.
     pub(crate) fn subscribe() -> Result<Self> {
-        let mut socket = Socket::new(NETLINK_NETFILTER)?;
-        socket.bind(&SocketAddr::new(0, 0))?;
-        rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER_BYTES)
-            .context("the receive buffer")?;
-        socket.add_membership(NFNLGRP_NFTABLES)?;
-        socket.set_non_blocking(true)?;
-        Ok(Self(socket))
+        Ok(Self(subscribe(NETLINK_NETFILTER, NFNLGRP_NFTABLES, RECEIVE_BUFFER_BYTES)?))
     }
 
     /// Waits for a sign; when it came.

@@ -8,10 +8,11 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::netlink::messages;
+use super::bits::Bits;
+use super::netlink::{messages, subscribe};
 
 /// Linux, linux/rtnetlink.h.
 pub(crate) const NEW_ROUTE: u16 = 24;
@@ -26,7 +27,7 @@ const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 
 /// A subscription, bound to the namespace in which it was made.
 pub(crate) struct RouteEvents {
-    reached: Receiver<Result<(usize, Instant)>>,
+    reached: Receiver<Result<Instant>>,
     goals: Option<Sender<usize>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -43,15 +44,10 @@ impl Drop for RouteEvents {
 impl RouteEvents {
     /// Subscribes in the calling thread's namespace; `number` numbers the destinations that count.
     pub(crate) fn subscribe(number: fn(u32, u8) -> Option<usize>) -> Result<Self> {
-        let mut socket = Socket::new(NETLINK_ROUTE)?;
-        socket.bind(&SocketAddr::new(0, 0))?;
-        rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER_BYTES)
-            .context("the receive buffer")?;
-        socket.add_membership(GROUP_IPV4_ROUTE)?;
-        socket.set_non_blocking(true)?;
+        let socket = subscribe(NETLINK_ROUTE, GROUP_IPV4_ROUTE, RECEIVE_BUFFER_BYTES)?;
         let (goals, wanted) = channel();
         let (told, reached) = channel();
-        let listener = Listener { socket, number, has: Vec::new(), count: 0 };
+        let listener = Listener { socket, number, has: Bits::default() };
         let thread = std::thread::Builder::new()
             .name("route-events".to_owned())
             .spawn(move || listener.run(&wanted, &told))?;
@@ -67,7 +63,7 @@ impl RouteEvents {
     /// When what was asked for was reached; none within the limit.
     pub(crate) fn reached(&self, limit: Duration) -> Result<Option<Instant>> {
         match self.reached.recv_timeout(limit) {
-            Ok(reached) => Ok(Some(reached?.1)),
+            Ok(reached) => reached.map(Some),
             Err(RecvTimeoutError::Timeout) => Ok(None),
             Err(RecvTimeoutError::Disconnected) => bail!("nobody listens to the kernel's routes"),
         }
@@ -77,12 +73,11 @@ impl RouteEvents {
 struct Listener {
     socket: Socket,
     number: fn(u32, u8) -> Option<usize>,
-    has: Vec<bool>,
-    count: usize,
+    has: Bits,
 }
 
 impl Listener {
-    fn run(mut self, goals: &Receiver<usize>, told: &Sender<Result<(usize, Instant)>>) {
+    fn run(mut self, goals: &Receiver<usize>, told: &Sender<Result<Instant>>) {
         use std::sync::mpsc::TryRecvError::{Disconnected, Empty};
         let (mut goal, mut buffer) = (None, Vec::with_capacity(1 << 16));
         loop {
@@ -95,8 +90,8 @@ impl Listener {
                 let _ = told.send(Err(error));
                 return;
             }
-            if let Some(count) = goal.take_if(|count| *count == self.count) {
-                let _ = told.send(Ok((count, Instant::now())));
+            if goal.take_if(|count| *count == self.has.count()).is_some() {
+                let _ = told.send(Ok(Instant::now()));
             }
             let _ = poll(&mut [PollFd::new(&self.socket, PollFlags::IN)], Some(&LOOK));
         }
@@ -120,15 +115,9 @@ impl Listener {
             DELETE_ROUTE => false,
             _ => return,
         };
-        let Some(number) = destination(payload).and_then(|(address, length)| (self.number)(address, length))
-        else {
-            return;
-        };
-        if number >= self.has.len() {
-            self.has.resize(number + 1, false);
-        }
-        if std::mem::replace(&mut self.has[number], present) != present {
-            self.count = if present { self.count + 1 } else { self.count - 1 };
+        let destination = destination(payload);
+        if let Some(number) = destination.and_then(|(address, length)| (self.number)(address, length)) {
+            self.has.set(number, present);
         }
     }
 }

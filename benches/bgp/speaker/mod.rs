@@ -13,7 +13,7 @@ use clap::ValueEnum;
 use testkit::TestNamespace;
 
 use super::session::Neighbour;
-use crate::harness::{cpu, host};
+use crate::harness::{cpu, host, interrupt, memory};
 
 /// Where every speaker listens.
 pub(crate) const ADDRESS: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 255, 0, 1), 179);
@@ -165,6 +165,7 @@ impl Speaker {
         let deadline = Instant::now() + START_LIMIT;
         while !self.folder.path().join(name).exists() {
             ensure!(Instant::now() < deadline, "{name} does not appear: {}", self.said());
+            interrupt::check()?;
             std::thread::sleep(Duration::from_millis(5));
         }
         Ok(())
@@ -183,12 +184,7 @@ impl Speaker {
 
     /// The most memory that it has had resident, in octets, of all its processes.
     pub(crate) fn peak_memory(&self) -> Result<u64> {
-        let of = |process: u32| {
-            let status = fs::read_to_string(format!("/proc/{process}/status"))?;
-            let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-            let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
-            Ok(kib.context("no VmHWM")? * 1024)
-        };
+        let of = |process| Ok(memory::kib(process, "status", "VmHWM")? * 1024);
         self.tree().into_iter().map(of).sum()
     }
 
