@@ -27,7 +27,7 @@ use crate::bfd::Path;
 use crate::config::{
     AddPath, Authentication, GracefulRestart, LocalAs, LongLived, PeerConfig, RoleConfig, Timers,
 };
-use crate::rib::Resolution;
+use crate::rib::{AttributeSet, Resolution};
 use crate::session::{Direction, Negotiated};
 use crate::speaker::MessageCounts;
 use crate::types::{Asn, ConnectionId, Endpoints, Family, FamilySet, PeerId, RouterId};
@@ -321,6 +321,17 @@ impl Terms {
     }
 }
 
+impl HandedAttributes {
+    /// As they were in the other process.
+    ///
+    /// # Errors
+    /// They cannot have been.
+    pub(crate) fn restored(&self) -> Result<AttributeSet, HandoverError> {
+        let set = AttributeSet::restored(&self.octets.0, self.next_hop, self.link_local, self.preference);
+        set.ok_or(HandoverError::Invalid("set of attributes"))
+    }
+}
+
 impl Handover {
     /// The sessions, in order.
     pub fn sessions(&self) -> impl Iterator<Item = &HandedSession> {
@@ -347,8 +358,12 @@ impl Handover {
         Ok(handover)
     }
 
-    /// Whether every place that is named is there.
+    /// Whether it fits together: every place that is named is there, and attributes can be restored. What is seen here is seen
+    /// while the other process can still go on.
     fn check(&self) -> Result<(), HandoverError> {
+        for set in &self.attributes {
+            set.restored()?;
+        }
         let peer = |place: u32| self.peers.get(place as usize).is_some();
         let routes = self.routes.iter().all(|route| {
             peer(route.peer) && route.ours > 0 && self.attributes.get(route.attributes as usize).is_some()

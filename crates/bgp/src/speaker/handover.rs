@@ -230,7 +230,8 @@ impl Speaker {
         new: &SpeakerConfig,
     ) -> Result<(), HandoverError> {
         self.change_selection(new);
-        let sets = handover.attributes.iter().map(|set| restored(set, &mut self.interner));
+        let sets = handover.attributes.iter();
+        let sets = sets.map(|set| set.restored().map(|set| self.interner.intern(set)));
         let sets: Vec<AttributeId> = sets.collect::<Result<_, _>>()?;
         for (address, resolution) in &handover.next_hops {
             self.interner.next_hops().resolve(*address, Some(resolution.clone()));
@@ -347,14 +348,6 @@ impl Sets {
             u32::try_from(out.attributes.len() - 1).expect("fewer sets than routes")
         })
     }
-}
-
-fn restored(
-    set: &HandedAttributes,
-    interner: &mut crate::rib::Interner,
-) -> Result<AttributeId, HandoverError> {
-    let restored = AttributeSet::restored(&set.octets.0, set.next_hop, set.link_local, set.preference);
-    restored.map(|set| interner.intern(set)).ok_or(HandoverError::Invalid("set of attributes"))
 }
 
 /// Everything that the import of a peer's routes depends on, so that a difference can be seen without keeping it.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bgp::config::{Origination, PeerRange, PrefixLimit};
-use bgp::handover::{Handover, HandoverError, ToldRoute, VERSION};
+use bgp::handover::{Handover, HandoverError, Octets, ToldRoute, VERSION};
 use bgp::packet::attribute::{AttributeValue, Community};
 use bgp::packet::capability::{Capability, GracefulRestartCapability};
 use bgp::packet::route_refresh::{RouteRefresh, Subtype};
@@ -387,6 +387,20 @@ fn an_announcement_to_a_peer_that_is_not_there_is_refused() {
     assert_eq!(announcement(|route, nobody| route.only = nobody), refused);
     assert_eq!(announcement(|route, nobody| route.source = nobody), refused);
     assert_eq!(announcement(|_, _| {}), Ok(handover.clone()));
+}
+
+#[test]
+fn attributes_that_no_route_can_have_are_refused() {
+    let bench = bench();
+    let handover = bench.speaker.hand_over(bench.now);
+    let refused = Err(HandoverError::Invalid("set of attributes"));
+    for at in 0..handover.attributes.len() {
+        for octets in [&[0x40][..], &[0x40, 1, 1, 9], &[0x40, 2, 4, 2, 1, 0, 7]] {
+            let mut changed = handover.clone();
+            changed.attributes[at].octets = Octets(octets.to_vec());
+            assert_eq!(Handover::decode(&changed.encode()), refused, "{octets:?}");
+        }
+    }
 }
 
 #[test]

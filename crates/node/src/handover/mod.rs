@@ -19,6 +19,8 @@
 //! three messages are under way. What two processes would fight over is open files, and goes along: sessions, listening
 //! sockets of BGP, of the plugins and of HTTP, the lock on the node's name.
 //!
+//! An offer that cannot be used is not accepted: the new process ends with an error, and the old one goes on.
+//!
 //! An old process that does not understand the request says so; then it is asked to end as for a restart
 //! (`Restart`), and the new one starts as usual: graceful restart.
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use bgp::ConnectionId;
 use bgp::bfd::HandedPaths;
-use bgp::handover::{Handover, VERSION};
+use bgp::handover::{Handover, HandoverError, VERSION};
 
 use super::protocol::{Files, LIMIT, Reply, Request, What, hear, say};
 use super::{Owner, path};
@@ -98,7 +98,10 @@ impl Predecessor {
             true => None,
             false => match Handover::decode(&octets) {
                 Ok(handover) => Some(handover),
-                Err(error) => return Ok(Answer::Refused(error.to_string())),
+                Err(error @ HandoverError::Version(_)) => return Ok(Answer::Refused(error.to_string())),
+                Err(error) => bail!(
+                    "--take-over: {error}; the other process goes on (stop it and start without --take-over for a graceful restart)"
+                ),
             },
         };
         let mut taken = Taken::default();

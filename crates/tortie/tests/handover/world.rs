@@ -1,20 +1,17 @@
-//! Our process and BIRD, each in a network namespace, joined by a pair of veths; traffic to an address behind BIRD.
+//! Our process and BIRD, each in a network namespace, joined by a pair of veths, with a session for each family; traffic to
+//! an address behind BIRD.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{ErrorKind, Read, Write};
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
 use testkit::{TestNamespace, eventually};
 
-/// An address that only BIRD's route leads to.
-const BEHIND: &str = "10.65.2.1";
-const PORT: u16 = 7000;
+use crate::traffic::{BEHIND, Traffic};
 
 /// What runs on our side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,12 +79,19 @@ impl Drop for Process {
     }
 }
 
-/// What BIRD counts: since when the session and its path are up, and every message with routes.
+/// What BIRD counts: since when sessions and the path are up, and every message with routes.
 #[derive(Debug, Clone)]
 pub(crate) struct Counters {
-    session: Vec<String>,
+    sessions: Vec<String>,
     path: Vec<String>,
     updates: Vec<String>,
+}
+
+impl Counters {
+    /// Without what changes with every message.
+    pub(crate) fn session(self) -> Self {
+        Self { updates: Vec::new(), ..self }
+    }
 }
 
 impl PartialEq for Counters {
@@ -97,7 +101,9 @@ impl PartialEq for Counters {
             let word = |(a, b): (&String, &String)| a == b || is_same_time(a, b);
             a.len() == b.len() && a.iter().zip(b).all(word)
         };
-        same(&self.session, &other.session) && same(&self.path, &other.path) && self.updates == other.updates
+        same(&self.sessions, &other.sessions)
+            && same(&self.path, &other.path)
+            && self.updates == other.updates
     }
 }
 
@@ -121,6 +127,7 @@ impl World {
         for (namespace, last) in [(&ours, 1), (&theirs, 2)] {
             namespace.command("ip link set lo up");
             namespace.command(&format!("ip address add 10.0.0.{last}/24 dev wire"));
+            namespace.command(&format!("ip address add 2001:db8::{last}/64 dev wire nodad"));
             namespace.command("ip link set wire up");
         }
         theirs.command(&format!("ip address add {BEHIND}/32 dev lo"));
@@ -170,6 +177,7 @@ impl World {
         command
             .env("NODENAME", "ours")
             .env("IP", "10.0.0.1/24")
+            .env("IP6", "2001:db8::1/64")
             .env("NO_DEFAULT_POOLS", "true")
             .env("TORTIE_DATASTORE", self.file("tortie.db"))
             .env("TORTIE_RUN_DIR", self.folder.path())
@@ -214,12 +222,12 @@ impl World {
             self.ctl(&format!("apply -f {}", self.file("resources.yaml").display()));
         }
         eventually("the session and its path are up, and routes went both ways", || {
-            let seen = self.birdc("show protocols all peer");
-            let routes = self.ours.command("ip route show proto bird");
-            seen.contains("Established")
+            let seen = self.birdc("show protocols");
+            let (told, routes) = (self.birdc("show route"), self.our_routes());
+            seen.matches("Established").count() == 2
                 && (!self.has_bfd || self.birdc("show bfd sessions").contains("Up"))
-                && self.birdc("show route").contains("10.96.0.0/16")
-                && routes.contains("10.65.2.0/24 via 10.0.0.2")
+                && ["10.96.0.0/16", "fd96::/108"].iter().all(|prefix| told.contains(prefix))
+                && ["10.65.2.0/24 via 10.0.0.2", "fd65:2::/64 via"].iter().all(|route| routes.contains(route))
                 && self.is_ready()
         });
     }
@@ -232,26 +240,63 @@ impl World {
     }
 
     pub(crate) fn counters(&self) -> Counters {
-        let seen = self.birdc("show protocols all peer");
+        self.counters_of("peer*")
+    }
+
+    /// Those of one protocol, or of all with names like this.
+    pub(crate) fn counters_of(&self, name: &str) -> Counters {
+        let seen = self.birdc(&format!("show protocols all \"{name}\""));
         let updates = seen.lines().filter(|line| line.contains("updates:") || line.contains("withdraws:"));
-        let first = seen.lines().find(|line| line.starts_with("peer")).unwrap_or_default();
+        let sessions = seen.lines().filter(|line| line.starts_with("peer"));
         let path = self.birdc("show bfd sessions");
-        let words = |line: &str| line.split_whitespace().map(str::to_owned).collect();
+        let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
         Counters {
-            session: words(first),
+            sessions: sessions.flat_map(words).collect(),
             path: words(path.lines().last().unwrap_or_default()),
             updates: updates.map(str::to_owned).collect(),
         }
     }
 
-    /// The session as our process sees it: its state, since when, and how often it was lost.
-    pub(crate) fn session(&self) -> (String, i64, u64) {
+    /// The sessions as our process sees them, by the peers' addresses: state, since when, and how often they were lost.
+    pub(crate) fn sessions(&self) -> BTreeMap<String, (String, i64, u64)> {
         let answer = self.ctl("bgp peers -o json");
         let value: serde_json::Value = serde_json::from_str(&answer).expect("JSON");
         let peers = value.as_array().or_else(|| value["peers"].as_array());
-        let peer = peers.and_then(|peers| peers.first()).unwrap_or_else(|| panic!("no peer: {answer}"));
-        let state = peer["state"].as_str().unwrap_or_default().to_owned();
-        (state, peer["since"].as_i64().unwrap_or_default(), peer["flaps"].as_u64().unwrap_or_default())
+        let peers = peers.unwrap_or_else(|| panic!("no peers: {answer}")).iter().map(|peer| {
+            let text = |field: &str| peer[field].as_str().unwrap_or_default().to_owned();
+            let since = peer["since"].as_i64().unwrap_or_default();
+            (text("address"), (text("state"), since, peer["flaps"].as_u64().unwrap_or_default()))
+        });
+        peers.collect()
+    }
+
+    /// Whether our process says that both are up.
+    pub(crate) fn is_up(&self) -> bool {
+        let sessions = self.sessions();
+        sessions.len() == 2 && sessions.values().all(|(state, ..)| state == "Established")
+    }
+
+    /// The path identifiers under which our process has got routes for a prefix.
+    pub(crate) fn path_ids(&self, prefix: &str) -> Vec<u64> {
+        let answer = self.ctl(&format!("bgp routes --prefix {prefix} -o json"));
+        let value: serde_json::Value = serde_json::from_str(&answer).expect("JSON");
+        let routes = value.as_array().unwrap_or_else(|| panic!("no routes: {answer}"));
+        routes.iter().filter_map(|route| route["pathId"].as_u64()).collect()
+    }
+
+    /// Other resources; a peer that is not among them any more is gone.
+    pub(crate) fn configure(&self, resources: &str, removed: &[&str]) {
+        fs::write(self.file("resources.yaml"), resources).expect("the folder is ours");
+        if self.kind == Kind::Node {
+            self.ctl(&format!("apply -f {}", self.file("resources.yaml").display()));
+            removed.iter().for_each(|peer| drop(self.ctl(&format!("delete bgppeer {peer}"))));
+        }
+    }
+
+    /// What the process gets its resources from.
+    pub(crate) fn source(&self) -> PathBuf {
+        let name = if self.kind == Kind::Node { "tortie.db" } else { "resources.yaml" };
+        self.file(name).canonicalize().expect("it is there")
     }
 
     /// Whether `/readiness` says so.
@@ -267,7 +312,7 @@ impl World {
     }
 
     pub(crate) fn our_routes(&self) -> String {
-        self.ours.command("ip route show proto bird")
+        self.ours.command("ip route show proto bird") + &self.ours.command("ip -6 route show proto bird")
     }
 
     pub(crate) fn log(&self, number: usize) -> String {
@@ -277,7 +322,11 @@ impl World {
     fn report(&self) -> String {
         let logs = (1..=self.started).map(|number| format!("--- process {number}\n{}", self.log(number)));
         let bird = fs::read_to_string(self.file("bird.log")).unwrap_or_default();
-        format!("{}\n--- BIRD\n{bird}\n{}", logs.collect::<String>(), self.birdc("show protocols all peer"))
+        format!(
+            "{}\n--- BIRD\n{bird}\n{}",
+            logs.collect::<String>(),
+            self.birdc("show protocols all \"peer*\"")
+        )
     }
 
     /// A packet every 10 ms to the address behind BIRD, and a stream of octets, all the time.
@@ -286,126 +335,48 @@ impl World {
     }
 }
 
-/// Traffic that is answered.
-pub(crate) struct Traffic {
-    stop: Arc<AtomicBool>,
-    sent: Arc<AtomicUsize>,
-    threads: Vec<JoinHandle<Vec<String>>>,
-}
-
-impl Traffic {
-    fn start(ours: Arc<TestNamespace>, theirs: &TestNamespace) -> Self {
-        let (stop, sent) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
-        let packets = theirs.run(|| UdpSocket::bind((BEHIND, PORT)).expect("the address is there"));
-        let stream = theirs.run(|| TcpListener::bind((BEHIND, PORT)).expect("the address is there"));
-        packets.set_read_timeout(Some(Duration::from_millis(200))).expect("a limit");
-        let done = stop.clone();
-        std::thread::spawn(move || {
-            let mut buffer = [0; 64];
-            while !done.load(Ordering::Relaxed) {
-                if let Ok((length, from)) = packets.recv_from(&mut buffer) {
-                    let _ = packets.send_to(&buffer[..length], from);
-                }
-            }
-        });
-        std::thread::spawn(move || {
-            let Ok((mut stream, _)) = stream.accept() else { return };
-            let mut buffer = [0; 64];
-            while let Ok(length @ 1..) = stream.read(&mut buffer) {
-                if stream.write_all(&buffer[..length]).is_err() {
-                    return;
-                }
-            }
-        });
-        let (first, counted, namespace) = (stop.clone(), sent.clone(), ours.clone());
-        let ping = std::thread::spawn(move || namespace.run(|| ping(&first, &counted)));
-        let second = stop.clone();
-        let talk = std::thread::spawn(move || ours.run(|| talk(&second)));
-        Self { stop, sent, threads: vec![ping, talk] }
-    }
-
-    /// Stops, and says how many packets there were and what went wrong.
-    pub(crate) fn finish(mut self) -> (usize, Vec<String>) {
-        self.stop.store(true, Ordering::Relaxed);
-        let wrong = self.threads.drain(..).flat_map(|thread| thread.join().expect("no panic")).collect();
-        (self.sent.load(Ordering::Relaxed), wrong)
-    }
-}
-
-impl Drop for Traffic {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-    }
-}
-
-/// Each packet has to come back before the next second is over.
-fn ping(stop: &AtomicBool, sent: &AtomicUsize) -> Vec<String> {
-    let socket = UdpSocket::bind("10.0.0.1:0").expect("our address");
-    socket.connect((BEHIND, PORT)).expect("a route");
-    socket.set_read_timeout(Some(Duration::from_secs(1))).expect("a limit");
-    let mut lost = Vec::new();
-    let mut next = Instant::now();
-    for number in 0_u64.. {
-        if stop.load(Ordering::Relaxed) {
-            break;
-        }
-        let mut word = [0; 8];
-        let answered = socket.send(&number.to_be_bytes()).and_then(|_| socket.recv(&mut word));
-        sent.fetch_add(1, Ordering::Relaxed);
-        match answered {
-            Ok(_) if u64::from_be_bytes(word) == number => {}
-            Ok(_) => lost.push(format!("packet {number}: an answer to another one")),
-            Err(error) => lost.push(format!("packet {number}: {error}")),
-        }
-        next += Duration::from_millis(10);
-        std::thread::sleep(next.saturating_duration_since(Instant::now()));
-    }
-    lost
-}
-
-fn talk(stop: &AtomicBool) -> Vec<String> {
-    let mut stream = TcpStream::connect((BEHIND, PORT)).expect("somebody listens");
-    stream.set_read_timeout(Some(Duration::from_secs(1))).expect("a limit");
-    let mut wrong = Vec::new();
-    while !stop.load(Ordering::Relaxed) && wrong.len() < 10 {
-        let echoed = stream.write_all(b"there?").and_then(|()| stream.read_exact(&mut [0; 6]));
-        match echoed {
-            Ok(()) => std::thread::sleep(Duration::from_millis(5)),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => wrong.push(format!("stream: {error}")),
-        }
-    }
-    wrong
-}
-
 const BIRD: &str = r#"
 router id 10.0.0.2;
 protocol device {}
 protocol bfd { interface "wire" { interval 50 ms; multiplier 3; }; }
 protocol static behind { ipv4; route 10.65.2.0/24 blackhole; route 10.65.3.0/24 blackhole; }
+protocol static again { ipv4; route 10.65.3.0/24 blackhole; }
+protocol static six { ipv6; route fd65:2::/64 blackhole; route fd65:3::/64 blackhole; }
 protocol bgp peer {
   local 10.0.0.2 as 64512; neighbor 10.0.0.1 as 64512; direct;
   connect delay time 1; connect retry time 2; error wait time 1, 2;
   ttl security on; password "rosebud"; bfd on; graceful restart on;
-  ipv4 { import all; export where source = RTS_STATIC; next hop self; };
+  ipv4 { import all; export where source = RTS_STATIC; next hop self; add paths on; };
+}
+protocol bgp peer6 {
+  local 2001:db8::2 as 64512; neighbor 2001:db8::1 as 64512; direct;
+  connect delay time 1; connect retry time 2; error wait time 1, 2; graceful restart on;
+  ipv6 { import all; export where source = RTS_STATIC; next hop self; add paths on; };
 }
 "#;
 
-const RESOURCES: &str = "\
-apiVersion: projectcalico.org/v3
+pub(crate) const RESOURCES: &str = r#"apiVersion: projectcalico.org/v3
 kind: Node
 metadata: {name: ours}
-spec: {bgp: {ipv4Address: 10.0.0.1/24}}
+spec: {bgp: {ipv4Address: 10.0.0.1/24, ipv6Address: "2001:db8::1/64"}}
 ---
 apiVersion: projectcalico.org/v3
 kind: BGPConfiguration
 metadata: {name: default}
-spec: {nodeToNodeMeshEnabled: false, asNumber: 64512, serviceClusterIPs: [{cidr: 10.96.0.0/16}]}
+spec:
+  nodeToNodeMeshEnabled: false
+  asNumber: 64512
+  serviceClusterIPs: [{cidr: 10.96.0.0/16}, {cidr: "fd96::/108"}]
 ---
 apiVersion: projectcalico.org/v3
 kind: IPPool
 metadata: {name: pods}
 spec: {cidr: 10.65.0.0/16}
+---
+apiVersion: projectcalico.org/v3
+kind: IPPool
+metadata: {name: six}
+spec: {cidr: "fd65::/16"}
 ---
 apiVersion: projectcalico.org/v3
 kind: BGPPeer
@@ -416,4 +387,9 @@ spec:
   ttlSecurity: 1
   password: {secretKeyRef: {name: bgp, key: password}}
   bfd: {interval: 50ms}
-";
+---
+apiVersion: projectcalico.org/v3
+kind: BGPPeer
+metadata: {name: bird6}
+spec: {peerIP: "2001:db8::2", asNumber: 64512}
+"#;
