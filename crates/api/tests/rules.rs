@@ -402,7 +402,7 @@ fn route_reflection_is_a_matter_of_a_cluster_with_a_mesh() {
         "default",
         reflection(json!({
             "meshLimit": 0, "reflectors": 4, "reflectorsPerClient": 3,
-            "topologyLabels": ["zone"], "nodeSelector": "has(reflect)",
+            "topologyLabels": ["zone"], "nodeSelector": "has(reflect)", "settleTime": "5s",
         })),
     );
     let only = "spec.routeReflection can only be set in the BGPConfiguration default";
@@ -419,6 +419,8 @@ fn route_reflection_is_a_matter_of_a_cluster_with_a_mesh() {
             json!({"reflectors": 2, "reflectorsPerClient": 3}),
             "spec.routeReflection.reflectors: \"2\" is less than",
         ),
+        (json!({"settleTime": "900ms"}), "spec.routeReflection.settleTime: \"900ms\" is not between"),
+        (json!({"settleTime": "2h"}), "spec.routeReflection.settleTime: \"2h0m0s\" is not between"),
         (json!({"topologyLabels": [""]}), "spec.routeReflection.topologyLabels[0] is the empty text"),
         (json!({"nodeSelector": "all("}), "spec.routeReflection.nodeSelector: \"all(\" is not a selector"),
     ] {

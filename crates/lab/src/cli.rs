@@ -91,6 +91,7 @@ Examples:
 Examples:
   tortie lab fault kill node-1                       SIGKILL to its node: pods go on, policy holds
   tortie lab fault start node-1
+  tortie lab fault freeze node-1                     SIGSTOP: a node that hangs, until `thaw`
   tortie lab fault cut node-2                        no link to the fabric until mended
   tortie lab fault mend node-2")]
     Fault {

@@ -22,6 +22,10 @@ pub(crate) enum Fault {
     Stop,
     /// Start its node again, and wait until it answers
     Start,
+    /// Have its node hang (SIGSTOP)
+    Freeze,
+    /// Have it go on
+    Thaw,
     /// Take its link to the fabric down, on the fabric's side
     Cut,
     /// Take that link up again
@@ -40,6 +44,8 @@ pub(crate) fn inflict(lab: &LabDir, state: &LabState, name: &str, fault: Fault) 
         Fault::Kill => end(lab, host, Signal::KILL, "was killed"),
         Fault::Stop => end(lab, host, Signal::TERM, "has stopped"),
         Fault::Start => start(lab, state, host),
+        Fault::Freeze => tell(lab, host, Signal::STOP, "hangs"),
+        Fault::Thaw => tell(lab, host, Signal::CONT, "goes on"),
         Fault::Cut => set_link(lab, host, false),
         Fault::Mend => set_link(lab, host, true),
     }
@@ -49,6 +55,12 @@ fn end(lab: &LabDir, host: &Host, signal: Signal, what: &str) -> Result<String> 
     let process = node::process(lab, &host.name)?;
     process::end(std::slice::from_ref(&process), signal)?;
     Ok(format!("the node of {} (process {}) {what}; routes and policy stay", host.name, process.number()))
+}
+
+fn tell(lab: &LabDir, host: &Host, signal: Signal, what: &str) -> Result<String> {
+    let process = node::process(lab, &host.name)?;
+    process.tell(signal)?;
+    Ok(format!("the node of {} (process {}) {what}", host.name, process.number()))
 }
 
 fn start(lab: &LabDir, state: &LabState, host: &Host) -> Result<String> {

@@ -40,6 +40,14 @@ impl Process {
     pub(crate) fn number(&self) -> u32 {
         self.pid.as_raw_nonzero().get().unsigned_abs()
     }
+
+    /// Sends it a signal that does not end it.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub(crate) fn tell(&self, signal: Signal) -> Result<()> {
+        Ok(pidfd_send_signal(&self.handle, signal)?)
+    }
 }
 
 /// All processes of a lab that run, but for the calling one.

@@ -1,4 +1,5 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
 use super::secret::check_password;
 use super::{BGPPassword, object};
@@ -129,6 +130,8 @@ object! {
         topology_labels: Vec<String>,
         /// Which nodes may reflect; all if empty.
         node_selector: String,
+        /// How long everything new has to be up before sessions that it replaces end, 1s to 1h; 30s if absent.
+        settle_time: Option<GoDuration>,
     }
 }
 
@@ -244,6 +247,10 @@ pub const DEFAULT_MESH_LIMIT: u32 = 100;
 pub const DEFAULT_REFLECTORS_PER_CLIENT: u32 = 2;
 /// Node labels that tell failure domains where nobody names others, the widest first.
 pub const DEFAULT_TOPOLOGY_LABELS: [&str; 2] = ["topology.kubernetes.io/zone", "rack"];
+/// How long everything new has to be up before the old ends, where nobody says another time.
+pub const DEFAULT_SETTLE_TIME: Duration = Duration::from_secs(30);
+/// How long that may be.
+const SETTLE_TIME: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3600));
 /// How many reflectors a cluster may ask for.
 const REFLECTORS: (i64, i64) = (2, 1_000);
 /// With how many of them a node may peer.
@@ -260,6 +267,11 @@ impl RouteReflection {
     /// With how many reflectors each other node peers, the default filled in.
     pub fn reflectors_per_client(&self) -> u32 {
         self.reflectors_per_client.unwrap_or(DEFAULT_REFLECTORS_PER_CLIENT)
+    }
+
+    /// How long everything new has to be up before sessions that it replaces end, the default filled in.
+    pub fn settle_time(&self) -> Duration {
+        self.settle_time.and_then(GoDuration::to_duration).unwrap_or(DEFAULT_SETTLE_TIME)
     }
 
     /// The labels that tell failure domains, the defaults filled in.
@@ -382,6 +394,12 @@ fn check_reflection(reflection: &RouteReflection, at: &Place<'_>) {
     }
     if let Some(number) = reflectors.filter(|number| *number < reflection.reflectors_per_client()) {
         at.field("reflectors").refuse(number, "is less than reflectorsPerClient");
+    }
+    let is_settling = |time: GoDuration| {
+        time.to_duration().is_some_and(|time| SETTLE_TIME.0 <= time && time <= SETTLE_TIME.1)
+    };
+    if let Some(time) = reflection.settle_time.filter(|time| !is_settling(*time)) {
+        at.field("settleTime").refuse(time, "is not between 1s and 1h");
     }
     check_count(&reflection.topology_labels, MAX_TOPOLOGY_LABELS, &at.field("topologyLabels"));
     for (index, label) in reflection.topology_labels.iter().enumerate() {

@@ -129,7 +129,8 @@ impl BgpPlanner {
         self.keep(&mut made, role, self.feedback.settled == Some(generation));
         let reflects = role == ReflectionRole::Reflector || made.values().any(|peer| peer.reflector_client);
         made.into_values().for_each(|peer| add(sessions, peer));
-        Some(ReflectionPlan { role, reflects, generation, wanted })
+        let settle_time = self.reflection_settings()?.settle_time();
+        Some(ReflectionPlan { role, reflects, generation, wanted, settle_time })
     }
 
     fn member_sessions(&self, us: &NodeRow, name: &str, wanted: &Wanted) -> impl Iterator<Item = Peer> {

@@ -13,8 +13,6 @@ use super::types::{BgpPlan, SessionFeedback};
 const IDLE: Duration = Duration::from_secs(5);
 /// A session that has not been Established for so long counts as down: longer than a restart of the peer takes.
 const DOWN: Duration = Duration::from_secs(10);
-/// A plan has settled when what it wants has been up for so long: others may be later than we in learning of a change.
-const SETTLE: Duration = Duration::from_secs(30);
 
 /// Makes [`SessionFeedback`] of what the speaker says about its sessions. Time is handed in and must not go backwards.
 #[derive(Debug, Default)]
@@ -65,12 +63,14 @@ impl SessionWatch {
         let down: BTreeSet<IpAddr> = self.down(DOWN, now).filter(is_wanted).collect();
         let on_demand: BTreeSet<IpAddr> =
             plan.peers.iter().filter(|peer| peer.on_demand).map(|peer| peer.address).collect();
+        // Others may be later than we in learning of a change.
+        let settle = reflection.settle_time;
         let is_there = |address: &IpAddr| {
-            self.sessions.get(address).is_some_and(|seen| seen.is_whole && seen.has_been_up(SETTLE, now))
+            self.sessions.get(address).is_some_and(|seen| seen.is_whole && seen.has_been_up(settle, now))
         };
         let mut awaited = reflection.wanted.keys().filter(|address| !on_demand.contains(*address));
         let is_settled =
-            now - begun >= SETTLE && awaited.all(|address| down.contains(address) || is_there(address));
+            now - begun >= settle && awaited.all(|address| down.contains(address) || is_there(address));
         let news = SessionFeedback { idle, down, settled: is_settled.then_some(generation) };
         (self.told.as_ref() != Some(&news)).then(|| self.told.insert(news).clone())
     }

@@ -72,6 +72,8 @@ pub struct ReflectionPlan {
     pub generation: u64,
     /// The peers that are wanted, and whether they are clients; others are there only until these are up.
     pub wanted: BTreeMap<IpAddr, bool>,
+    /// How long they have to be up before the others end.
+    pub settle_time: Duration,
 }
 
 /// What a node is among nodes that choose their own route reflectors.

@@ -11,6 +11,7 @@ mod health;
 mod host;
 mod lab;
 mod labs;
+mod reflection;
 mod repair;
 mod restart;
 mod start;
