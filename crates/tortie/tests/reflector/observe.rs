@@ -1,9 +1,11 @@
 //! Observers of `tortie reflector`: BMP stations over loopback, and dumps that bgpdump reads.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::io::{ErrorKind, Read};
 use std::net::{IpAddr, TcpListener, TcpStream};
-use std::process::Command;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bgp::observe::bmp::{DownReason, Information, Message, PeerHeader};
@@ -226,8 +228,29 @@ fn a_station_that_comes_later_or_again_gets_what_there_is_and_nobody_waits_for_o
     assert_eq!(count(&pair.ctl("a", &["bgp", "peers", "-o", "json"])), count(&before));
 }
 
+/// What `gobgp mrt inject` reads in a file. (Of few routes none gets to gobgpd: the client of GoBGP 3 does not wait until what it
+/// has sent is there.)
+fn gobgp_reads(pair: &mut Pair, file: &Path) -> String {
+    let configuration = pair.file("gobgpd.conf");
+    fs::write(&configuration, "[global.config]\nas = 64512\nrouter-id = \"10.0.0.1\"\nport = -1\n")
+        .expect("the folder is ours");
+    let mut daemon = Command::new("gobgpd");
+    daemon.arg("-f").arg(&configuration).args(["--api-hosts", "127.0.0.1:50051"]).stdout(Stdio::null());
+    let daemon = pair.hosts[0].run(move || daemon.spawn().expect("gobgpd is installed"));
+    pair.running.push(daemon);
+    let mut read = String::new();
+    testkit::eventually("gobgp reads the file", || {
+        let mut gobgp = Command::new("gobgp");
+        gobgp.args(["--debug", "mrt", "inject", "global"]).arg(file);
+        let output = pair.hosts[0].run(move || gobgp.output().expect("gobgp comes with gobgpd"));
+        read = String::from_utf8_lossy(&output.stdout).into_owned();
+        read.matches(" RIB: ").count() > 1
+    });
+    read
+}
+
 #[test]
-fn bgpdump_reads_what_is_dumped() {
+fn bgpdump_and_gobgp_read_what_is_dumped() {
     testkit::require_root();
     let mut pair = Pair::new(&[documents(), vec![block("b", "10.65.9.0/26")]].concat());
     pair.start(0, &[]);
@@ -248,6 +271,15 @@ fn bgpdump_reads_what_is_dumped() {
     let own = "TABLE_DUMP2|B|0.0.0.0|64512|10.65.1.0/26||IGP|0.0.0.0|2147482623|0||NAG||";
     let learned = "TABLE_DUMP2_AP|B|10.0.0.2|64512|10.65.9.0/26|1||IGP|10.0.0.2|2147482623|0||NAG||";
     assert_eq!(lines, [own, learned], "{text}");
+    let read = gobgp_reads(&mut pair, &file);
+    for expected in [
+        "Prefix [10.65.1.0/26] Entries [[RIB_ENTRY: PeerIndex [0]",
+        "{Nexthop: 0.0.0.0} {LocalPref: 2147482623}",
+        "Prefix [10.65.9.0/26] Entries [[RIB_ENTRY: PeerIndex [1]",
+        "PathIdentifier[1] PathAttributes [[{Origin: i}  {Nexthop: 10.0.0.2} {LocalPref: 2147482623}]]",
+    ] {
+        assert!(read.contains(expected), "{expected} in {read}");
+    }
 }
 
 #[test]
