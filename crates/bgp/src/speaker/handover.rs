@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::arrival::{member, range_of};
 use super::family::{FamilyRib, Shared};
-use super::peer::Peer;
+use super::peer::{Peer, QUIET};
 use super::{Speaker, Start, difference};
 use crate::config::{PeerConfig, SpeakerConfig};
 use crate::handover::{
@@ -129,7 +129,7 @@ impl Speaker {
         let mut connections = BTreeMap::new();
         let mut peers = Vec::new();
         for handed in &handover.peers {
-            let number = speaker.take_over_peer(handed, &config);
+            let number = speaker.take_over_peer(handed, &config, handover.complete);
             if let (Some(number), Some(session)) = (number, &handed.session) {
                 let connection = speaker.peers[&number].session.established_connection();
                 connections.insert(session.connection, connection.expect("it has been taken over so"));
@@ -170,7 +170,12 @@ impl Speaker {
     }
 
     /// A peer as it was. One that has no session, and is not wanted any more or not so, begins anew, or not at all.
-    fn take_over_peer(&mut self, handed: &HandedPeer, new: &SpeakerConfig) -> Option<PeerNumber> {
+    fn take_over_peer(
+        &mut self,
+        handed: &HandedPeer,
+        new: &SpeakerConfig,
+        complete: FamilySet,
+    ) -> Option<PeerNumber> {
         let wanted = match &handed.range {
             None => new.peers.get(&handed.id).cloned(),
             Some(_) => {
@@ -187,10 +192,10 @@ impl Speaker {
         if handed.session.is_none() && !(stays && (keeps_routes || handed.range.is_none())) {
             return None;
         }
-        Some(self.restore_peer(handed, config))
+        Some(self.restore_peer(handed, config, complete))
     }
 
-    fn restore_peer(&mut self, handed: &HandedPeer, config: PeerConfig) -> PeerNumber {
+    fn restore_peer(&mut self, handed: &HandedPeer, config: PeerConfig, complete: FamilySet) -> PeerNumber {
         let now = self.now;
         let number = self.insert_peer(handed.id.clone(), config);
         let peer = self.peers.get_mut(&number).expect("just added");
@@ -199,6 +204,12 @@ impl Speaker {
         peer.established_count = handed.established_count;
         peer.agreed = handed.agreed.clone().map(Box::new);
         peer.end_of_rib = handed.end_of_rib;
+        // It does not go along whether they were doubted.
+        let doubts = handed
+            .end_of_rib
+            .iter()
+            .filter(|family| handed.stale_left.is_some() || !complete.contains(*family));
+        peer.doubts = doubts.map(|family| (family, now + QUIET)).collect();
         peer.warned = handed.warned;
         peer.stale_until = handed.stale_left.map(|left| now + left);
         peer.long_lived_until =

@@ -58,6 +58,7 @@ impl Speaker {
         }
         let peer = self.peers.get_mut(&number).expect("its session has just acted");
         peer.local = None;
+        peer.doubts.clear();
         peer.warned = FamilySet::EMPTY;
         let restart = peer.agreed.as_ref().and_then(|agreed| agreed.graceful_restart.clone());
         let restart = restart.filter(|_| loss != Loss::ForGood);

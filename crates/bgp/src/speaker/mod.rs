@@ -195,6 +195,7 @@ impl Speaker {
                 self.stale_time_over(number);
             }
             self.check_long_lived(number);
+            self.end_doubts(number);
             self.peers.get_mut(&number).expect("still there").session.handle_timeout(self.now);
             self.act(number);
             self.forget_idle_member(number);
@@ -297,6 +298,8 @@ impl Speaker {
         peer.established_count += 1;
         peer.refresh_due = crate::types::FamilySet::EMPTY;
         peer.end_of_rib = crate::types::FamilySet::EMPTY;
+        peer.heard = crate::types::FamilySet::EMPTY;
+        peer.doubts.clear();
         let connection = peer.session.established_connection().expect("it is established");
         let endpoints = peer.endpoints.get(&connection);
         peer.local = endpoints.map(|endpoints| endpoints.local.ip());
@@ -356,7 +359,14 @@ impl Speaker {
         let all = |holds: fn(&Peer, Family) -> bool| {
             Family::ALL.map(|family| expired || self.peers.values().all(|peer| holds(peer, family)))
         };
-        let (settled, told) = (all(Peer::is_settled), all(Peer::has_told_all));
+        // What is forwarded by the routes of an earlier life depends on nobody's word being taken too early.
+        let told: fn(&Peer, Family) -> bool = match self.started_as {
+            Start::Restarting => {
+                |peer: &Peer, family| peer.has_told_all(family) && !peer.doubts.contains_key(&family)
+            }
+            Start::Fresh => Peer::has_told_all,
+        };
+        let (settled, told) = (all(Peer::is_settled), all(told));
         let shared = &mut Shared { sources: &self.sources, interner: &mut self.interner };
         self.ipv4.advance_start(settled[0], told[0], shared);
         self.ipv6.advance_start(settled[1], told[1], shared);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::LazyLock;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::family::Teller;
 use super::io::Arrival;
@@ -15,6 +15,10 @@ use crate::rib::best_path::{Source, SourceKind};
 use crate::rib::{GroupKey, MemberKind, PeerNumber};
 use crate::session::{Negotiated, Session, Settings};
 use crate::types::{ConnectionId, Endpoints, Family, FamilySet, PeerId, RouterId};
+
+/// For how long nothing has to have come from a peer whose End-of-RIB came first. OpenBGPD says it before its routes, which
+/// follow within milliseconds.
+pub(super) const QUIET: Duration = Duration::from_secs(1);
 
 /// A peer.
 #[derive(Debug)]
@@ -32,6 +36,10 @@ pub(super) struct Peer {
     pub(super) remote: Option<IpAddr>,
     /// Families whose End-of-RIB has come in this session.
     pub(super) end_of_rib: FamilySet,
+    /// Families of which it has announced routes in this session.
+    pub(super) heard: FamilySet,
+    /// Families whose End-of-RIB came before any route, until when it is not believed.
+    pub(super) doubts: BTreeMap<Family, Instant>,
     /// When stale routes go, restarted or not, or become long-lived.
     pub(super) stale_until: Option<Instant>,
     /// When long-lived stale routes of a family go (RFC 9494).
@@ -68,6 +76,8 @@ impl Peer {
             local: None,
             remote: None,
             end_of_rib: FamilySet::EMPTY,
+            heard: FamilySet::EMPTY,
+            doubts: BTreeMap::new(),
             stale_until: None,
             long_lived_until: BTreeMap::new(),
             warned: FamilySet::EMPTY,
@@ -189,6 +199,14 @@ impl Peer {
         !waits || self.end_of_rib.contains(family)
     }
 
+    /// It announces routes of a family.
+    pub(super) fn hear(&mut self, family: Family, now: Instant) {
+        self.heard.insert(family);
+        if let Some(until) = self.doubts.get_mut(&family) {
+            *until = now + QUIET;
+        }
+    }
+
     /// Whether it has told all of its routes of a family. Whatever it said in its OPEN: until then what the kernel has from it
     /// is not known to be stale.
     pub(super) fn has_told_all(&self, family: Family) -> bool {
@@ -201,8 +219,9 @@ impl Peer {
 
     /// The next moment at which something is due.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        let long_lived = self.long_lived_until.values().copied();
-        self.session.poll_timeout().into_iter().chain(self.stale_until).chain(long_lived).min()
+        let (long_lived, doubts) = (self.long_lived_until.values(), self.doubts.values());
+        let session = self.session.poll_timeout().into_iter();
+        session.chain(self.stale_until).chain(long_lived.copied()).chain(doubts.copied()).min()
     }
 }
 

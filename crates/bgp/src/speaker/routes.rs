@@ -3,6 +3,7 @@
 use ipnet::IpNet;
 
 use super::family::{Import, Shared};
+use super::peer::QUIET;
 use super::status::Ineligible;
 use super::{CONGESTED, Output, Speaker};
 use crate::config::Origination;
@@ -83,6 +84,14 @@ impl Speaker {
         if let Some(family) = update.end_of_rib() {
             return self.end_of_rib(number, family);
         }
+        let mut announced: Vec<(Family, bool, &[Nlri])> = vec![(Family::Ipv4Unicast, false, &update.nlri)];
+        for attribute in &update.attributes {
+            if let AttributeValue::MpReach(MpReach::Routes { family, nlri, .. }) = &attribute.value {
+                announced.push((*family, true, nlri));
+            }
+        }
+        announced.retain(|(.., nlri)| !nlri.is_empty());
+        announced.iter().for_each(|(family, ..)| peer.hear(*family, self.now));
         let withdraw = received.disposition() >= Some(Disposition::TreatAsWithdraw);
         peer.unused.treated_as_withdraw += u64::from(withdraw);
         self.unlearn(number, Family::Ipv4Unicast, &update.withdrawn);
@@ -91,16 +100,7 @@ impl Speaker {
                 self.unlearn(number, *family, nlri);
             }
         }
-        let mut announced: Vec<(Family, bool, &[Nlri])> = vec![(Family::Ipv4Unicast, false, &update.nlri)];
-        for attribute in &update.attributes {
-            if let AttributeValue::MpReach(MpReach::Routes { family, nlri, .. }) = &attribute.value {
-                announced.push((*family, true, nlri));
-            }
-        }
         for (family, mp, nlri) in announced {
-            if nlri.is_empty() {
-                continue;
-            }
             match AttributeSet::received(update, mp).filter(|_| !withdraw) {
                 Some(set) => self.learn(number, family, nlri, set, update),
                 None => self.unlearn(number, family, nlri),
@@ -180,16 +180,41 @@ impl Speaker {
     fn end_of_rib(&mut self, number: PeerNumber, family: Family) {
         let peer = self.peers.get_mut(&number).expect("its session has just acted");
         peer.end_of_rib.insert(family);
+        match peer.heard.contains(family) {
+            true => self.all_told(number, family),
+            // What is said before any route may be said too early. Routes are selected all the same, only none is swept.
+            false => drop(peer.doubts.insert(family, self.now + QUIET)),
+        }
+        self.check_complete();
+        self.observe_end_of_rib(number, family);
+    }
+
+    /// End-of-RIBs that came before any route are believed when nothing has come since for a while.
+    pub(super) fn end_doubts(&mut self, number: PeerNumber) {
+        let doubts = self.peers[&number].doubts.iter();
+        let over = doubts.filter(|(_, until)| **until <= self.now).map(|(family, _)| *family);
+        let over: Vec<Family> = over.collect();
+        for family in &over {
+            self.all_told(number, *family);
+        }
+        if !over.is_empty() {
+            self.check_complete();
+        }
+    }
+
+    /// A peer has told all of its routes of a family: what it does not have any more goes.
+    fn all_told(&mut self, number: PeerNumber, family: Family) {
+        let peer = self.peers.get_mut(&number).expect("the caller has just had it");
+        peer.doubts.remove(&family);
         let all = peer.agreed.as_ref().is_some_and(|agreed| {
-            agreed.context.families.iter().all(|family| peer.end_of_rib.contains(family))
+            let is_told = |family| peer.end_of_rib.contains(family) && !peer.doubts.contains_key(&family);
+            agreed.context.families.iter().all(is_told)
         });
         if all {
             peer.stale_until = None;
         }
         peer.long_lived_until.remove(&family);
         self.sweep(number, &[family]);
-        self.check_complete();
-        self.observe_end_of_rib(number, family);
     }
 
     /// ROUTE-REFRESH of a peer.

@@ -363,8 +363,9 @@ impl Bench {
 
     /// Time goes by, second by second; peers whose sessions are up say that they are there.
     pub(crate) fn wait(&mut self, time: Duration) {
-        for _ in 0..time.as_secs() {
-            self.now += Duration::from_secs(1);
+        let end = self.now + time;
+        while self.now < end {
+            self.now = end.min(self.now + Duration::from_secs(1));
             self.speaker.handle_timeout(self.now);
             self.drain();
             let there: Vec<String> =

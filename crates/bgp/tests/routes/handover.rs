@@ -285,6 +285,7 @@ fn stale_routes_are_swept_when_their_peer_is_back() {
     take_over(&mut bench);
     assert!(bench.told("i2", "198.51.100.0/24").is_some());
     bench.end_of_rib("e4");
+    bench.wait(Duration::from_secs(1));
     assert!(bench.told("i2", "198.51.100.0/24").is_none());
     assert_eq!(bench.told("i2", "203.0.113.0/24").unwrap().path(), "65004");
 }

@@ -58,7 +58,10 @@ fn what_is_not_announced_again_goes_at_the_end_of_rib() {
     assert_eq!(bench.kernel.len(), 3);
     assert_eq!(bench.probes["e4"].updates, told, "the same route again is no news");
     bench.end_of_rib("i2");
-    assert_eq!(bench.kernel.keys().copied().collect::<Vec<_>>(), [net("10.65.2.0/26")]);
+    let rest = [net("10.65.2.0/26"), net("2001:db8:2::/64")];
+    assert_eq!(bench.kernel.keys().copied().collect::<Vec<_>>(), rest, "of IPv6 nothing has come yet");
+    bench.wait(secs(1));
+    assert_eq!(bench.kernel.keys().copied().collect::<Vec<_>>(), rest[..1]);
     assert_eq!(bench.speaker.status()[1].stale.iter().map(|(_, routes)| routes).sum::<usize>(), 0);
 }
 
@@ -77,6 +80,23 @@ fn a_peer_that_comes_back_without_end_of_rib_is_waited_for_no_longer_than_the_st
     assert_eq!(bench.kernel.len(), 3);
     bench.wait(secs(1));
     assert!(bench.kernel.is_empty());
+}
+
+/// OpenBGPD says it first, and its routes afterwards.
+#[test]
+fn an_end_of_rib_before_any_route_is_believed_when_nothing_has_come_for_a_moment() {
+    let mut bench = helper();
+    bench.up("i2");
+    bench.end_of_rib("i2");
+    assert_eq!(bench.kernel.len(), 3, "not yet");
+    for prefix in ["10.65.2.0/26", "2001:db8:2::/64"] {
+        bench.wait(Duration::from_millis(900));
+        bench.announce("i2", &[prefix], &[], &[]);
+    }
+    assert_eq!(bench.kernel.len(), 3, "it is still telling");
+    bench.wait(secs(1));
+    assert_eq!(bench.kernel.len(), 2, "the third has not come again");
+    assert_eq!(bench.speaker.status()[1].stale.iter().map(|(_, routes)| routes).sum::<usize>(), 0);
 }
 
 #[test]
@@ -120,10 +140,25 @@ fn a_restarted_speaker_uses_learned_routes_once_all_peers_have_sent_theirs() {
     assert_eq!(bench.probes["e4"].end_of_ribs, []);
     bench.up("i3");
     bench.end_of_rib("i3");
-    assert_eq!(bench.complete, Family::ALL);
     assert_eq!(bench.kernel.len(), 1);
     assert_eq!(bench.has("e4"), ["10.65.1.0/26", "10.65.2.0/26"]);
     assert_eq!(bench.probes["e4"].end_of_ribs, Family::ALL);
+    bench.wait(secs(1));
+    assert_eq!(bench.complete, Family::ALL);
+}
+
+#[test]
+fn what_the_kernel_has_is_not_stale_while_a_peer_tells_after_its_end_of_rib() {
+    let mut bench = restarter();
+    bench.up("i3");
+    ["i2", "e4", "i3"].into_iter().for_each(|name| bench.end_of_rib(name));
+    assert!(!bench.kernel.is_empty() && bench.complete.is_empty(), "i3 and e4 have told nothing");
+    bench.wait(Duration::from_millis(900));
+    bench.announce("i3", &["10.65.3.0/26"], &[], &[]);
+    bench.wait(Duration::from_millis(900));
+    assert_eq!(bench.complete, [Family::Ipv6Unicast], "of IPv6 nobody has told anything");
+    bench.wait(Duration::from_millis(100));
+    assert_eq!(bench.complete.len(), 2);
 }
 
 #[test]
@@ -157,8 +192,10 @@ fn what_the_kernel_has_is_stale_only_once_every_peer_has_told_all_whatever_its_o
     // It says that it has restarted itself, and has routes all the same.
     bench.up_with("i2", forwarding(&Family::ALL));
     bench.end_of_rib("i2");
+    bench.wait(secs(1));
     assert!(bench.complete.is_empty(), "i3 may have more to tell");
     bench.end_of_rib("i3");
+    bench.wait(secs(1));
     assert_eq!(bench.complete, Family::ALL);
 }
 
@@ -216,6 +253,8 @@ fn routes_are_complete_once_it_is_known_which_next_hops_can_be_reached() {
     let resolution = Some(Resolution { cost: 0, gateways: vec![peer_address(2)] });
     bench.input(Input::NextHop { address: peer_address(2), resolution });
     assert_eq!(bench.kernel.len(), 1);
-    assert_eq!(bench.complete, Family::ALL);
+    assert_eq!(bench.complete, [Family::Ipv4Unicast]);
     assert_eq!(bench.probes["i2"].end_of_ribs, Family::ALL);
+    bench.wait(secs(1));
+    assert_eq!(bench.complete, Family::ALL, "it has really nothing to tell of IPv6");
 }

@@ -25,10 +25,6 @@ impl Daemon for OpenBgpd {
             Feature::TheirRestart => Some(
                 "it helps others over a restart, but does not ask to be helped over its own (bgpd.conf, announce restart)",
             ),
-            Feature::OurRestart => Some(
-                "it keeps our routes, but sends its End-of-RIB before its own routes: for some milliseconds we take what we have \
-                 from before for stale",
-            ),
             Feature::OurRefresh => Some(
                 "7.7 takes a request for a family that the session has for one that it has not, and drops it; mended upstream in \
                  January 2023",
