@@ -183,6 +183,10 @@ pub struct PeerConfig {
     pub reflector_client: bool,
     /// The peer may connect or not; after a restart nobody waits for its routes.
     pub on_demand: bool,
+    /// Only we can reach the peer, if it is external: others cannot make anything of its next hops, so routes from it are
+    /// passed on with us as next hop to internal peers, too (RFC 4271, section 5.1.3), unless they are to get it unchanged.
+    /// A change resets the session.
+    pub behind_us: bool,
     /// How often our own AS number may be in a received AS_PATH.
     pub allow_local_as: u8,
     /// How segments are signed. A change resets the session.
@@ -232,6 +236,7 @@ impl PeerConfig {
             next_hop: NextHopMode::Auto,
             reflector_client: false,
             on_demand: false,
+            behind_us: false,
             allow_local_as: 0,
             authentication: None,
             ttl_security: None,

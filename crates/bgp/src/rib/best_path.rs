@@ -13,6 +13,8 @@ pub enum SourceKind {
     Local,
     /// An external peer.
     External,
+    /// An external peer that only we can reach.
+    Behind,
     /// An internal peer.
     Internal,
     /// An internal peer that is our reflection client.

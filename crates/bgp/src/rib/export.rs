@@ -416,6 +416,7 @@ fn next_hop(family: Family, best: &Best, set: &AttributeSet, group: &GroupKey) -
     let ours = match (best.kind, group.next_hop) {
         (SourceKind::Local, _) | (_, NextHopMode::OurSelf) => true,
         (_, NextHopMode::Keep) => false,
+        (SourceKind::Behind, NextHopMode::Auto) => true,
         (_, NextHopMode::Auto) => group.members == MemberKind::External,
     };
     let next_hop = if ours { group.our_address? } else { set.next_hop };

@@ -117,7 +117,7 @@ impl Selecting<'_> {
     fn limit(&self, best: &Path) -> usize {
         let limit = match self.sources[&best.peer].kind {
             SourceKind::Local => 1,
-            SourceKind::External => self.rules.multipath.external,
+            SourceKind::External | SourceKind::Behind => self.rules.multipath.external,
             SourceKind::Internal | SourceKind::Client => self.rules.multipath.internal,
         };
         usize::from(limit.max(1))

@@ -87,6 +87,7 @@ pub fn reset_causes(
         ("the password", old.authentication != new.authentication),
         ("TTL security", old.ttl_security != new.ttl_security || old.ttl != new.ttl),
         ("the role", old.role != new.role),
+        ("whether only we can reach it", old.behind_us != new.behind_us),
     ];
     let mut causes: Vec<_> =
         differs.iter().filter(|(_, differs)| *differs).map(|(cause, _)| *cause).collect();

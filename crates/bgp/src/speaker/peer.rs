@@ -114,6 +114,7 @@ impl Peer {
     /// How selection sees it.
     pub(super) fn source(&self, router_id: RouterId) -> Source {
         let kind = match self.kind() {
+            PeerKind::External if self.config.behind_us => SourceKind::Behind,
             PeerKind::External => SourceKind::External,
             PeerKind::Internal if self.config.reflector_client => SourceKind::Client,
             PeerKind::Internal => SourceKind::Internal,

@@ -183,6 +183,29 @@ fn next_hops_are_ours_or_unchanged_as_configured() {
 }
 
 #[test]
+fn what_a_peer_tells_that_only_we_can_reach_leads_others_to_us() {
+    let mut behind = peer(4, 65004);
+    behind.behind_us = true;
+    let mut keep = peer(3, OUR_AS);
+    keep.next_hop = NextHopMode::Keep;
+    let mut client = peer(6, OUR_AS);
+    client.reflector_client = true;
+    let peers =
+        [("i2", peer(2, OUR_AS)), ("i3", keep), ("e4", behind), ("e5", peer(5, 65005)), ("i6", client)];
+    let mut bench = Bench::new(config(&peers), Start::Fresh);
+    peers.iter().for_each(|(name, _)| bench.up(name));
+    bench.announce("e4", &["203.0.113.0/24"], &[65004], &[]);
+    bench.announce("e5", &["198.51.100.0/24"], &[65005], &[]);
+    for (name, next_hop) in [("i2", 1), ("i3", 4), ("e5", 1), ("i6", 1)] {
+        let told = bench.told(name, "203.0.113.0/24").unwrap();
+        assert_eq!((name, told.next_hop()), (name, peer_address(next_hop)));
+    }
+    assert_eq!(bench.told("i2", "198.51.100.0/24").unwrap().next_hop(), peer_address(5));
+    // Packets of ours go to the peer itself.
+    assert_eq!(bench.kernel[&net("203.0.113.0/24")].next_hops, [peer_address(4)]);
+}
+
+#[test]
 fn unknown_attributes_travel_if_transitive_and_old_speakers_get_as4_attributes() {
     let peers = [("i2", peer(2, OUR_AS)), ("e4", peer(4, 65004)), ("e5", peer(5, 65005))];
     let mut bench = Bench::new(config(&peers), Start::Fresh);

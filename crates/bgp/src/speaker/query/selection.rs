@@ -48,7 +48,7 @@ fn value(step: Step, candidate: &Candidate<'_>) -> String {
         Step::Med => set.med.map_or_else(|| "0 (none)".to_owned(), |med| med.to_string()),
         Step::External => match source.kind {
             SourceKind::Local => "our own",
-            SourceKind::External => "external",
+            SourceKind::External | SourceKind::Behind => "external",
             SourceKind::Internal | SourceKind::Client => "internal",
         }
         .to_owned(),
