@@ -30,6 +30,8 @@ pub struct AddressOptions {
     pub no_duplicate_detection: bool,
     /// Make no route for its prefix.
     pub no_prefix_route: bool,
+    /// IPv4: it means something on its link only, and the host does not speak from it elsewhere. IPv6 goes by the address.
+    pub link_scope: bool,
 }
 
 impl Rtnetlink {
@@ -66,6 +68,9 @@ pub(crate) fn name(index: u32, address: IpNet) -> String {
 
 pub(crate) fn add_address(index: u32, address: IpNet, options: AddressOptions) -> Message {
     let mut message = body(index, address);
+    if options.link_scope {
+        message.header.scope = AddressScope::Link;
+    }
     let mut bits = AddressFlags::empty();
     bits.set(AddressFlags::Nodad, options.no_duplicate_detection && address.addr().is_ipv6());
     bits.set(AddressFlags::Noprefixroute, options.no_prefix_route);

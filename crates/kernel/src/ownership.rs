@@ -4,6 +4,7 @@
 //! |---|---|
 //! | route in the main table | its protocol: [`ROUTE_FELIX`], [`ROUTE_BIRD`], or [`ROUTE_BOOT`] on a workload's device |
 //! | host side of a workload's veth | name begins with [`INTERFACE_PREFIX`] |
+//! | address of the host for workloads to dial | /32 or /128 on the host side of a workload's veth |
 //! | link on its way out | group [`CONDEMNED_GROUP`] and the prefix |
 //! | nf_tables table | name [`NFT_TABLE`], families ip, ip6 and arp: the whole table is ours |
 //! | nf_tables chain and set | inside that table; chains begin with [`CHAIN_PREFIX`] |

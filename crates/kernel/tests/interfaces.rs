@@ -1,7 +1,11 @@
 //! Settings of interfaces: on the fake kernel with faults, then on the real one.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
+use kernel::address::InterfaceAddress;
 use kernel::fake::{FakeKernel, Fault};
 use kernel::interface::{
     HostInterfaces, InterfaceKernel, InterfaceSettings, InterfaceTable, Setting, WorkloadSettings,
@@ -16,12 +20,21 @@ fn name(name: &str) -> InterfaceName {
     InterfaceName::new(name).unwrap()
 }
 
+fn net(text: &str) -> IpNet {
+    text.parse().unwrap()
+}
+
+fn on_link(index: u32, address: IpNet) -> InterfaceAddress {
+    InterfaceAddress { index, address, scope: 0, tentative: false }
+}
+
 fn settings(interface: &str, sysctls: &mut impl Sysctls) -> InterfaceSettings {
     let families = WorkloadSettings { ipv4: true, ipv6: true, no_reverse_path_filter: false };
     InterfaceSettings {
         up: true,
         mtu: Some(1440),
         settings: families.of_host_side(&name(interface), &default_reverse_path_filter(sysctls)),
+        addresses: BTreeSet::from(["169.254.0.179", "fdc9::1"].map(|text| text.parse().unwrap())),
     }
 }
 
@@ -105,8 +118,8 @@ fn an_interface_that_refuses_is_retried_without_holding_up_the_others() {
     kernel.add_link("cali1", true);
     kernel.add_link("cali2", true);
     let (mut table, now) = (table(&kernel), Instant::now());
-    // The first call lists the links, the second changes the first of them.
-    kernel.fail_after(1, Fault::Refuse(Errno::BUSY));
+    // The first calls list links and addresses, the third changes the first link.
+    kernel.fail_after(2, Fault::Refuse(Errno::BUSY));
     let report = table.apply(now).unwrap();
     assert!(is_right(&kernel, "cali2") && !is_right(&kernel, "cali1"));
     let (interface, failure) = table.failures().next().unwrap();
@@ -129,7 +142,20 @@ fn any_history_and_any_faults_end_in_what_is_wanted() {
         for _ in 0..40 {
             let which = random.usize(..2);
             let interface = ["cali1", "cali2"][which];
-            match random.u8(..5) {
+            match random.u8(..7) {
+                5 => {
+                    let address = [net("169.254.0.179/32"), net("169.254.0.1/32")][random.usize(..2)];
+                    match random.bool() {
+                        true => kernel.add_address(indexes[which], address),
+                        false => kernel.remove_address(indexes[which], address),
+                    }
+                    let present = kernel.current_addresses().contains(&(indexes[which], address));
+                    table.on_address(&on_link(indexes[which], address), present);
+                }
+                6 => match random.bool() {
+                    true => table.remove(&name(interface)),
+                    false => table.set(name(interface), settings(interface, &mut kernel.clone())),
+                },
                 0 => {
                     kernel.remove_link(indexes[which]);
                     table.on_link_gone(indexes[which]);
@@ -146,11 +172,109 @@ fn any_history_and_any_faults_end_in_what_is_wanted() {
             now += Duration::from_millis(random.u64(..500));
         }
         kernel.fail_randomly(0, 0);
+        for interface in ["cali1", "cali2"] {
+            table.set(name(interface), settings(interface, &mut kernel.clone()));
+        }
         table.queue_resync();
         table.apply(now + Duration::from_secs(11)).unwrap();
         assert!(is_right(&kernel, "cali1") && is_right(&kernel, "cali2"), "seed {seed}");
+        indexes.sort_unstable();
+        let addresses = indexes.map(|index| [(index, net("169.254.0.179/32")), (index, net("fdc9::1/128"))]);
+        assert_eq!(kernel.current_addresses(), addresses.concat(), "seed {seed}");
         assert_eq!(table.failures().count(), 0);
     }
+}
+
+#[test]
+fn a_workloads_interface_has_the_addresses_that_are_wanted_and_none_of_an_earlier_process() {
+    let kernel = fake();
+    let indexes = ["lo", "cali1", "cali2", "cali3"].map(|interface| kernel.add_link(interface, true));
+    let [lo, first, second, third] = indexes;
+    let others = [(lo, net("127.0.0.1/8")), (lo, net("192.0.2.1/32")), (third, net("fe80::1/64"))];
+    let stale =
+        [(first, net("169.254.0.1/32")), (second, net("169.254.0.1/32")), (third, net("fdc9::9/128"))];
+    others.iter().chain(&stale).for_each(|(index, address)| kernel.add_address(*index, *address));
+    let mut table = InterfaceTable::new(kernel.clone());
+    let wanted = settings("cali1", &mut kernel.clone());
+    table.set(name("cali1"), wanted.clone());
+    table.set(name("cali2"), InterfaceSettings { addresses: BTreeSet::new(), ..wanted.clone() });
+    let now = Instant::now();
+    table.apply(now).unwrap();
+    let mut expected = others.to_vec();
+    expected.extend([(first, net("169.254.0.179/32")), (first, net("fdc9::1/128"))]);
+    expected.sort();
+    assert_eq!(kernel.current_addresses(), expected);
+    let calls = kernel.calls();
+    assert_eq!((table.apply(now).unwrap().changed, kernel.calls()), (0, calls));
+
+    // Someone else's doing, told by events.
+    kernel.remove_address(first, net("169.254.0.179/32"));
+    table.on_address(&on_link(first, net("169.254.0.179/32")), false);
+    kernel.add_address(third, net("169.254.0.179/32"));
+    table.on_address(&on_link(third, net("169.254.0.179/32")), true);
+    assert_eq!(table.apply(now).unwrap().changed, 2);
+    assert_eq!(kernel.current_addresses(), expected);
+
+    // Nothing is wanted of the interface any more; the first try is refused.
+    table.remove(&name("cali1"));
+    kernel.fail_after(0, Fault::Refuse(Errno::BUSY));
+    let again = table.apply(now).unwrap().next_apply.expect("another try");
+    table.apply(again).unwrap();
+    expected.retain(|(index, _)| *index != first);
+    assert_eq!(kernel.current_addresses(), expected);
+    assert_eq!(table.failures().count(), 0);
+}
+
+#[test]
+fn what_an_interface_refused_is_forgotten_with_it() {
+    let kernel = fake();
+    let index = kernel.add_link("cali1", true);
+    let (mut table, now) = (table(&kernel), Instant::now());
+    kernel.fail_after(2, Fault::Refuse(Errno::BUSY));
+    let again = table.apply(now).unwrap().next_apply.expect("another try");
+    kernel.remove_link(index);
+    table.on_link_gone(index);
+    assert_eq!(table.apply(again).unwrap().next_apply, None, "nothing is left to be tried again");
+}
+
+#[test]
+fn the_real_kernel_takes_packets_for_an_address_of_the_host_and_learns_no_route_by_it() {
+    let host = TestNamespace::new();
+    for number in 1..=2 {
+        host.command(&format!("ip link add cali{number} type veth peer name peer{number}"));
+        host.command(&format!("ip link set peer{number} up"));
+    }
+    host.command("ip address add 203.0.113.1/24 dev cali1");
+    let shown = |interface: &str| {
+        let shown = host.command(&format!("ip -o address show dev {interface} scope link"));
+        shown + &host.command(&format!("ip -o -6 address show dev {interface} scope global"))
+    };
+    host.run(|| {
+        let mut table = InterfaceTable::new(HostInterfaces::open().unwrap());
+        for interface in ["cali1", "cali2"] {
+            table.set(name(interface), settings(interface, &mut ProcSys));
+        }
+        table.apply(Instant::now()).unwrap();
+        assert_eq!(table.failures().count(), 0, "{:?}", table.failures().collect::<Vec<_>>());
+        for interface in ["cali1", "cali2"] {
+            let shown = shown(interface);
+            assert!(shown.contains("169.254.0.179/32 scope link"), "{shown}");
+            assert!(shown.contains("fdc9::1/128 scope global nodad noprefixroute"), "{shown}");
+        }
+        assert_eq!(host.command("ip -6 route show fdc9::1"), "");
+        assert!(host.command("ip route get 169.254.0.179").contains("local 169.254.0.179"));
+        // Another process finds them, wants one of them no more, and nothing of the other interface.
+        let mut table = InterfaceTable::new(HostInterfaces::open().unwrap());
+        let mut less = settings("cali1", &mut ProcSys);
+        less.addresses.retain(IpAddr::is_ipv6);
+        table.set(name("cali1"), less);
+        assert_eq!(table.apply(Instant::now()).unwrap().changed, 3);
+        assert!(!shown("cali1").contains("169.254.0.179") && shown("cali1").contains("fdc9::1/128"));
+        assert!(!shown("cali2").contains("169.254.0.179") && !shown("cali2").contains("fdc9"));
+        assert!(host.command("ip -o address show dev cali1").contains("203.0.113.1/24"));
+        table.queue_resync();
+        assert_eq!(table.apply(Instant::now()).unwrap().changed, 0);
+    });
 }
 
 #[test]

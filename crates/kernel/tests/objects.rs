@@ -120,7 +120,8 @@ fn addresses_are_added_twice_listed_and_deleted() {
     let (_namespace, mut socket) = router();
     let index = socket.link(&name("up0")).unwrap().unwrap().index;
     for text in ["10.65.0.1/32", "fd65::1/128"] {
-        let options = AddressOptions { no_duplicate_detection: true, no_prefix_route: true };
+        let options =
+            AddressOptions { no_duplicate_detection: true, no_prefix_route: true, link_scope: false };
         for _ in 0..2 {
             socket.add_address(index, net(text), options).unwrap();
         }

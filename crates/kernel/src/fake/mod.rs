@@ -20,6 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ipnet::IpNet;
 
+use crate::address::InterfaceAddress;
 use crate::conntrack::{Connection, ConntrackKernel};
 use crate::interface::InterfaceKernel;
 use crate::link::{Link, LinkChange};
@@ -43,6 +44,7 @@ pub struct FakeKernel {
 struct State {
     links: BTreeMap<u32, Link>,
     last_index: u32,
+    addresses: BTreeSet<(u32, IpNet)>,
     routes: Routes,
     connections: Connections,
     sysctls: BTreeMap<String, String>,
@@ -90,7 +92,23 @@ impl FakeKernel {
             let of_link = format!("/{}/", link.name);
             state.sysctls.retain(|path, _| !path.contains(&of_link));
         }
+        state.addresses.retain(|(link, _)| *link != index);
         state.routes.drop_device(index);
+    }
+
+    /// Someone adds an address to a link, which has to be there.
+    pub fn add_address(&self, index: u32, address: IpNet) {
+        self.state().addresses.insert((index, address));
+    }
+
+    /// Someone takes an address from a link.
+    pub fn remove_address(&self, index: u32, address: IpNet) {
+        self.state().remove_address((index, address));
+    }
+
+    /// All addresses, by the number of their link.
+    pub fn current_addresses(&self) -> Vec<(u32, IpNet)> {
+        self.state().addresses.iter().copied().collect()
     }
 
     /// Someone sets a link up or down; down drops its routes.
@@ -243,6 +261,37 @@ impl State {
     }
 }
 
+impl State {
+    /// A change of addresses of a link.
+    fn change_addresses(
+        &mut self,
+        (index, address): (u32, IpAddr),
+        change: impl FnOnce(&mut Self, (u32, IpNet)) -> bool,
+    ) -> Result<(), Error> {
+        let object = format!("address {address} on link number {index}");
+        let fault = self.faults.next();
+        if let Some(Fault::Refuse(errno)) = fault {
+            return Err(Error::refused(object, Refusal::new(errno)));
+        }
+        if !self.links.contains_key(&index) {
+            return Err(Error::refused(object, Refusal::new(Errno::NODEV)));
+        }
+        change(self, (index, address.into()));
+        if fault.is_some() { Err(Error::Overrun { object }) } else { Ok(()) }
+    }
+
+    /// As in Linux (`fib_disable_ip`), a link's IPv4 routes go with its last IPv4 address.
+    fn remove_address(&mut self, gone: (u32, IpNet)) -> bool {
+        let was_there = self.addresses.remove(&gone);
+        let is_ipv4 = |net: &IpNet| matches!(net, IpNet::V4(_));
+        let has_another = self.addresses.iter().any(|(index, net)| *index == gone.0 && is_ipv4(net));
+        if was_there && is_ipv4(&gone.1) && !has_another {
+            self.routes.drop_ipv4(gone.0);
+        }
+        was_there
+    }
+}
+
 impl RouteKernel for FakeKernel {
     fn links(&mut self) -> Result<Vec<Link>, Error> {
         self.state().list("links", |state| state.links.values().cloned().collect())
@@ -304,6 +353,24 @@ impl Sysctls for FakeKernel {
 impl InterfaceKernel for FakeKernel {
     fn list_links(&mut self) -> Result<Vec<Link>, Error> {
         RouteKernel::links(self)
+    }
+
+    fn list_addresses(&mut self) -> Result<Vec<InterfaceAddress>, Error> {
+        let read = |(index, address): &(u32, IpNet)| InterfaceAddress {
+            index: *index,
+            address: *address,
+            scope: 0,
+            tentative: false,
+        };
+        self.state().list("addresses", |state| state.addresses.iter().map(read).collect())
+    }
+
+    fn add_host_address(&mut self, index: u32, address: IpAddr) -> Result<(), Error> {
+        self.state().change_addresses((index, address), |state, new| state.addresses.insert(new))
+    }
+
+    fn delete_host_address(&mut self, index: u32, address: IpAddr) -> Result<(), Error> {
+        self.state().change_addresses((index, address), State::remove_address)
     }
 
     fn change_link(&mut self, index: u32, change: &LinkChange<'_>) -> Result<(), Error> {

@@ -42,6 +42,13 @@ impl Routes {
         self.routes.retain(|route| route.kind != RouteKind::Unicast || !route.hops.is_empty());
     }
 
+    pub(super) fn drop_ipv4(&mut self, index: u32) {
+        let goes = |route: &KernelRoute| {
+            route.destination.addr().is_ipv4() && route.hops.iter().any(|hop| hop.device == Some(index))
+        };
+        self.routes.retain(|route| !goes(route));
+    }
+
     pub(super) fn guard(&mut self, destination: IpNet) {
         self.guarded.insert(destination);
     }

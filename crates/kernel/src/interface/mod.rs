@@ -2,13 +2,18 @@
 //!
 //! [`InterfaceTable`] is told which interfaces are to have which settings; it sets them when the interface appears, when
 //! an event says that something was changed, and after a resync. An interface that is missing is waited for; one that
-//! refuses is tried again, later and later, without holding up the others. Nothing is ever undone: settings go with
-//! their interface.
+//! refuses is tried again, later and later, without holding up the others. Settings are never undone: they go with their
+//! interface. Addresses of the host on a workload's interface are: those that nobody wants are taken away, also those of an
+//! earlier process.
 
+mod addresses;
 mod settings;
 mod table;
 
+use std::net::IpAddr;
+
 use crate::Rtnetlink;
+use crate::address::{AddressOptions, InterfaceAddress};
 use crate::link::{Link, LinkChange};
 use crate::netlink::Error;
 use crate::sysctl::{self, NetSysctls, Sysctl, Sysctls};
@@ -30,6 +35,26 @@ pub trait InterfaceKernel: Sysctls {
     /// # Errors
     /// When the kernel refuses; parts of the change may have been made.
     fn change_link(&mut self, index: u32, change: &LinkChange<'_>) -> Result<(), Error>;
+
+    /// All addresses of all links.
+    ///
+    /// # Errors
+    /// Retryable.
+    fn list_addresses(&mut self) -> Result<Vec<InterfaceAddress>, Error>;
+
+    /// Gives a link an address of the host for itself alone (/32, /128), which means something on this link only. No route
+    /// comes with it but the one by which the host takes its packets, and IPv6 looks for no duplicates: other links have
+    /// the same.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    fn add_host_address(&mut self, index: u32, address: IpAddr) -> Result<(), Error>;
+
+    /// Takes it away, if it is there.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    fn delete_host_address(&mut self, index: u32, address: IpAddr) -> Result<(), Error>;
 
     /// Makes those settings of a link that are not so yet. Gives how many it changed, and what it could not.
     fn enforce(&mut self, index: u32, settings: &[Setting]) -> (usize, Vec<sysctl::Error>) {
@@ -87,6 +112,20 @@ impl InterfaceKernel for HostInterfaces {
 
     fn change_link(&mut self, index: u32, change: &LinkChange<'_>) -> Result<(), Error> {
         self.socket.change_link(index, change)
+    }
+
+    fn list_addresses(&mut self) -> Result<Vec<InterfaceAddress>, Error> {
+        self.socket.addresses()
+    }
+
+    fn add_host_address(&mut self, index: u32, address: IpAddr) -> Result<(), Error> {
+        let options =
+            AddressOptions { no_duplicate_detection: true, no_prefix_route: true, link_scope: true };
+        self.socket.add_address(index, address.into(), options)
+    }
+
+    fn delete_host_address(&mut self, index: u32, address: IpAddr) -> Result<(), Error> {
+        self.socket.delete_address(index, address.into()).map(drop)
     }
 
     /// What messages about the link carry is read and set by one each; what they do not, or what is refused, by its file.

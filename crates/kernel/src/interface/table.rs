@@ -1,11 +1,14 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::ops::Bound;
 use std::time::{Duration, Instant};
 
+use super::addresses::{self, host_address};
 use super::{InterfaceKernel, Setting, enforce_each};
+use crate::address::InterfaceAddress;
 use crate::link::{Link, LinkChange};
 use crate::monitor::Event;
-use crate::{InterfaceName, netlink, sysctl};
+use crate::{InterfaceName, netlink, ownership, sysctl};
 
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LONGEST_RETRY: Duration = Duration::from_secs(10);
@@ -19,6 +22,8 @@ pub struct InterfaceSettings {
     pub mtu: Option<u32>,
     /// Its settings, in the order in which they are set.
     pub settings: Vec<Setting>,
+    /// The addresses of the host on it, each for itself (/32, /128); others of full length are taken away.
+    pub addresses: BTreeSet<IpAddr>,
 }
 
 impl InterfaceSettings {
@@ -55,6 +60,9 @@ pub struct Failure {
 pub struct Report {
     /// Links and settings that were changed.
     pub changed: usize,
+    /// An IPv4 address was taken from a link, or may have been. With its last one the kernel forgets the link's IPv4 routes, and
+    /// tells nobody (`fib_disable_ip`): read them back.
+    pub routes_lost: bool,
     /// When `apply` should be called again though nothing was changed.
     pub next_apply: Option<Instant>,
 }
@@ -65,6 +73,10 @@ pub struct InterfaceTable<K> {
     kernel: K,
     desired: BTreeMap<Subject, InterfaceSettings>,
     links: BTreeMap<InterfaceName, Link>,
+    /// Addresses of full length by number of the link: see [`crate::ownership`].
+    addresses: BTreeMap<u32, BTreeSet<IpAddr>>,
+    /// An IPv4 address may have been taken away since this was last told.
+    took_ipv4: bool,
     dirty: BTreeSet<Subject>,
     failures: BTreeMap<Subject, Failure>,
     /// The last that was looked at again.
@@ -82,6 +94,8 @@ impl<K: InterfaceKernel> InterfaceTable<K> {
             kernel,
             desired: BTreeMap::new(),
             links: BTreeMap::new(),
+            addresses: BTreeMap::new(),
+            took_ipv4: false,
             dirty: BTreeSet::new(),
             failures: BTreeMap::new(),
             looked_at: None,
@@ -94,12 +108,12 @@ impl<K: InterfaceKernel> InterfaceTable<K> {
         self.want(Some(interface), settings);
     }
 
-    /// Leaves an interface alone from now on. Memory only.
+    /// Leaves an interface alone from now on, but for addresses of ours that it still has. Memory only.
     pub fn remove(&mut self, interface: &InterfaceName) {
         let subject = Some(interface.clone());
         self.desired.remove(&subject);
         self.dirty.remove(&subject);
-        self.failures.remove(&subject);
+        self.touch(subject);
     }
 
     /// Keeps settings of the host itself. Memory only.
@@ -121,12 +135,9 @@ impl<K: InterfaceKernel> InterfaceTable<K> {
             Event::Link(link) => self.on_link(link),
             Event::LinkGone { index, .. } => self.on_link_gone(*index),
             Event::Setting { index } => self.on_setting(*index),
-            Event::Address(_)
-            | Event::AddressGone(_)
-            | Event::Route(_)
-            | Event::RouteGone(_)
-            | Event::Neighbour(_)
-            | Event::NeighbourGone { .. } => {}
+            Event::Address(address) => self.on_address(address, true),
+            Event::AddressGone(address) => self.on_address(address, false),
+            Event::Route(_) | Event::RouteGone(_) | Event::Neighbour(_) | Event::NeighbourGone { .. } => {}
         }
     }
 
@@ -145,6 +156,21 @@ impl<K: InterfaceKernel> InterfaceTable<K> {
     /// A link is gone. Memory only.
     pub fn on_link_gone(&mut self, index: u32) {
         self.links.retain(|_, link| link.index != index);
+        self.addresses.remove(&index);
+    }
+
+    /// The kernel says that an address is there (`present`), or gone. Memory only.
+    pub fn on_address(&mut self, address: &InterfaceAddress, present: bool) {
+        let Some(host) = host_address(address) else { return };
+        let all = self.addresses.entry(address.index).or_default();
+        let is_news = if present { all.insert(host) } else { all.remove(&host) };
+        if all.is_empty() {
+            self.addresses.remove(&address.index);
+        }
+        let link = self.links.values().find(|link| is_news && link.index == address.index);
+        if let Some(subject) = link.map(|link| Some(link.name.clone())) {
+            self.touch(subject);
+        }
     }
 
     /// A setting of an interface was changed by someone (or by us); none for the host's own. Memory only.
@@ -205,9 +231,7 @@ impl<K: InterfaceKernel> InterfaceTable<K> {
     /// When the links cannot be listed. What is refused otherwise is in [`InterfaceTable::failures`].
     pub fn apply(&mut self, now: Instant) -> Result<Report, netlink::Error> {
         if self.resync {
-            let links = self.kernel.list_links()?;
-            self.links = links.into_iter().map(|link| (link.name.clone(), link)).collect();
-            self.dirty.extend(self.desired.keys().cloned());
+            self.read_back()?;
             self.resync = false;
         }
         let due = self.failures.iter().filter(|(_, failure)| failure.next_try <= now);
@@ -216,31 +240,74 @@ impl<K: InterfaceKernel> InterfaceTable<K> {
         for subject in std::mem::take(&mut self.dirty) {
             report.changed += self.enforce(&subject, now);
         }
+        report.routes_lost = std::mem::take(&mut self.took_ipv4);
         let retries = self.failures.values().map(|failure| failure.next_try);
         report.next_apply = retries.chain(self.resync.then_some(now + FIRST_RETRY)).min();
         Ok(report)
     }
 
+    fn read_back(&mut self) -> Result<(), netlink::Error> {
+        let links = self.kernel.list_links()?;
+        let addresses = self.kernel.list_addresses()?;
+        self.links = links.into_iter().map(|link| (link.name.clone(), link)).collect();
+        self.addresses.clear();
+        for address in addresses {
+            if let Some(host) = host_address(&address) {
+                self.addresses.entry(address.index).or_default().insert(host);
+            }
+        }
+        self.dirty.extend(self.desired.keys().cloned());
+        let all = self.links.keys().cloned().map(Some);
+        let left: Vec<Subject> = all.filter(|subject| self.has_leftovers(subject)).collect();
+        self.dirty.extend(left);
+        Ok(())
+    }
+
     fn touch(&mut self, subject: Subject) {
         self.failures.remove(&subject);
-        if self.desired.contains_key(&subject) {
+        if self.desired.contains_key(&subject) || self.has_leftovers(&subject) {
             self.dirty.insert(subject);
         }
     }
 
+    /// Whether nothing is wanted of an interface of ours, and it has addresses all the same.
+    fn has_leftovers(&self, subject: &Subject) -> bool {
+        let link = subject.as_ref().and_then(|name| self.links.get(name));
+        let ours = link.filter(|link| ownership::is_workload_interface(link.name.as_str()));
+        ours.is_some_and(|link| self.addresses.contains_key(&link.index))
+            && !self.desired.contains_key(subject)
+    }
+
     /// Gives how much was changed.
     fn enforce(&mut self, subject: &Subject, now: Instant) -> usize {
-        let Some(wanted) = self.desired.get(subject) else { return 0 };
+        let nothing = InterfaceSettings::default();
+        let wanted = match self.desired.get(subject) {
+            Some(wanted) => wanted,
+            None if self.has_leftovers(subject) => &nothing,
+            None => return 0,
+        };
         let mut errors: Vec<InterfaceError> = Vec::new();
         let mut changed = 0;
         let (made, refused) = match subject {
             None => enforce_each(&mut self.kernel, &wanted.settings),
             Some(name) => {
-                let Some(link) = self.links.get_mut(name) else { return 0 };
+                let Some(link) = self.links.get_mut(name) else {
+                    // What could not be done on it went with it.
+                    self.failures.remove(subject);
+                    return 0;
+                };
                 match change_link(&mut self.kernel, link, wanted) {
                     Ok(done) => changed += usize::from(done),
                     Err(error) => errors.push(error.into()),
                 }
+                let present = self.addresses.remove(&link.index).unwrap_or_default();
+                let placed = addresses::place(&mut self.kernel, link.index, present, &wanted.addresses);
+                if !placed.present.is_empty() {
+                    self.addresses.insert(link.index, placed.present);
+                }
+                changed += placed.changed;
+                self.took_ipv4 |= placed.took_ipv4;
+                errors.extend(placed.refused.map(InterfaceError::from));
                 self.kernel.enforce(link.index, &wanted.settings)
             }
         };

@@ -247,7 +247,7 @@ impl PodSpec<'_> {
 }
 
 fn address_step(index: u32, address: IpNet) -> (Message, String) {
-    let options = AddressOptions { no_duplicate_detection: true, no_prefix_route: false };
+    let options = AddressOptions { no_duplicate_detection: true, ..AddressOptions::default() };
     (add_address(index, address, options), address::name(index, address))
 }
 
