@@ -143,7 +143,7 @@ pub struct NodeStatus {
 pub struct PeerStatus {
     /// Its address.
     pub address: IpAddr,
-    /// `node-to-node mesh`, `node specific` or `global`.
+    /// `node-to-node mesh`, `node specific`, `local workload` or `global`.
     pub peer_type: String,
     /// `up` when Established, `start` while trying, `down` when stopped.
     pub state: String,

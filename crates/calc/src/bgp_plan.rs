@@ -1,7 +1,7 @@
 //! What the BGP speaker of this node should do: a function of the datastore's rows (control-plane.md 3.1 to 3.3).
 //!
 //! [`BgpPlanner`] keeps the few rows that matter (nodes, BGP configurations and peers, pools, this node's block affinities
-//! and workloads) and makes the [`BgpPlan`] anew whenever one of them has changed: a plan is small, and whole plans can
+//! and workloads, the labels that profiles lend these) and makes the [`BgpPlan`] anew whenever one of them has changed: a plan is small, and whole plans can
 //! be compared.
 //!
 //! Sessions come from four sources: the node-to-node mesh, peers of this node, global peers, and workloads of this node
@@ -29,8 +29,11 @@ mod session_watch;
 mod speaker;
 mod stations;
 mod types;
+mod workloads;
 
-pub use changes::{AnnouncementChange, AnnouncementEffect, PlanChanges, SessionChange, SessionEffect};
+pub use changes::{
+    AddressChange, AnnouncementChange, AnnouncementEffect, PlanChanges, SessionChange, SessionEffect,
+};
 pub use filter_tests::{ANNOTATION as FILTER_TESTS, FilterTestError, check_filter};
 pub use planner::{BgpPlanner, RouterIdSource, Tunnels};
 pub use problems::Problem;

@@ -83,7 +83,7 @@ pub struct Peer {
     pub name: String,
     /// Its address.
     pub address: IpAddr,
-    /// `node-to-node mesh`, `node specific`, `global`.
+    /// `node-to-node mesh`, `node specific`, `local workload`, `global`.
     #[serde(rename = "type")]
     pub peer_type: String,
     /// The AS that is configured for it.

@@ -1,6 +1,8 @@
 //! What a new plan changes on a node: the typed difference that the speaker applies, for people to read beforehand.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
 
 use bgp::config::Secret;
 use bgp::policy::RouteAttributes;
@@ -21,6 +23,8 @@ pub struct PlanChanges {
     pub announcements: Vec<AnnouncementChange>,
     /// The rules by which routes get into the kernel change.
     pub kernel: bool,
+    /// Addresses for workloads to dial that come to interfaces or go from them, by interface and address.
+    pub addresses: Vec<AddressChange>,
     /// Aggregates that come.
     pub aggregates_added: Vec<IpNet>,
     /// Aggregates that go.
@@ -59,6 +63,17 @@ pub enum SessionEffect {
     Reset(Vec<&'static str>),
     /// It stays up.
     InPlace(PeerDifference),
+}
+
+/// An address of the node comes to an interface of a workload, or goes from it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct AddressChange {
+    /// The interface.
+    pub interface: Arc<str>,
+    /// The address.
+    pub address: IpAddr,
+    /// It comes.
+    pub added: bool,
 }
 
 /// A prefix of the node of which peers are told something else.
@@ -110,6 +125,7 @@ impl PlanChanges {
             stations_changed,
             sessions: sessions(old, new),
             announcements: announcements(old, new),
+            addresses: addresses(old, new),
             kernel: old.kernel != new.kernel,
             problems: new.problems.difference(&old.problems).cloned().collect(),
         }
@@ -156,6 +172,24 @@ fn effect(old: (&SpeakerConfig, &PeerConfig), new: (&SpeakerConfig, &PeerConfig)
         true => Some(SessionEffect::Reset(reset_causes(old, new))),
         false => (change != PeerDifference::default()).then_some(SessionEffect::InPlace(change)),
     }
+}
+
+fn addresses(old: &BgpPlan, new: &BgpPlan) -> Vec<AddressChange> {
+    let all = |plan: &BgpPlan| -> BTreeSet<(Arc<str>, IpAddr)> {
+        let of = |(name, addresses): (&Arc<str>, &BTreeSet<IpAddr>)| {
+            let name = name.clone();
+            addresses.clone().into_iter().map(move |address| (name.clone(), address))
+        };
+        plan.peering_addresses.iter().flat_map(of).collect()
+    };
+    let (before, after) = (all(old), all(new));
+    let differing = before.symmetric_difference(&after);
+    let change = |(interface, address): &(Arc<str>, IpAddr)| AddressChange {
+        added: after.contains(&(interface.clone(), *address)),
+        interface: interface.clone(),
+        address: *address,
+    };
+    differing.map(change).collect()
 }
 
 type Told = BTreeMap<(PeerId, IpNet), RouteAttributes>;

@@ -15,6 +15,7 @@ use ipnet::IpNet;
 use super::planner::{BgpPlanner, NodeRow};
 use super::problems::Problem;
 use super::types::{NextHop, PasswordRef, Peer, PeerSource, ReflectionPlan, StaticRoute};
+use super::workloads::PeeringWorkloads;
 
 /// Who is at the other end.
 #[derive(Debug, Clone, Copy)]
@@ -34,6 +35,7 @@ pub(super) struct PlannedSessions {
     pub(super) peers: Vec<Peer>,
     pub(super) static_routes: BTreeSet<StaticRoute>,
     pub(super) reflection: Option<ReflectionPlan>,
+    pub(super) workloads: PeeringWorkloads,
 }
 
 impl BgpPlanner {
@@ -48,11 +50,10 @@ impl BgpPlanner {
             problems.extend(self.problems_of(name, spec));
             if spec.local_workload_selector.is_empty() {
                 self.add_peers(us, name, spec, &mut sessions, &mut static_routes);
-            } else {
-                self.add_local_workloads(us, name, spec, &mut sessions);
             }
         }
-        PlannedSessions { peers: sessions.into_values().collect(), static_routes, reflection }
+        let workloads = self.add_local_workloads(us, &mut sessions, problems);
+        PlannedSessions { peers: sessions.into_values().collect(), static_routes, reflection, workloads }
     }
 
     /// What a peer asks for and does not get.
@@ -153,7 +154,7 @@ impl BgpPlanner {
     }
 
     /// Whether a peer is one of ours, and as what.
-    fn source_for_us(&self, us: &NodeRow, name: &str, spec: &BGPPeerSpec) -> Option<PeerSource> {
+    pub(super) fn source_for_us(&self, us: &NodeRow, name: &str, spec: &BGPPeerSpec) -> Option<PeerSource> {
         let name = name.to_owned();
         match spec.node.is_empty() && spec.node_selector.is_empty() {
             true => Some(PeerSource::Global { name }),
@@ -204,25 +205,6 @@ impl BgpPlanner {
             .iter()
             .map(|address| Remote { address: *address, port, as_number, node: Some(node) })
             .collect()
-    }
-
-    /// Workloads connect to us.
-    fn add_local_workloads(&self, us: &NodeRow, name: &str, spec: &BGPPeerSpec, sessions: &mut Sessions) {
-        let is_for_us = self.source_for_us(us, name, spec).is_some();
-        let (Ok(selector), Some(as_number), true) =
-            (Selector::parse(&spec.local_workload_selector), spec.as_number, is_for_us)
-        else {
-            return;
-        };
-        let selected = self.workloads.values().filter(|workload| selector.matches(&workload.labels));
-        for address in selected.flat_map(|workload| &workload.addresses) {
-            let source = PeerSource::LocalWorkload { name: name.to_owned() };
-            let remote =
-                Remote { address: *address, port: Self::foreign_port(), as_number: as_number.0, node: None };
-            let peer = self.session(us, source, remote, spec);
-            let peer = peer.map(|peer| Peer { passive: true, source_address: None, ..peer });
-            peer.into_iter().for_each(|peer| add(sessions, peer));
-        }
     }
 
     /// A session, unless it would be with ourselves or in a family that we have no address of.

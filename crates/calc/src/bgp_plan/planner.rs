@@ -18,6 +18,7 @@ use super::policy::Policies;
 use super::problems::Problem;
 use super::services::{EXCLUDED, Ranges, Service, ServiceEndpoints, Services};
 use super::types::{BgpPlan, Listen, SessionFeedback};
+use super::workloads::{PeeringWorkloads, WorkloadKey, WorkloadRow};
 use crate::contract::TunnelKind;
 
 /// The AS of a cluster that does not set one.
@@ -98,14 +99,6 @@ impl NodeRow {
     }
 }
 
-/// What counts of a workload of this node.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct WorkloadRow {
-    pub(super) labels: BTreeMap<String, String>,
-    pub(super) addresses: Vec<IpAddr>,
-    pub(super) interface: Arc<str>,
-}
-
 /// Keeps the rows that the plan depends on. Not one of its methods blocks, reads a clock or does any I/O.
 #[derive(Debug, Clone)]
 pub struct BgpPlanner {
@@ -120,7 +113,9 @@ pub struct BgpPlanner {
     pub(super) pools: BTreeMap<String, PoolRow>,
     /// Blocks of this node, and whether they are confirmed.
     pub(super) blocks: BTreeMap<IpNet, bool>,
-    pub(super) workloads: BTreeMap<(String, String), WorkloadRow>,
+    pub(super) workloads: BTreeMap<WorkloadKey, WorkloadRow>,
+    /// The labels that profiles lend.
+    pub(super) profiles: BTreeMap<String, BTreeMap<String, String>>,
     pub(super) services: Services,
     /// Addresses of the host's interfaces, with the lengths of their networks.
     pub(super) interfaces: BTreeMap<Arc<str>, BTreeSet<IpNet>>,
@@ -146,6 +141,7 @@ impl BgpPlanner {
             pools: BTreeMap::new(),
             blocks: BTreeMap::new(),
             workloads: BTreeMap::new(),
+            profiles: BTreeMap::new(),
             services: Services::default(),
             interfaces: BTreeMap::new(),
             tunnels: Tunnels::default(),
@@ -209,10 +205,18 @@ impl BgpPlanner {
             }
             _ => false,
         };
-        let is_workload = matches!(key, Key::Resource { kind: Kind::WorkloadEndpoint, .. });
+        self.note(changed, self.stale_by(key));
+    }
+
+    /// What a changed row puts in doubt.
+    fn stale_by(&self, key: &Key) -> Stale {
+        let Key::Resource { kind, .. } = key else { return Stale::Plan };
         let are_peers = || self.peers.values().any(|peer| !peer.local_workload_selector.is_empty());
-        let stale = if is_workload && !are_peers() { Stale::Originated } else { Stale::Plan };
-        self.note(changed, stale);
+        match kind {
+            Kind::WorkloadEndpoint if !are_peers() => Stale::Originated,
+            Kind::Profile if !are_peers() => Stale::Nothing,
+            _ => Stale::Plan,
+        }
     }
 
     fn note(&mut self, changed: bool, stale: Stale) {
@@ -246,7 +250,8 @@ impl BgpPlanner {
     pub fn plan(&self) -> BgpPlan {
         let us = self.nodes.get(&self.node_name);
         let mut problems = self.filter_problems.values().flatten().cloned().collect();
-        let PlannedSessions { mut peers, static_routes, reflection } = self.sessions(&mut problems);
+        let PlannedSessions { mut peers, static_routes, reflection, workloads } =
+            self.sessions(&mut problems);
         let reflects = self.is_reflector() || reflection.as_ref().is_some_and(|plan| plan.reflects);
         let originate = self.originated();
         let common =
@@ -259,7 +264,7 @@ impl BgpPlanner {
         BgpPlan {
             local_as: self.local_as(),
             router_id: self.router_id(),
-            listen: self.listen(),
+            listen: self.listen(&workloads),
             mesh: self.is_mesh_on(),
             cluster_id: us.and_then(|us| us.cluster_id),
             reflection,
@@ -270,7 +275,8 @@ impl BgpPlanner {
             blocks: self.own_blocks(),
             kernel: self.kernel_policy(),
             excluded_interfaces: self.excluded_interfaces(),
-            interfaces: self.networks(),
+            interfaces: self.networks().into_iter().chain(workloads.links).collect(),
+            peering_addresses: workloads.peering_addresses,
             static_routes,
             forwards: true,
             name: self.node_name.clone(),
@@ -291,7 +297,7 @@ impl BgpPlanner {
     pub fn size(&self) -> usize {
         let bgp = self.nodes.len() + self.peers.len() + self.configurations.len() + self.filters.len();
         let services = self.services.services.len() + self.services.endpoints.len() + self.interfaces.len();
-        bgp + services + self.pools.len() + self.blocks.len() + self.workloads.len()
+        bgp + services + self.pools.len() + self.blocks.len() + self.workloads.len() + self.profiles.len()
     }
 
     /// The AS of a node.
@@ -376,11 +382,13 @@ impl BgpPlanner {
         self.global().and_then(|spec| spec.as_number).map_or(DEFAULT_AS, |number| number.0)
     }
 
-    fn listen(&self) -> Listen {
+    /// Workloads dial an address of their own, wherever else the node listens.
+    fn listen(&self, workloads: &PeeringWorkloads) -> Listen {
         let addresses = match self.setting(|spec| spec.bind_mode).unwrap_or_default() {
             BindMode::None => Vec::new(),
             BindMode::NodeIP => {
-                self.nodes.get(&self.node_name).map(|us| us.addresses.clone()).unwrap_or_default()
+                let own = self.nodes.get(&self.node_name).into_iter().flat_map(|us| &us.addresses);
+                own.copied().chain(workloads.dialled_addresses()).collect()
             }
         };
         Listen { port: self.port_of(&self.node_name), addresses }
@@ -425,21 +433,23 @@ impl BgpPlanner {
             }
             Kind::IPPool => replace(&mut self.pools, name.to_owned(), resource.and_then(PoolRow::of)),
             Kind::WorkloadEndpoint => {
-                let row = resource.and_then(|resource| self.workload_row(resource));
+                let row = resource.and_then(|resource| self.workload_row(namespace, resource));
                 replace(&mut self.workloads, (namespace.to_owned(), name.to_owned()), row)
+            }
+            Kind::Profile => {
+                let labels = resource.and_then(|resource| match resource {
+                    Resource::Profile(profile) => Some(profile.spec.labels_to_apply.clone()),
+                    _ => None,
+                });
+                replace(&mut self.profiles, name.to_owned(), labels.filter(|labels| !labels.is_empty()))
             }
             _ => false,
         }
     }
 
-    fn workload_row(&self, resource: &Resource) -> Option<WorkloadRow> {
+    fn workload_row(&self, namespace: &str, resource: &Resource) -> Option<WorkloadRow> {
         let Resource::WorkloadEndpoint(endpoint) = resource else { return None };
-        if endpoint.spec.node != self.node_name {
-            return None;
-        }
-        let addresses = endpoint.spec.ip_networks.iter().map(|net| net.addr()).collect();
-        let interface = endpoint.spec.interface_name.as_str().into();
-        Some(WorkloadRow { labels: endpoint.metadata.labels.clone(), addresses, interface })
+        (endpoint.spec.node == self.node_name).then(|| WorkloadRow::of(namespace, endpoint))
     }
 }
 

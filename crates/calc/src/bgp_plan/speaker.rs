@@ -123,6 +123,7 @@ impl Peer {
         config.connect = if self.passive { ConnectMode::Passive } else { ConnectMode::Active };
         config.reflector_client = self.reflector_client;
         config.on_demand = self.on_demand;
+        config.behind_us = matches!(self.source, PeerSource::LocalWorkload { .. });
         config.next_hop = match self.next_hop {
             NextHop::Auto => NextHopMode::Auto,
             NextHop::Own => NextHopMode::OurSelf,
@@ -159,7 +160,8 @@ impl Peer {
         match self.source {
             PeerSource::Mesh { .. } => "node-to-node mesh",
             PeerSource::Global { .. } => "global",
-            PeerSource::Node { .. } | PeerSource::LocalWorkload { .. } => "node specific",
+            PeerSource::Node { .. } => "node specific",
+            PeerSource::LocalWorkload { .. } => "local workload",
         }
     }
 

@@ -1,6 +1,7 @@
 mod changes;
 mod filters;
 mod services;
+mod workloads;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -204,18 +205,6 @@ fn workloads_that_come_and_go_change_what_is_originated_and_nothing_else() {
     assert_eq!(with.originate.len(), before.originate.len() + 1);
     set(&mut planner, &pod("p"), None);
     assert_eq!(planner.flush(), Some(before));
-}
-
-#[test]
-fn pods_that_peer_are_sessions_as_soon_as_they_are_there() {
-    let mut planner = planner();
-    let peer = resource("pods", &json!({"localWorkloadSelector": "all()", "asNumber": 65010}));
-    set(&mut planner, &Key::cluster(Kind::BGPPeer, "pods"), Some(peer));
-    planner.flush();
-    set(&mut planner, &pod("p"), Some(pod_document("n1", "192.168.0.5")));
-    let plan = planner.flush().unwrap();
-    let peer = plan.peers.iter().find(|peer| peer.remote_as == 65010).unwrap();
-    assert_eq!((peer.address.to_string().as_str(), peer.passive), ("192.168.0.5", true));
 }
 
 struct Nothing;

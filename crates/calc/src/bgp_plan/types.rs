@@ -47,6 +47,9 @@ pub struct BgpPlan {
     pub excluded_interfaces: Vec<InterfacePattern>,
     /// The networks of the host's interfaces, by which next hops are reached.
     pub interfaces: BTreeMap<IpNet, Arc<str>>,
+    /// The addresses that this node has on the interfaces of workloads that it peers with, by interface: all of those
+    /// workloads find it by the same (`localWorkloadPeeringIPV4`, `localWorkloadPeeringIPV6`).
+    pub peering_addresses: BTreeMap<Arc<str>, BTreeSet<IpAddr>>,
     /// Routes that sessions need to reach their peers (`reachableBy`).
     pub static_routes: BTreeSet<StaticRoute>,
     /// The node's name.
@@ -128,7 +131,7 @@ pub enum OriginatedKind {
 pub struct Listen {
     /// TCP port, 179 unless configured.
     pub port: u16,
-    /// Only on these addresses (`bindMode: NodeIP`); empty: on all.
+    /// Only on these addresses (`bindMode: NodeIP`), those that workloads dial among them; empty: on all.
     pub addresses: Vec<IpAddr>,
 }
 

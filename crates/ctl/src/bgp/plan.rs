@@ -20,12 +20,13 @@ use crate::filter_tests;
 use crate::session::{Access, Session};
 
 /// The kinds that a plan depends on.
-const KINDS: [Kind; 6] = [
+const KINDS: [Kind; 7] = [
     Kind::BGPConfiguration,
     Kind::BGPFilter,
     Kind::BGPPeer,
     Kind::IPPool,
     Kind::Node,
+    Kind::Profile,
     Kind::WorkloadEndpoint,
 ];
 

@@ -53,6 +53,11 @@ fn to_tables(nodes: &[(String, PlanChanges)]) -> String {
         if changes.kernel {
             text += &format!("{node}: the rules by which routes get into the kernel change\n");
         }
+        for change in &changes.addresses {
+            let (address, interface) = (change.address, &change.interface);
+            let what = if change.added { "comes to" } else { "goes from" };
+            text += &format!("{node}: {address}, which workloads dial, {what} {interface}\n");
+        }
         for (change, aggregates) in aggregate_changes(changes) {
             aggregates.iter().for_each(|prefix| text += &format!("{node}: aggregate {prefix} {change}\n"));
         }
@@ -148,8 +153,8 @@ fn announcement(effect: AnnouncementEffect) -> &'static str {
 }
 
 /// `{nodes: [{node, sessions: [{peer, object, change, causes}], announcements: [{prefix, change, peers}], kernelRulesChange,
-/// aggregates: {added, removed, changed}, stations: {added, removed, changed}, problems}]}`; nodes on which nothing changes
-/// have empty lists.
+/// workloadAddresses: [{interface, address, change}], aggregates: {added, removed, changed}, stations: {added, removed,
+/// changed}, problems}]}`; nodes on which nothing changes have empty lists.
 fn to_value(nodes: &[(String, PlanChanges)]) -> Value {
     let nodes: Vec<Value> = nodes
         .iter()
@@ -162,12 +167,17 @@ fn to_value(nodes: &[(String, PlanChanges)]) -> Value {
                 let peers: Vec<&str> = change.peers.iter().map(|peer| peer.0.as_str()).collect();
                 json!({"prefix": change.prefix, "change": announcement(change.effect), "peers": peers})
             });
+            let addresses = changes.addresses.iter().map(|change| {
+                let effect = if change.added { "added" } else { "removed" };
+                json!({"interface": &*change.interface, "address": change.address, "change": effect})
+            });
             let problems = changes.problems.iter().map(ToString::to_string);
             json!({
                 "node": node,
                 "sessions": sessions.collect::<Vec<_>>(),
                 "announcements": announcements.collect::<Vec<_>>(),
                 "kernelRulesChange": changes.kernel,
+                "workloadAddresses": addresses.collect::<Vec<_>>(),
                 "aggregates": {
                     "added": changes.aggregates_added,
                     "removed": changes.aggregates_removed,

@@ -16,12 +16,13 @@ use super::{ReflectorArgs, kernel};
 use crate::agent::imagine::{self, Imagined};
 
 /// The kinds that the plan depends on.
-const KINDS: [Kind; 6] = [
+const KINDS: [Kind; 7] = [
     Kind::BGPConfiguration,
     Kind::BGPFilter,
     Kind::BGPPeer,
     Kind::IPPool,
     Kind::Node,
+    Kind::Profile,
     Kind::WorkloadEndpoint,
 ];
 
