@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use calc::contract::{Change, IpVersion, WorkloadEndpoint, WorkloadEndpointId};
 use ipnet::IpNet;
+use kernel::address::InterfaceAddress;
 use kernel::conntrack::{Conntrack, ConntrackKernel};
 use kernel::interface::{
     HostInterfaces, InterfaceKernel, InterfaceSettings, InterfaceTable, WorkloadSettings,
@@ -108,6 +109,8 @@ pub struct Dataplane<N, R, I, C> {
     adopted: bool,
     /// The addresses are known that had connections when this process began.
     suspected: bool,
+    /// Addresses of the host on workloads' interfaces, by interface.
+    peering_addresses: BTreeMap<Arc<str>, BTreeSet<IpAddr>>,
     /// Interfaces whose routes and settings are to be worked out again.
     dirty_interfaces: BTreeSet<Arc<str>>,
     /// Endpoints whose rules, routes and settings the kernel has.
@@ -149,6 +152,7 @@ impl<N: Transport, R: RouteKernel, I: InterfaceKernel, C: ConntrackKernel> Datap
             host_settings: false,
             reverse_path_filter: None,
             links: BTreeMap::new(),
+            peering_addresses: BTreeMap::new(),
             dirty_interfaces: BTreeSet::new(),
             programmed: BTreeMap::new(),
             unsure: BTreeSet::new(),
@@ -259,8 +263,14 @@ impl<N: Transport, R: RouteKernel, I: InterfaceKernel, C: ConntrackKernel> Datap
             Event::Resync => self.resync(),
             Event::Link(link) => self.on_link(link),
             Event::LinkGone { index, .. } => self.on_link_gone(*index),
-            Event::Address(address) => self.on_address(address.index, address.address.addr(), true),
-            Event::AddressGone(address) => self.on_address(address.index, address.address.addr(), false),
+            Event::Address(address) => self.on_address(address, true),
+            Event::AddressGone(address) => {
+                // The kernel says nothing of the routes that it forgets with the last IPv4 address of a link.
+                if address.address.addr().is_ipv4() {
+                    self.routes.queue_resync();
+                }
+                self.on_address(address, false);
+            }
             Event::Route(route) => self.on_route(route, true),
             Event::RouteGone(route) => self.on_route(route, false),
             Event::Setting { index } => {
@@ -299,8 +309,10 @@ impl<N: Transport, R: RouteKernel, I: InterfaceKernel, C: ConntrackKernel> Datap
         self.routes.on_route(route, present);
     }
 
-    fn on_address(&mut self, index: u32, address: IpAddr, present: bool) {
-        let (name, addresses) = self.links.entry(index).or_default();
+    fn on_address(&mut self, address: &InterfaceAddress, present: bool) {
+        self.interfaces.on_address(address, present);
+        let (name, addresses) = self.links.entry(address.index).or_default();
+        let address = address.address.addr();
         let news = if present { addresses.insert(address) } else { addresses.remove(&address) };
         let name = name.clone();
         if news {
@@ -308,8 +320,11 @@ impl<N: Transport, R: RouteKernel, I: InterfaceKernel, C: ConntrackKernel> Datap
         }
     }
 
-    /// Host endpoints without an interface are found by the addresses of interfaces.
+    /// Host endpoints without an interface are found by the addresses of interfaces, but for those of workloads.
     fn place_addresses(&mut self, name: &Arc<str>) {
+        if self.parameters.interface_prefix.iter().any(|prefix| name.starts_with(&**prefix)) {
+            return;
+        }
         let of_name = self.links.values().filter(|(link, _)| link == name && !link.is_empty());
         let addresses: BTreeSet<IpAddr> =
             of_name.flat_map(|(_, addresses)| addresses.iter().copied()).collect();
@@ -328,6 +343,20 @@ impl<N: Transport, R: RouteKernel, I: InterfaceKernel, C: ConntrackKernel> Datap
     pub fn set_blocks(&mut self, blocks: impl IntoIterator<Item = IpNet>) {
         let routes = blocks.into_iter().map(|block| Route::blackhole(block, ownership::ROUTE_BIRD));
         self.routes.set_routes(RouteClass::NoEncapsulationBlackhole, BLOCKS, routes);
+    }
+
+    /// These, and no others, are the addresses that the host has on workloads' interfaces, by interface, for the workloads to
+    /// dial. An interface gets them with the rest of what its endpoint needs. Memory only.
+    pub fn set_peering_addresses(&mut self, addresses: &BTreeMap<Arc<str>, BTreeSet<IpAddr>>) {
+        if self.peering_addresses == *addresses {
+            return;
+        }
+        let before = std::mem::replace(&mut self.peering_addresses, addresses.clone());
+        let names: BTreeSet<&Arc<str>> = before.keys().chain(addresses.keys()).collect();
+        for name in names.into_iter().filter(|name| before.get(*name) != addresses.get(*name)) {
+            self.unsure.extend(self.model.on_interface(name).map(|(id, _)| id.clone()));
+            self.dirty_interfaces.insert(name.clone());
+        }
     }
 
     /// These, and no others, are the routes that BGP has chosen. Memory only.
@@ -530,7 +559,10 @@ impl<N: Transport, R: RouteKernel, I: InterfaceKernel, C: ConntrackKernel> Datap
         let kernel = self.interfaces.kernel();
         let filter = self.reverse_path_filter.get_or_insert_with(|| default_reverse_path_filter(kernel));
         let settings = settings.of_host_side(&device, filter);
-        self.interfaces.set(device, InterfaceSettings { settings, ..InterfaceSettings::default() });
+        let own = self.peering_addresses.get(&interface).into_iter().flatten().copied();
+        let addresses = own.filter(|address| address.is_ipv4() || self.parameters.ipv6_support).collect();
+        self.interfaces
+            .set(device, InterfaceSettings { settings, addresses, ..InterfaceSettings::default() });
     }
 
     fn workload_routes(&self, endpoint: &WorkloadEndpoint, device: &InterfaceName) -> Vec<Route> {
@@ -570,7 +602,12 @@ impl<N: Transport, R: RouteKernel, I: InterfaceKernel, C: ConntrackKernel> Datap
             report.errors.push(ApplyError::Settings { what, why: why.join("; ") });
         }
         match outcome {
-            Ok(done) => done.next_apply,
+            Ok(done) => {
+                if done.routes_lost {
+                    self.routes.queue_resync();
+                }
+                done.next_apply
+            }
             Err(error) => {
                 report.errors.push(ApplyError::Links(error));
                 None

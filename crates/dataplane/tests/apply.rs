@@ -6,13 +6,19 @@ mod common;
 #[path = "common/random_policy.rs"]
 mod random_policy;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bench::{Bench, scene};
 use calc::contract::*;
 use common::*;
 use dataplane::ApplyError;
+use kernel::address::InterfaceAddress;
+use kernel::fake::Fault;
+use kernel::monitor::Event;
+use kernel::netlink::Errno;
 use kernel::nft::TableId;
 
 #[test]
@@ -173,6 +179,76 @@ fn an_established_block_is_a_blackhole_of_bird_and_bgp_routes_are_kept_until_tol
 }
 
 /// The scene, a change of everything in it, and the state after.
+fn dialled(pairs: &[(&str, &[&str])]) -> BTreeMap<Arc<str>, BTreeSet<IpAddr>> {
+    let addresses = |all: &[&str]| all.iter().map(|text| text.parse().unwrap()).collect();
+    pairs.iter().map(|(name, all)| (Arc::from(*name), addresses(all))).collect()
+}
+
+#[test]
+fn an_address_to_dial_is_on_the_interfaces_of_endpoints_that_peer_and_goes_with_its_cause() {
+    let mut bench = Bench::new();
+    let index = |bench: &Bench, name: &str| {
+        let links = bench.kernel.current_links();
+        links.iter().find(|link| link.name.as_str() == name).unwrap().index
+    };
+    let (one, two) = (index(&bench, "cali1"), index(&bench, "cali2"));
+    // An earlier process had another, on both.
+    for link in [one, two] {
+        bench.kernel.add_address(link, "169.254.0.1/32".parse().unwrap());
+    }
+    let shown = |bench: &Bench| -> Vec<String> {
+        let all = bench.kernel.current_addresses().into_iter();
+        all.map(|(link, net)| format!("{} {net}", if link == one { 1 } else { 2 })).collect()
+    };
+    bench.take(scene());
+    let wanted = dialled(&[("cali1", &["169.254.0.179", "fdc9::1"]), ("cali9", &["169.254.0.179"])]);
+    bench.dataplane.set_peering_addresses(&wanted);
+    assert_eq!(bench.apply().programmed, [endpoint_id("one"), endpoint_id("two")]);
+    assert_eq!(shown(&bench), ["1 169.254.0.179/32", "1 fdc9::1/128"]);
+    // With the last address of a link the kernel forgets its routes.
+    let both =
+        ["10.65.0.1", "10.65.0.2"].map(|address| bench.routes().iter().any(|r| r.starts_with(address)));
+    assert_eq!(both, [true, true], "{:?}", bench.routes());
+
+    bench.settle();
+    let calls = bench.kernel.calls();
+    bench.dataplane.set_peering_addresses(&wanted);
+    bench.apply();
+    assert_eq!(bench.kernel.calls(), calls, "the same again is no news");
+
+    bench.play([parameters(&[("Ipv6Support", "false")])]);
+    assert_eq!(shown(&bench), ["1 169.254.0.179/32"]);
+    bench.dataplane.set_peering_addresses(&dialled(&[("cali2", &["169.254.0.180"])]));
+    bench.settle();
+    assert_eq!(shown(&bench), ["2 169.254.0.180/32"]);
+    assert!(bench.routes().iter().any(|route| route.starts_with("10.65.0.1")), "{:?}", bench.routes());
+    // Somebody else takes it away: the endpoint's routes come back, and so does the address.
+    let address = "169.254.0.180/32".parse().unwrap();
+    bench.kernel.remove_address(two, address);
+    let gone = InterfaceAddress { index: two, address, scope: 253, tentative: false };
+    bench.dataplane.on_event(&Event::AddressGone(gone));
+    bench.settle();
+    assert_eq!((shown(&bench).len(), bench.routes().len()), (1, 2), "{:?}", bench.routes());
+    // The endpoint goes, its interface stays for the moment.
+    bench.play([Change::WorkloadEndpointRemove { id: endpoint_id("two") }]);
+    assert_eq!(shown(&bench), Vec::<String>::new());
+}
+
+#[test]
+fn an_endpoint_is_there_when_it_can_dial() {
+    let mut bench = Bench::new();
+    bench.play(scene());
+    bench.settle();
+    bench.dataplane.set_peering_addresses(&dialled(&[("cali1", &["169.254.0.179"])]));
+    bench.kernel.fail_after(0, Fault::Refuse(Errno::BUSY));
+    // Whatever the first call is, in the end the address is there, and what failed has been said.
+    let first = bench.apply();
+    assert_eq!((first.withdrawn, first.errors.len()), (vec![endpoint_id("one")], 1));
+    bench.settle();
+    assert!(bench.dataplane.programmed(&endpoint_id("one")).is_some());
+    assert_eq!(bench.kernel.current_addresses().len(), 1);
+}
+
 fn changed() -> Vec<Change> {
     vec![
         delta("s:a", &["10.65.0.2/32"], &["10.64.0.0/16"]),

@@ -4,7 +4,10 @@ mod common;
 #[path = "common/net.rs"]
 mod net;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
+use std::net::{IpAddr, UdpSocket};
+use std::sync::Arc;
 use std::time::Instant;
 
 use calc::contract::*;
@@ -162,6 +165,64 @@ fn the_host_reaches_its_workloads_and_they_reach_it_only_if_told() {
         assert!(!a.connects(here, 22, SILENCE));
         host.play([parameters(&[("DefaultEndpointToHostAction", "ACCEPT")])]);
         assert!(a.connects(here, 22, ANSWER));
+    });
+}
+
+#[test]
+fn a_workload_dials_the_address_on_its_interface_as_far_as_its_policy_and_the_hosts_let_it() {
+    on_a_host(|mut host| {
+        let (a, b) = two_pods(&mut host);
+        let here: IpAddr = "169.254.0.179".parse().unwrap();
+        let both = ["cali-a", "cali-b"].map(|name| (Arc::from(name), BTreeSet::from([here])));
+        host.dataplane.set_peering_addresses(&both.into());
+        host.play([]);
+        let _bgp = std::net::TcpListener::bind((here, 179)).unwrap();
+        assert!(!a.connects(here, 179, SILENCE), "workloads reach the host only if told");
+        host.play([parameters(&[("DefaultEndpointToHostAction", "ACCEPT")])]);
+        assert!(a.connects(here, 179, ANSWER) && b.connects(here, 179, ANSWER));
+
+        let only_dns = vec![tier("default", TierDefault::Deny, &[], &["egress"])];
+        let confined = || endpoint("b", workload("cali-b", "10.65.0.3", only_dns.clone()));
+        host.play([policy("egress", vec![], vec![to_port(Action::Allow, 17, 53)]), confined()]);
+        assert!(!b.connects(here, 179, SILENCE), "egress policy holds towards the host");
+        host.play([policy("egress", vec![], vec![to_port(Action::Allow, 6, 179)])]);
+        assert!(b.connects(here, 179, ANSWER));
+        host.play([parameters(&[("DefaultEndpointToHostAction", "DROP")])]);
+        assert!(!b.connects(here, 179, SILENCE), "the host's word comes after the policy's");
+
+        // The kernel forgets routes with the last address of a link; ours are there all the same.
+        let to_b = b.listen(80);
+        host.dataplane.set_peering_addresses(&BTreeMap::new());
+        host.play([]);
+        assert!(a.connects(b.v4(), 80, ANSWER));
+        drop(to_b);
+    });
+}
+
+#[test]
+fn what_lies_behind_a_workload_may_be_reached_and_may_answer() {
+    on_a_host(|mut host| {
+        let (a, b) = two_pods(&mut host);
+        let behind: IpAddr = "44.0.0.1".parse().unwrap();
+        let (to, spoofed) = b
+            .namespace
+            .run(|| {
+                let mut links = kernel::Rtnetlink::open().unwrap();
+                for address in ["44.0.0.1/32", "45.0.0.1/32"] {
+                    links.add_address(1, address.parse().unwrap(), Default::default()).unwrap();
+                }
+                ["44.0.0.1:53", "45.0.0.1:53"].map(|address| UdpSocket::bind(address).unwrap()).into()
+            })
+            .unwrap();
+        let from = a.udp(4000);
+        assert!(!datagram_arrives(&from, &to, false));
+        let gateway = kernel::route::Gateway::new(b.v4());
+        let learned = kernel::route::Route::via("44.0.0.0/16".parse().unwrap(), gateway, 12);
+        host.dataplane.set_bgp_route(learned);
+        host.play([]);
+        assert!(datagram_arrives(&from, &to, true));
+        assert!(datagram_arrives(&to, &from, true), "from {behind}, to which the route leads");
+        assert!(!datagram_arrives(&spoofed, &from, false), "no route leads there");
     });
 }
 

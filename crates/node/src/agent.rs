@@ -316,7 +316,6 @@ impl Worker {
 
     fn take_in_rows(&mut self, updates: Vec<Update>) {
         for Update { key, row } in updates {
-            self.unbuilt.on_row(&key, row.as_deref());
             self.planner.on_update(&key, row.clone());
             self.graph.on_update(&key, row);
         }
@@ -349,6 +348,7 @@ impl Worker {
         // A plan of half the rows would look like the loss of peers and blocks.
         if let Some(plan) = self.in_sync.then(|| self.planner.flush()).flatten() {
             self.dataplane.set_blocks(plan.blocks.iter().copied());
+            self.dataplane.set_peering_addresses(&plan.peering_addresses);
             let changes = self.static_routes.replace(&plan.static_routes);
             changes.into_iter().for_each(|change| program(&mut self.dataplane, change));
             self.live.on_bgp_severity(plan.log_severity);

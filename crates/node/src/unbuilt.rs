@@ -6,36 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use api::felix::Parameter;
-use api::{BGPConfigurationSpec, Key, Kind, Resource, Row};
 use calc::contract::{Change, EncapMode, Pool};
 use ipnet::IpNet;
 
 use crate::felix;
 use crate::health::Health;
-
-/// Fields of BGPConfiguration that the BGP plan follows.
-const BGP_FIELDS: [&str; 20] = [
-    "logSeverityScreen",
-    "programClusterRoutes",
-    "nodeToNodeMeshEnabled",
-    "asNumber",
-    "listenPort",
-    "bindMode",
-    "nodeMeshPassword",
-    "nodeMeshMaxRestartTime",
-    "serviceClusterIPs",
-    "serviceExternalIPs",
-    "serviceLoadBalancerIPs",
-    "serviceLoadBalancerAggregation",
-    "communities",
-    "prefixAdvertisements",
-    "ignoredInterfaces",
-    "routeReflection",
-    "bmpStations",
-    "aggregates",
-    "ipv4NormalRoutePriority",
-    "ipv6NormalRoutePriority",
-];
 
 /// As what notices are known.
 const SOURCE: &str = "settings";
@@ -57,8 +32,6 @@ enum Subject {
     Felix,
     /// A pool.
     Pool(IpNet),
-    /// A BGPConfiguration, by name.
-    Bgp(String),
 }
 
 impl Unbuilt {
@@ -83,18 +56,6 @@ impl Unbuilt {
             }
             _ => {}
         }
-    }
-
-    /// Looks at a row that only the BGP plan reads.
-    pub(crate) fn on_row(&mut self, key: &Key, row: Option<&Row>) {
-        let Key::Resource { kind: Kind::BGPConfiguration, name, .. } = key else { return };
-        let notices = match row {
-            Some(Row::Resource(Resource::BGPConfiguration(configuration))) => {
-                of_bgp(name, &configuration.spec)
-            }
-            _ => Vec::new(),
-        };
-        self.set(Subject::Bgp(name.clone()), notices);
     }
 
     fn set(&mut self, subject: Subject, notices: Vec<String>) {
@@ -146,18 +107,6 @@ fn of_pool(cidr: &IpNet, pool: &Pool) -> Option<String> {
         "pool {cidr} asks for {mode}: this version makes no tunnels, its packets go between hosts as they are, and arrive only \
          where the network routes them"
     ))
-}
-
-fn of_bgp(name: &str, spec: &BGPConfigurationSpec) -> Vec<String> {
-    let Ok(serde_json::Value::Object(fields)) = serde_json::to_value(spec) else { return Vec::new() };
-    let unknown = fields.keys().filter(|field| !BGP_FIELDS.contains(&field.as_str()));
-    unknown
-        .map(|field| {
-            format!(
-                "BGPConfiguration {name}: spec.{field}: this version does not follow it, it has no effect"
-            )
-        })
-        .collect()
 }
 
 #[cfg(test)]
@@ -212,20 +161,6 @@ mod tests {
         assert_eq!(of_pool(&cidr, &pool), None);
         pool.vxlan = EncapMode::CrossSubnet;
         assert!(of_pool(&cidr, &pool).unwrap().starts_with("pool 10.66.0.0/16 asks for vxlanMode"));
-    }
-
-    #[test]
-    fn fields_of_bgp_configuration_that_the_plan_does_not_read_are_named() {
-        let spec = serde_json::json!({
-            "asNumber": 64513, "nodeToNodeMeshEnabled": true, "localWorkloadPeeringIPV4": "169.254.5.5"
-        });
-        let spec: BGPConfigurationSpec = serde_json::from_value(spec).unwrap();
-        assert_eq!(
-            of_bgp("default", &spec),
-            [
-                "BGPConfiguration default: spec.localWorkloadPeeringIPV4: this version does not follow it, it has no effect"
-            ]
-        );
     }
 
     #[test]

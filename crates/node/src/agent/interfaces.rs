@@ -7,6 +7,7 @@ use calc::bgp_plan::BgpPlanner;
 use ipnet::IpNet;
 use kernel::address::InterfaceAddress;
 use kernel::monitor::Event;
+use kernel::ownership::is_workload_interface;
 
 /// `RT_SCOPE_HOST`: not reachable from outside.
 const SCOPE_HOST: u8 = 254;
@@ -60,10 +61,13 @@ impl Interfaces {
         }
     }
 
+    /// What is on workloads' interfaces is for them alone: it is no network of the host.
     fn tell(&self, index: u32, planner: &mut BgpPlanner) {
         let (Some(name), Some(addresses)) = (self.names.get(&index), self.addresses.get(&index)) else {
             return;
         };
-        planner.on_interface(name, addresses.clone());
+        if !is_workload_interface(name) {
+            planner.on_interface(name, addresses.clone());
+        }
     }
 }

@@ -77,7 +77,7 @@ pub(super) struct Listener {
 
 impl Listener {
     /// Listens. A node that is restarted binds the port while connections of its predecessor are still in TIME-WAIT; an
-    /// IPv6 socket leaves IPv4 to its own.
+    /// IPv6 socket leaves IPv4 to its own. The address need not be there yet: what workloads dial comes and goes with them.
     ///
     /// # Errors
     /// The address cannot be had.
@@ -85,6 +85,9 @@ impl Listener {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         if address.is_ipv6() {
             socket.set_only_v6(true)?;
+            socket.set_freebind_v6(true)?;
+        } else {
+            socket.set_freebind_v4(true)?;
         }
         socket.set_reuse_address(true)?;
         socket.set_nonblocking(true)?;
