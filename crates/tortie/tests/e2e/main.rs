@@ -15,3 +15,4 @@ mod reflection;
 mod repair;
 mod restart;
 mod start;
+mod workload_peers;
