@@ -347,13 +347,14 @@ impl<N: Transport, R: RouteKernel, I: InterfaceKernel, C: ConntrackKernel> Datap
 
     /// These, and no others, are the addresses that the host has on workloads' interfaces, by interface, for the workloads to
     /// dial. An interface gets them with the rest of what its endpoint needs. Memory only.
-    pub fn set_peering_addresses(&mut self, addresses: &BTreeMap<Arc<str>, BTreeSet<IpAddr>>) {
-        if self.peering_addresses == *addresses {
+    pub fn set_peering_addresses(&mut self, addresses: BTreeMap<Arc<str>, BTreeSet<IpAddr>>) {
+        if self.peering_addresses == addresses {
             return;
         }
-        let before = std::mem::replace(&mut self.peering_addresses, addresses.clone());
-        let names: BTreeSet<&Arc<str>> = before.keys().chain(addresses.keys()).collect();
-        for name in names.into_iter().filter(|name| before.get(*name) != addresses.get(*name)) {
+        let before = std::mem::replace(&mut self.peering_addresses, addresses);
+        let now = &self.peering_addresses;
+        let names: BTreeSet<&Arc<str>> = before.keys().chain(now.keys()).collect();
+        for name in names.into_iter().filter(|name| before.get(*name) != now.get(*name)) {
             self.unsure.extend(self.model.on_interface(name).map(|(id, _)| id.clone()));
             self.dirty_interfaces.insert(name.clone());
         }

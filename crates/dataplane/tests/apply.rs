@@ -202,7 +202,7 @@ fn an_address_to_dial_is_on_the_interfaces_of_endpoints_that_peer_and_goes_with_
     };
     bench.take(scene());
     let wanted = dialled(&[("cali1", &["169.254.0.179", "fdc9::1"]), ("cali9", &["169.254.0.179"])]);
-    bench.dataplane.set_peering_addresses(&wanted);
+    bench.dataplane.set_peering_addresses(wanted.clone());
     assert_eq!(bench.apply().programmed, [endpoint_id("one"), endpoint_id("two")]);
     assert_eq!(shown(&bench), ["1 169.254.0.179/32", "1 fdc9::1/128"]);
     // With the last address of a link the kernel forgets its routes.
@@ -212,13 +212,13 @@ fn an_address_to_dial_is_on_the_interfaces_of_endpoints_that_peer_and_goes_with_
 
     bench.settle();
     let calls = bench.kernel.calls();
-    bench.dataplane.set_peering_addresses(&wanted);
+    bench.dataplane.set_peering_addresses(wanted.clone());
     bench.apply();
     assert_eq!(bench.kernel.calls(), calls, "the same again is no news");
 
     bench.play([parameters(&[("Ipv6Support", "false")])]);
     assert_eq!(shown(&bench), ["1 169.254.0.179/32"]);
-    bench.dataplane.set_peering_addresses(&dialled(&[("cali2", &["169.254.0.180"])]));
+    bench.dataplane.set_peering_addresses(dialled(&[("cali2", &["169.254.0.180"])]));
     bench.settle();
     assert_eq!(shown(&bench), ["2 169.254.0.180/32"]);
     assert!(bench.routes().iter().any(|route| route.starts_with("10.65.0.1")), "{:?}", bench.routes());
@@ -239,7 +239,7 @@ fn an_endpoint_is_there_when_it_can_dial() {
     let mut bench = Bench::new();
     bench.play(scene());
     bench.settle();
-    bench.dataplane.set_peering_addresses(&dialled(&[("cali1", &["169.254.0.179"])]));
+    bench.dataplane.set_peering_addresses(dialled(&[("cali1", &["169.254.0.179"])]));
     bench.kernel.fail_after(0, Fault::Refuse(Errno::BUSY));
     // Whatever the first call is, in the end the address is there, and what failed has been said.
     let first = bench.apply();

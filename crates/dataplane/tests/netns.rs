@@ -174,7 +174,7 @@ fn a_workload_dials_the_address_on_its_interface_as_far_as_its_policy_and_the_ho
         let (a, b) = two_pods(&mut host);
         let here: IpAddr = "169.254.0.179".parse().unwrap();
         let both = ["cali-a", "cali-b"].map(|name| (Arc::from(name), BTreeSet::from([here])));
-        host.dataplane.set_peering_addresses(&both.into());
+        host.dataplane.set_peering_addresses(both.into());
         host.play([]);
         let _bgp = std::net::TcpListener::bind((here, 179)).unwrap();
         assert!(!a.connects(here, 179, SILENCE), "workloads reach the host only if told");
@@ -192,7 +192,7 @@ fn a_workload_dials_the_address_on_its_interface_as_far_as_its_policy_and_the_ho
 
         // The kernel forgets routes with the last address of a link; ours are there all the same.
         let to_b = b.listen(80);
-        host.dataplane.set_peering_addresses(&BTreeMap::new());
+        host.dataplane.set_peering_addresses(BTreeMap::new());
         host.play([]);
         assert!(a.connects(b.v4(), 80, ANSWER));
         drop(to_b);

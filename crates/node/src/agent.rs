@@ -8,6 +8,7 @@ mod bgp_routes;
 mod gateway;
 pub(crate) mod imagine;
 mod interfaces;
+mod peering;
 mod static_routes;
 mod totals;
 pub(crate) mod waiters;
@@ -36,6 +37,7 @@ use crate::unbuilt::Unbuilt;
 pub(crate) use bgp_routes::route as bgp_route;
 use gateway::DefaultRoute;
 use interfaces::Interfaces;
+use peering::Peering;
 pub(crate) use static_routes::{Change as StaticChange, StaticRoutes};
 use totals::Totals;
 use waiters::{Condition, Programmed, Waiters};
@@ -218,6 +220,7 @@ impl Agent {
             health,
             default_route: DefaultRoute::new(rtnetlink),
             interfaces: Interfaces::default(),
+            peering: Peering::default(),
             static_routes: StaticRoutes::default(),
             graph: Graph::new(GraphConfig::new(node_name)),
             in_sync: false,
@@ -243,6 +246,7 @@ struct Worker {
     health: Reporter,
     default_route: DefaultRoute,
     interfaces: Interfaces,
+    peering: Peering,
     static_routes: StaticRoutes,
     graph: Graph,
     /// The datastore's initial rows are all here.
@@ -282,7 +286,8 @@ impl Worker {
 
     fn until_next_work(&self) -> Duration {
         let now = Instant::now();
-        let next = self.next_apply.into_iter().chain(self.waiters.next_deadline()).min();
+        let theirs = self.waiters.next_deadline().into_iter().chain(self.peering.next_deadline());
+        let next = self.next_apply.into_iter().chain(theirs).min();
         next.map_or(TICK, |next| next.saturating_duration_since(now).min(TICK))
     }
 
@@ -348,12 +353,13 @@ impl Worker {
         // A plan of half the rows would look like the loss of peers and blocks.
         if let Some(plan) = self.in_sync.then(|| self.planner.flush()).flatten() {
             self.dataplane.set_blocks(plan.blocks.iter().copied());
-            self.dataplane.set_peering_addresses(&plan.peering_addresses);
+            self.peering.set(&plan.peering_addresses, start);
             let changes = self.static_routes.replace(&plan.static_routes);
             changes.into_iter().for_each(|change| program(&mut self.dataplane, change));
             self.live.on_bgp_severity(plan.log_severity);
             (self.on_plan)(&plan);
         }
+        self.dataplane.set_peering_addresses(self.peering.present(start));
         if self.held {
             self.untold_sync = told;
             self.next_apply = None;

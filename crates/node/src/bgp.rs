@@ -146,9 +146,9 @@ impl Bgp {
         telemetry::gauge(telemetry::BGP_ESTABLISHED, up);
         let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
         let news = watch.look(&plan, peers.iter().map(SessionStatus::from), Instant::now());
-        let on_demand: BTreeSet<_> =
-            plan.peers.iter().filter(|peer| peer.on_demand).map(calc::bgp_plan::Peer::id).collect();
-        let peers: Vec<_> = peers.into_iter().filter(|peer| !on_demand.contains(&peer.id)).collect();
+        let spared: BTreeSet<_> =
+            plan.peers.iter().filter(|peer| !peer.is_missed()).map(calc::bgp_plan::Peer::id).collect();
+        let peers: Vec<_> = peers.into_iter().filter(|peer| !spared.contains(&peer.id)).collect();
         let up = peers.iter().filter(|peer| peer.state == SessionState::Established).count();
         match not_ready(&peers, up, self.started.elapsed()) {
             Some(cause) => self.health.not_ready(cause),

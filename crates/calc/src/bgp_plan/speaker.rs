@@ -109,6 +109,11 @@ impl Peer {
         if self.local_as == self.remote_as { PeerKind::Internal } else { PeerKind::External }
     }
 
+    /// Whether a node that does not have the session is not ready. A workload that does not dial is no fault of its node.
+    pub fn is_missed(&self) -> bool {
+        !self.on_demand && !matches!(self.source, PeerSource::LocalWorkload { .. })
+    }
+
     /// The name of its session.
     pub fn id(&self) -> PeerId {
         PeerId(format!("{}:{}", self.address, self.port))

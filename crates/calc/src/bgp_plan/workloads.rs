@@ -81,17 +81,17 @@ impl BgpPlanner {
         let mut found = PeeringWorkloads::default();
         for (workload, name, spec) in self.selected_workloads(us) {
             for address in workload.peers() {
+                let dialled = own.iter().copied().find(|own| own.is_ipv6() == address.is_ipv6());
                 let session = self.workload_session(us, (address, name), spec);
+                let session = session.map(|peer| Peer { source_address: dialled, ..peer });
                 session.into_iter().for_each(|peer| add(sessions, peer));
                 if workload.interface.is_empty() {
                     continue;
                 }
                 found.links.insert(address.into(), workload.interface.clone());
-                let dialled = own.iter().filter(|own| own.is_ipv6() == address.is_ipv6());
-                let of_interface = dialled.map(|own| (workload.interface.clone(), *own));
-                of_interface.for_each(|(interface, own)| {
-                    found.peering_addresses.entry(interface).or_default().insert(own);
-                });
+                if let Some(dialled) = dialled {
+                    found.peering_addresses.entry(workload.interface.clone()).or_default().insert(dialled);
+                }
             }
         }
         found
@@ -123,7 +123,7 @@ impl BgpPlanner {
         std::iter::once(&workload.labels).chain(inherited).collect()
     }
 
-    /// The workload dials, whichever of our addresses it likes.
+    /// The workload dials: the address for that, if there is one, or another of ours.
     fn workload_session(
         &self,
         us: &NodeRow,
@@ -133,8 +133,7 @@ impl BgpPlanner {
         let source = PeerSource::LocalWorkload { name: name.to_owned() };
         let as_number = spec.as_number?.0;
         let remote = Remote { address, port: Self::foreign_port(), as_number, node: None };
-        let peer = self.session(us, source, remote, spec)?;
-        Some(Peer { passive: true, source_address: None, ..peer })
+        Some(Peer { passive: true, ..self.session(us, source, remote, spec)? })
     }
 
     /// The addresses for workloads to dial, as far as they can be used.

@@ -156,6 +156,7 @@ fn a_pod_with_a_bird_peers_with_its_node_and_what_is_behind_it_is_reached() {
     let waits = peers("node-1");
     let of_pod = waits.as_array().expect("a list").iter().filter(|peer| peer["type"] == "local workload");
     assert_eq!(of_pod.filter(|peer| peer["state"] == "Active").count(), 2, "{waits}");
+    lab.await_ready("node-1");
     lab.apply(TO_HOST);
     bird.await_up();
 
@@ -251,6 +252,15 @@ fn the_address_and_the_session_last_as_long_as_their_cause_whoever_restarts() {
         let routes = lab.exec("node-1", "ip route");
         when(!routes.contains("10.123.0.0"), &routes)
     });
+    // While one runs, the pod hears why.
+    lab.apply(PEERS);
+    bird.await_up();
+    lab.ctl("delete bgppeers routers");
+    eventually(SOON, || {
+        let seen = bird.ask("show protocols");
+        when(seen.matches("Received: Peer de-configured").count() == 2, &seen)
+    });
+    eventually(SOON, || is_there(&[]));
     assert!(
         lab.ctl("get nodes -o yaml").contains("ipv4Address: 172.30.0.1/24"),
         "it is no address of the node"

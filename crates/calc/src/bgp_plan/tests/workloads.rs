@@ -63,6 +63,10 @@ fn pods_that_peer_are_sessions_as_soon_as_they_are_there() {
     let peer = plan.peers.iter().find(|peer| peer.remote_as == 65010).unwrap();
     assert_eq!((peer.address.to_string().as_str(), peer.passive), ("192.168.0.5", true));
     assert_eq!((peer.source_address, peer.ttl_security), (None, None));
+    assert!(
+        !peer.is_missed() && plan.peers.iter().any(Peer::is_missed),
+        "a node is ready without its pods' BGP"
+    );
     assert_eq!(plan.peering_addresses.len(), 0, "no address is configured for them to dial");
 }
 
@@ -86,6 +90,12 @@ fn exactly_the_selected_workloads_have_an_address_to_dial_of_each_family_that_th
     assert_eq!(addresses(&plan), ["cali-red 169.254.0.179", "cali-red fdc9::1", "cali-v4 169.254.0.179"]);
     let session = |address: &str| (address.to_owned(), 65401, "red");
     assert_eq!(sessions(&plan), [session("192.168.0.5"), session("192.168.0.6"), session("fd00:10::5")]);
+    let ours = |address: &str| {
+        let peer = plan.peers.iter().find(|peer| peer.address.to_string() == address);
+        peer.and_then(|peer| peer.source_address).map(|address| address.to_string())
+    };
+    assert_eq!(ours("192.168.0.5").as_deref(), Some("169.254.0.179"));
+    assert_eq!(ours("fd00:10::5").as_deref(), Some("fdc9::1"));
     let behind = |address: &str| plan.interfaces.get(&address.parse::<IpNet>().unwrap()).cloned();
     assert_eq!(behind("192.168.0.5/32").as_deref(), Some("cali-red"));
     assert_eq!(behind("192.168.0.7/32"), None);
@@ -133,6 +143,15 @@ fn addresses_and_sessions_go_with_the_label_the_peer_or_the_field() {
     configure(&mut planner, "default", &json!({"localWorkloadPeeringIPV6": "fdc9::2"}));
     let plan = planner.flush().unwrap();
     assert_eq!((addresses(&plan), sessions(&plan).len()), (vec!["cali-red fdc9::2".to_owned()], 2));
+    let changes = PlanChanges::between(&before, &plan);
+    let reset = SessionEffect::Reset(vec!["the source address"]);
+    let effects: Vec<_> =
+        changes.sessions.iter().map(|change| (change.object.as_str(), &change.effect)).collect();
+    assert_eq!(
+        effects,
+        [("BGPPeer red", &reset), ("BGPPeer red", &reset)],
+        "nobody speaks from an address that is gone"
+    );
     set(&mut planner, &pod("red"), None);
     assert_eq!(addresses(&planner.flush().unwrap()).len(), 0);
 }
