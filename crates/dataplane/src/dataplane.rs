@@ -1,6 +1,7 @@
 //! The apply loop.
 
 mod hand_over;
+mod interfaces;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -11,16 +12,12 @@ use calc::contract::{Change, IpVersion, WorkloadEndpoint, WorkloadEndpointId};
 use ipnet::IpNet;
 use kernel::address::InterfaceAddress;
 use kernel::conntrack::{Conntrack, ConntrackKernel};
-use kernel::interface::{
-    HostInterfaces, InterfaceKernel, InterfaceSettings, InterfaceTable, WorkloadSettings,
-    default_reverse_path_filter, forwarding_host,
-};
+use kernel::interface::{HostInterfaces, InterfaceKernel, InterfaceTable};
 use kernel::link::Link;
 use kernel::monitor::Event;
 use kernel::netlink::Errno;
 use kernel::nft::{Family as NftFamily, NftError, NftSocket, Transport};
 use kernel::route::{KernelRoute, Route, RouteClass, RouteKernel, RouteStatus, RouteTable};
-use kernel::sysctl::{Family as SysctlFamily, Sysctl};
 use kernel::{InterfaceName, Rtnetlink, ownership};
 use tracing::{info, warn};
 
@@ -264,13 +261,7 @@ impl<N: Transport, R: RouteKernel, I: InterfaceKernel, C: ConntrackKernel> Datap
             Event::Link(link) => self.on_link(link),
             Event::LinkGone { index, .. } => self.on_link_gone(*index),
             Event::Address(address) => self.on_address(address, true),
-            Event::AddressGone(address) => {
-                // The kernel says nothing of the routes that it forgets with the last IPv4 address of a link.
-                if address.address.addr().is_ipv4() {
-                    self.routes.queue_resync();
-                }
-                self.on_address(address, false);
-            }
+            Event::AddressGone(address) => self.on_address(address, false),
             Event::Route(route) => self.on_route(route, true),
             Event::RouteGone(route) => self.on_route(route, false),
             Event::Setting { index } => {
@@ -314,6 +305,10 @@ impl<N: Transport, R: RouteKernel, I: InterfaceKernel, C: ConntrackKernel> Datap
         let (name, addresses) = self.links.entry(address.index).or_default();
         let address = address.address.addr();
         let news = if present { addresses.insert(address) } else { addresses.remove(&address) };
+        // The kernel says nothing of the routes that it forgets with the last IPv4 address of a link (`fib_disable_ip`).
+        if !present && address.is_ipv4() && !addresses.iter().any(IpAddr::is_ipv4) {
+            self.routes.queue_resync();
+        }
         let name = name.clone();
         if news {
             self.place_addresses(&name);
@@ -343,21 +338,6 @@ impl<N: Transport, R: RouteKernel, I: InterfaceKernel, C: ConntrackKernel> Datap
     pub fn set_blocks(&mut self, blocks: impl IntoIterator<Item = IpNet>) {
         let routes = blocks.into_iter().map(|block| Route::blackhole(block, ownership::ROUTE_BIRD));
         self.routes.set_routes(RouteClass::NoEncapsulationBlackhole, BLOCKS, routes);
-    }
-
-    /// These, and no others, are the addresses that the host has on workloads' interfaces, by interface, for the workloads to
-    /// dial. An interface gets them with the rest of what its endpoint needs. Memory only.
-    pub fn set_peering_addresses(&mut self, addresses: BTreeMap<Arc<str>, BTreeSet<IpAddr>>) {
-        if self.peering_addresses == addresses {
-            return;
-        }
-        let before = std::mem::replace(&mut self.peering_addresses, addresses);
-        let now = &self.peering_addresses;
-        let names: BTreeSet<&Arc<str>> = before.keys().chain(now.keys()).collect();
-        for name in names.into_iter().filter(|name| before.get(*name) != now.get(*name)) {
-            self.unsure.extend(self.model.on_interface(name).map(|(id, _)| id.clone()));
-            self.dirty_interfaces.insert(name.clone());
-        }
     }
 
     /// These, and no others, are the routes that BGP has chosen. Memory only.
@@ -515,104 +495,6 @@ impl<N: Transport, R: RouteKernel, I: InterfaceKernel, C: ConntrackKernel> Datap
                 );
             }
             Err(source) => report.errors.push(ApplyError::Ruleset { family: table.family(), source }),
-        }
-    }
-
-    /// Routes and settings of the interfaces whose endpoints changed; of new ones only when their rules are there.
-    fn place_interfaces(&mut self, ready: bool, report: &mut ApplyReport) {
-        let dirty = std::mem::take(&mut self.dirty_interfaces);
-        let (now, later): (BTreeSet<_>, BTreeSet<_>) =
-            dirty.into_iter().partition(|interface| ready || self.model.on_interface(interface).is_none());
-        self.dirty_interfaces = later;
-        // First what is lost, so that it can be had.
-        for interface in &now {
-            let owner = self.model.on_interface(interface);
-            let wanted = owner.map(|(_, endpoint)| {
-                nets_of(endpoint, &self.parameters).map(|net| net.addr()).collect::<BTreeSet<_>>()
-            });
-            self.owners.keep(interface, owner.map(|(id, _)| id), &wanted.unwrap_or_default());
-        }
-        now.into_iter().for_each(|interface| self.place_interface(interface, report));
-    }
-
-    fn place_interface(&mut self, interface: Arc<str>, report: &mut ApplyReport) {
-        let endpoint =
-            self.model.on_interface(&interface).map(|(id, endpoint)| (id.clone(), endpoint.clone()));
-        let Some((id, endpoint)) = endpoint else {
-            self.routes.set_routes(RouteClass::LocalWorkload, &interface, []);
-            if let Ok(device) = InterfaceName::new(&interface) {
-                self.interfaces.remove(&device);
-            }
-            return;
-        };
-        let Ok(device) = InterfaceName::new(&interface) else {
-            report.errors.push(ApplyError::InterfaceName { endpoint: id, interface });
-            return;
-        };
-        let mut routes = self.workload_routes(&endpoint, &device);
-        routes.retain(|route| self.may_have(&interface, &id, route.destination));
-        self.routes.set_routes(RouteClass::LocalWorkload, &interface, routes);
-        let settings = WorkloadSettings {
-            ipv4: true,
-            ipv6: self.parameters.ipv6_support && !endpoint.ipv6_nets.is_empty(),
-            no_reverse_path_filter: self.parameters.workload_source_spoofing,
-        };
-        let kernel = self.interfaces.kernel();
-        let filter = self.reverse_path_filter.get_or_insert_with(|| default_reverse_path_filter(kernel));
-        let settings = settings.of_host_side(&device, filter);
-        let own = self.peering_addresses.get(&interface).into_iter().flatten().copied();
-        let addresses = own.filter(|address| address.is_ipv4() || self.parameters.ipv6_support).collect();
-        self.interfaces
-            .set(device, InterfaceSettings { settings, addresses, ..InterfaceSettings::default() });
-    }
-
-    fn workload_routes(&self, endpoint: &WorkloadEndpoint, device: &InterfaceName) -> Vec<Route> {
-        let parameters = &self.parameters;
-        let protocol = parameters.device_route_protocol;
-        nets_of(endpoint, parameters)
-            .map(|net| {
-                let (metric, source) = match net {
-                    IpNet::V4(_) => (
-                        parameters.ipv4_normal_route_priority,
-                        parameters.device_route_source_address.map(IpAddr::V4),
-                    ),
-                    IpNet::V6(_) => (
-                        parameters.ipv6_normal_route_priority,
-                        parameters.device_route_source_address_ipv6.map(IpAddr::V6),
-                    ),
-                };
-                let route = Route::device(net, device.clone(), protocol);
-                Route { metric: metric.unwrap_or(0), source, ..route }
-            })
-            .collect()
-    }
-
-    /// Settings of the host and of workloads' interfaces. Gives when it wants to be called again.
-    fn apply_settings(&mut self, now: Instant, report: &mut ApplyReport) -> Option<Instant> {
-        if !std::mem::replace(&mut self.host_settings, true) {
-            let forwarding = self.parameters.ip_forwarding;
-            // A kernel without IPv6 has nothing to forward.
-            let all = Sysctl::scope(SysctlFamily::V6, "all", "forwarding");
-            let ipv6 = self.parameters.ipv6_support && self.interfaces.kernel().read(&all).is_ok();
-            self.interfaces.set_host(forwarding_host(forwarding, forwarding && ipv6));
-        }
-        let outcome = self.interfaces.apply(now);
-        for (interface, failure) in self.interfaces.failures() {
-            let what = interface.map_or("host".to_owned(), |name| format!("interface {name}"));
-            let why: Vec<String> = failure.errors.iter().map(ToString::to_string).collect();
-            report.errors.push(ApplyError::Settings { what, why: why.join("; ") });
-        }
-        match outcome {
-            Ok(done) => {
-                if done.routes_lost {
-                    self.routes.queue_resync();
-                }
-                done.next_apply
-            }
-            Err(error) => {
-                report.errors.push(ApplyError::Links(error));
-                None
-            }
         }
     }
 

@@ -167,7 +167,10 @@ impl<K: InterfaceKernel> InterfaceTable<K> {
         if all.is_empty() {
             self.addresses.remove(&address.index);
         }
-        let link = self.links.values().find(|link| is_news && link.index == address.index);
+        if !is_news {
+            return;
+        }
+        let link = self.links.values().find(|link| link.index == address.index);
         if let Some(subject) = link.map(|link| Some(link.name.clone())) {
             self.touch(subject);
         }

@@ -59,7 +59,13 @@ impl BgpMetrics {
 }
 
 fn text(mut peers: Vec<PeerStatus>) -> String {
-    peers.sort_by(|a, b| (a.label == MESH, &a.id).cmp(&(b.label == MESH, &b.id)));
+    // Routers are few, nodes may be many, and workloads come and go.
+    let rank = |peer: &PeerStatus| match peer.label.as_str() {
+        LOCAL_WORKLOAD => 2,
+        MESH => 1,
+        _ => 0,
+    };
+    peers.sort_by(|a, b| (rank(a), &a.id).cmp(&(rank(b), &b.id)));
     let without = peers.len().saturating_sub(PEERS);
     peers.truncate(PEERS);
     let mut text = String::new();
@@ -89,6 +95,8 @@ fn text(mut peers: Vec<PeerStatus>) -> String {
 
 /// The label of sessions that the mesh makes.
 const MESH: &str = "node-to-node mesh";
+/// The label of sessions with workloads.
+const LOCAL_WORKLOAD: &str = "local workload";
 
 type Value = fn(&PeerStatus) -> u64;
 
@@ -202,10 +210,11 @@ mod tests {
     }
 
     #[test]
-    fn a_large_mesh_does_not_crowd_out_the_routers() {
+    fn neither_a_large_mesh_nor_workloads_crowd_out_the_routers() {
         let mesh = (0..5000).map(|number| peer(&format!("Mesh_{number:04}"), MESH));
-        let text = text(mesh.chain([peer("Node_router", "node specific")]).collect());
-        assert!(text.contains("tortie_bgp_peers_without_series 4901"));
+        let pods = (0..200).map(|number| peer(&format!("10.65.0.{number}:179"), LOCAL_WORKLOAD));
+        let text = text(pods.chain(mesh).chain([peer("Node_router", "node specific")]).collect());
+        assert!(text.contains("tortie_bgp_peers_without_series 5101") && !text.contains("10.65.0."));
         assert!(text.contains(r#"peer="Node_router""#));
         assert!(text.lines().count() < 1000 + 20);
     }

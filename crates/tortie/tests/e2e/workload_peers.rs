@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
-use crate::host::{Server, reaches};
+use crate::host::{Attempts, Server, reaches};
 use crate::lab::{Lab, SOON, eventually, succeeded, when};
 
 const DIALLED: [&str; 2] = ["169.254.0.179", "fdc9:9723:9bc::1"];
@@ -233,13 +233,20 @@ fn the_address_and_the_session_last_as_long_as_their_cause_whoever_restarts() {
     let bird = Bird::start(&lab, "router");
     bird.await_up();
 
-    // Another process finds the address in the kernel; the session comes again.
+    // Another process finds the address in the kernel; the session comes again, and packets go on meanwhile.
+    let behind = "10.123.0.1".parse().expect("an address");
+    eventually(SOON, || {
+        when(reaches(&lab.pod("pod-1"), behind, 80, SOON), "what is behind the pod is not reached")
+    });
+    let attempts = Attempts::start(lab.pod("pod-1"), behind, 80, SOON);
     lab.fault("kill", "node-1");
     assert_eq!(dialled(&lab, "node-1"), on(&cali));
     lab.fault("start", "node-1");
     lab.await_ready("node-1");
     bird.await_up();
     assert_eq!(dialled(&lab, "node-1"), on(&cali));
+    let (reached, missed) = attempts.finish();
+    assert!(reached > 0 && missed == 0, "{reached} reached, {missed} missed");
 
     // Nobody is selected any more while no process runs.
     lab.fault("kill", "node-1");
