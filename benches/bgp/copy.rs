@@ -29,7 +29,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         stream.queue(&wire::open(ASN, Ipv4Addr::from(u32::from(*ADDRESS.ip()) + number as u32 + 1)));
         stream.queue(&wire::keepalive());
         stream.flush()?;
-        poller.add(number, &stream)?;
+        poller.add(number, &mut stream)?;
         streams.push(Some(stream));
     }
     loop {

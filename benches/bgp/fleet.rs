@@ -51,8 +51,8 @@ impl Fleet {
         let deadline = Instant::now() + UP_LIMIT;
         for neighbour in neighbours {
             let stream = fleet.dial_first(neighbour, deadline)?;
-            let session = Session::open(neighbour.clone(), stream)?;
-            fleet.poller.add(fleet.sessions.len(), &session.stream)?;
+            let mut session = Session::open(neighbour.clone(), stream)?;
+            fleet.poller.add(fleet.sessions.len(), &mut session.stream)?;
             fleet.sessions.push(session);
         }
         fleet.come_up(deadline)?;
@@ -104,7 +104,7 @@ impl Fleet {
             match Stream::connect(neighbour.address, self.speaker) {
                 Ok(stream) => {
                     self.sessions[number] = Session::open(neighbour, stream)?;
-                    self.poller.add(number, &self.sessions[number].stream)?;
+                    self.poller.add(number, &mut self.sessions[number].stream)?;
                 }
                 Err(error) => self.is_down(number, &error),
             }
@@ -215,7 +215,6 @@ impl Fleet {
         if session.stream.closed {
             return Ok(());
         }
-        let had_output = session.stream.has_output();
         let served = session.stream.flush().and_then(|()| if readable { session.take_in() } else { Ok(()) });
         if let Err(error) = served {
             if self.starting.is_none() {
@@ -226,9 +225,6 @@ impl Fleet {
             self.is_down(number, &error);
             return Ok(());
         }
-        if had_output != session.stream.has_output() {
-            self.poller.update(number, &session.stream)?;
-        }
-        Ok(())
+        self.poller.update(number, &mut session.stream)
     }
 }

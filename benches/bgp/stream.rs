@@ -1,6 +1,6 @@
 //! A TCP connection with what is still to be read and written, and waiting for many of them.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Write};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 use rustix::fd::OwnedFd;
+use rustix::io::Errno;
 use socket2::{Domain, Socket, Type};
 
 /// Read in one go.
@@ -19,6 +20,8 @@ pub(crate) struct Stream {
     inbox: Vec<u8>,
     outbox: Vec<u8>,
     written: usize,
+    /// It is waited for room, too.
+    waits_for_room: bool,
     /// The other end has closed it.
     pub(crate) closed: bool,
 }
@@ -35,7 +38,8 @@ impl Stream {
     pub(crate) fn new(socket: TcpStream) -> Result<Self> {
         socket.set_nodelay(true)?;
         socket.set_nonblocking(true)?;
-        Ok(Self { socket, inbox: Vec::new(), outbox: Vec::new(), written: 0, closed: false })
+        let (inbox, outbox) = (Vec::new(), Vec::new());
+        Ok(Self { socket, inbox, outbox, written: 0, waits_for_room: false, closed: false })
     }
 
     /// Ends it at once: the other end gets a reset.
@@ -71,18 +75,16 @@ impl Stream {
 
     /// Reads what is there, once, and gives it to `take`, which tells how many octets it has used up; the rest comes again.
     pub(crate) fn receive(&mut self, take: impl FnOnce(&[u8]) -> usize) -> Result<()> {
-        let before = self.inbox.len();
-        self.inbox.resize(before + CHUNK, 0);
-        let read = self.socket.read(&mut self.inbox[before..]);
-        self.inbox.truncate(before + read.as_ref().copied().unwrap_or_default());
-        match read {
+        // Memory that is only written where octets come: clearing all of it would cost more than to read an UPDATE.
+        self.inbox.reserve(CHUNK);
+        match rustix::io::read(&self.socket, spare_capacity(&mut self.inbox)) {
             Ok(0) => self.closed = true,
             Ok(_) => {
                 let used = take(&self.inbox);
                 self.inbox.drain(..used);
             }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            Err(error) if error.kind() == ErrorKind::ConnectionReset => self.closed = true,
+            Err(Errno::WOULDBLOCK) => {}
+            Err(Errno::CONNRESET) => self.closed = true,
             Err(error) => return Err(error).context("cannot read from the speaker"),
         }
         Ok(())
@@ -112,13 +114,18 @@ impl Poller {
     }
 
     /// Starts to wait for a stream: to read from it, and to write to it if that is wanted.
-    pub(crate) fn add(&self, number: usize, stream: &Stream) -> Result<()> {
+    pub(crate) fn add(&self, number: usize, stream: &mut Stream) -> Result<()> {
+        stream.waits_for_room = stream.has_output();
         epoll::add(&self.epoll, &stream.socket, data(number), interest(stream))?;
         Ok(())
     }
 
-    /// What is waited for has changed.
-    pub(crate) fn update(&self, number: usize, stream: &Stream) -> Result<()> {
+    /// Something was queued or sent: what is waited for may have changed.
+    pub(crate) fn update(&self, number: usize, stream: &mut Stream) -> Result<()> {
+        if stream.waits_for_room == stream.has_output() {
+            return Ok(());
+        }
+        stream.waits_for_room = stream.has_output();
         epoll::modify(&self.epoll, &stream.socket, data(number), interest(stream))?;
         Ok(())
     }
@@ -134,7 +141,7 @@ impl Poller {
         let limit = Timespec { tv_sec: limit.as_secs() as _, tv_nsec: limit.subsec_nanos().into() };
         let mut events = Vec::with_capacity(EVENTS);
         match epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&limit)) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Ok(_) | Err(Errno::INTR) => {}
             Err(error) => bail!("epoll: {error}"),
         }
         let others = epoll::EventFlags::IN | epoll::EventFlags::HUP | epoll::EventFlags::ERR;
@@ -151,7 +158,7 @@ fn data(number: usize) -> epoll::EventData {
 }
 
 fn interest(stream: &Stream) -> epoll::EventFlags {
-    match stream.has_output() {
+    match stream.waits_for_room {
         true => epoll::EventFlags::IN | epoll::EventFlags::OUT,
         false => epoll::EventFlags::IN,
     }
