@@ -66,7 +66,7 @@ pub(super) fn raw(scenario: &Scenario) -> Result<(Duration, Duration)> {
         })
         .collect();
     events.wait_for(scenario.prefixes);
-    let before = cpu::of_threads(std::process::id())?;
+    let before = cpu::of_process(std::process::id())?;
     let start = Instant::now();
     net.speaker.run(|| send(&batches))?;
     let deadline = Instant::now() + Duration::from_secs(10);
@@ -74,7 +74,7 @@ pub(super) fn raw(scenario: &Scenario) -> Result<(Duration, Duration)> {
         interrupt::check()?;
         if let Some(at) = events.reached(LOOK)? {
             // The listener's part is in it.
-            return Ok((at - start, cpu::of_threads(std::process::id())?.saturating_sub(before)));
+            return Ok((at - start, cpu::of_process(std::process::id())?.saturating_sub(before)));
         }
         ensure!(Instant::now() < deadline, "the kernel does not tell of all routes");
     }

@@ -9,8 +9,13 @@ use anyhow::{Context, Result};
 /// Linux counts in these for every architecture, whatever the kernel's own clock is (USER_HZ).
 const TICKS_PER_SECOND: u32 = 100;
 
+/// Of a process: to the nanosecond while it has all its threads still, in ticks once some have ended that have done much.
+pub(crate) fn of_process(process: u32) -> Result<Duration> {
+    Ok(of_threads(process)?.max(ticks(process, [14, 15])?))
+}
+
 /// Of the threads that a process has now, to the nanosecond (`schedstat`).
-pub(crate) fn of_threads(process: u32) -> Result<Duration> {
+fn of_threads(process: u32) -> Result<Duration> {
     let mut total = Duration::ZERO;
     for thread in fs::read_dir(format!("/proc/{process}/task"))? {
         let path = thread?.path().join("schedstat");
@@ -21,11 +26,6 @@ pub(crate) fn of_threads(process: u32) -> Result<Duration> {
             Duration::from_nanos(nanoseconds.with_context(|| format!("{} has no time", path.display()))?);
     }
     Ok(total)
-}
-
-/// Of all threads of a process.
-pub(crate) fn of_process(process: u32) -> Result<Duration> {
-    ticks(process, [14, 15])
 }
 
 /// Of the children of a process that it has waited for, and theirs.

@@ -179,7 +179,7 @@ impl Speaker {
 
     /// Processor time so far, of all processes of the speaker.
     pub(crate) fn processor_time(&self) -> Result<Duration> {
-        self.tree().into_iter().map(cpu::of_threads).sum()
+        self.tree().into_iter().map(cpu::of_process).sum()
     }
 
     /// The most memory that it has had resident, in octets, of all its processes.
