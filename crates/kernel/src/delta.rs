@@ -13,6 +13,13 @@ pub struct DeltaTracker<K, V> {
     same: fn(desired: &V, actual: &V) -> bool,
 }
 
+/// What has to be done about a key.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Difference {
+    Update,
+    Deletion,
+}
+
 impl<K: Ord + Clone, V: PartialEq> Default for DeltaTracker<K, V> {
     fn default() -> Self {
         Self::new(|desired, actual| desired == actual)
@@ -33,27 +40,29 @@ impl<K: Ord + Clone, V> DeltaTracker<K, V> {
 
     /// Wants this value.
     pub fn set_desired(&mut self, key: K, value: V) {
-        self.desired.insert(key.clone(), value);
-        self.touch(key);
+        let difference = self.difference(Some(&value), self.actual.get(&key));
+        self.note(&key, difference);
+        self.desired.insert(key, value);
     }
 
     /// Wants nothing there any more.
     pub fn remove_desired(&mut self, key: &K) {
         if self.desired.remove(key).is_some() {
-            self.touch(key.clone());
+            self.touch(key);
         }
     }
 
     /// This value is there.
     pub fn set_actual(&mut self, key: K, value: V) {
-        self.actual.insert(key.clone(), value);
-        self.touch(key);
+        let difference = self.difference(self.desired.get(&key), Some(&value));
+        self.note(&key, difference);
+        self.actual.insert(key, value);
     }
 
     /// Nothing is there any more.
     pub fn remove_actual(&mut self, key: &K) {
         if self.actual.remove(key).is_some() {
-            self.touch(key.clone());
+            self.touch(key);
         }
     }
 
@@ -62,7 +71,7 @@ impl<K: Ord + Clone, V> DeltaTracker<K, V> {
         let before = std::mem::replace(&mut self.actual, actual);
         let keys: BTreeSet<K> =
             before.keys().chain(self.actual.keys()).chain(self.desired.keys()).cloned().collect();
-        keys.into_iter().for_each(|key| self.touch(key));
+        keys.iter().for_each(|key| self.touch(key));
     }
 
     /// What is wanted.
@@ -75,9 +84,15 @@ impl<K: Ord + Clone, V> DeltaTracker<K, V> {
         &self.actual
     }
 
+    /// What is wanted under a key, and what is there, if they differ.
+    pub fn update(&self, key: &K) -> Option<(&V, Option<&V>)> {
+        let (want, have) = (self.desired.get(key)?, self.actual.get(key));
+        (self.difference(Some(want), have) == Some(Difference::Update)).then_some((want, have))
+    }
+
     /// What is wanted and is not there, or is there differently: key, wanted value, present value. In order of keys.
     pub fn updates(&self) -> impl Iterator<Item = (&K, &V, Option<&V>)> {
-        self.updates.iter().filter_map(|key| Some((key, self.desired.get(key)?, self.actual.get(key))))
+        self.updates.iter().filter_map(|key| self.update(key).map(|(want, have)| (key, want, have)))
     }
 
     /// What is there and is not wanted, in order of keys.
@@ -90,17 +105,26 @@ impl<K: Ord + Clone, V> DeltaTracker<K, V> {
         self.updates.is_empty() && self.deletions.is_empty()
     }
 
-    fn touch(&mut self, key: K) {
-        let (update, deletion) = match (self.desired.get(&key), self.actual.get(&key)) {
-            (Some(desired), Some(actual)) => (!(self.same)(desired, actual), false),
-            (Some(_), None) => (true, false),
-            (None, actual) => (false, actual.is_some()),
-        };
-        for (set, differs) in [(&mut self.updates, update), (&mut self.deletions, deletion)] {
-            if differs {
+    fn touch(&mut self, key: &K) {
+        let difference = self.difference(self.desired.get(key), self.actual.get(key));
+        self.note(key, difference);
+    }
+
+    fn difference(&self, desired: Option<&V>, actual: Option<&V>) -> Option<Difference> {
+        match (desired, actual) {
+            (Some(desired), Some(actual)) if (self.same)(desired, actual) => None,
+            (Some(_), _) => Some(Difference::Update),
+            (None, actual) => actual.map(|_| Difference::Deletion),
+        }
+    }
+
+    fn note(&mut self, key: &K, difference: Option<Difference>) {
+        let sets = [(&mut self.updates, Difference::Update), (&mut self.deletions, Difference::Deletion)];
+        for (set, kind) in sets {
+            if difference == Some(kind) {
                 set.insert(key.clone());
             } else {
-                set.remove(&key);
+                set.remove(key);
             }
         }
     }

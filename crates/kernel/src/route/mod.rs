@@ -253,8 +253,9 @@ impl fmt::Display for RouteChange {
     }
 }
 
-/// What [`RouteTable`] needs of the kernel. The strict fake is [`crate::fake::FakeKernel`].
-pub trait RouteKernel {
+/// What [`RouteTable`] needs of the kernel. The strict fake is [`crate::fake::FakeKernel`]. Many changes are made
+/// on another thread.
+pub trait RouteKernel: Send {
     /// All links.
     ///
     /// # Errors

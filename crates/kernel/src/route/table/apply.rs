@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use ipnet::IpNet;
 
 use super::wants::{Device, resolve};
+use super::write::AT_ONCE;
 use super::{Conflict, Failure, Report, RouteTable, Waiting, keys_of};
 use crate::netlink::{Errno, Error, Refusal};
 use crate::ownership;
@@ -19,12 +20,24 @@ impl<K: RouteKernel> RouteTable<K> {
             self.read_back(now)?;
             report.resynced = true;
         }
-        for destination in std::mem::take(&mut self.dirty) {
-            self.decide(destination);
-        }
         self.forget_overcome_failures();
-        self.install(now, report)?;
+        self.look_again_at_what_is_due(now);
+        self.write(
+            |table| table.decide_some(now),
+            |table, change, outcome| match outcome {
+                Ok(()) => table.installed(change, now, report),
+                Err(refusal) => table.refused(change.route().clone(), refusal, now),
+            },
+        )?;
         self.clean_up(now, report)
+    }
+
+    /// At what was refused, and at what was taken from us by a foreign route.
+    fn look_again_at_what_is_due(&mut self, now: Instant) {
+        let refused = self.failures.iter().filter(|(_, failure)| failure.next_try <= now);
+        let claimed = self.claims.iter().filter(|(_, due)| **due <= now);
+        let due = refused.map(|(destination, _)| *destination).chain(claimed.map(|(key, _)| key.destination));
+        self.dirty.extend(due);
     }
 
     /// A route may be there after all: its answer was lost, or somebody else added it.
@@ -37,8 +50,8 @@ impl<K: RouteKernel> RouteTable<K> {
 
     /// Reads links and routes and compares them anew with everything that is wanted.
     pub(super) fn read_back(&mut self, now: Instant) -> Result<(), Error> {
-        let links = self.kernel.links()?;
-        let found = self.kernel.routes()?;
+        let links = self.kernel().links()?;
+        let found = self.kernel().routes()?;
         self.devices.clear();
         for link in &links {
             self.devices.set(&link.name, Device { index: link.index, up: link.up });
@@ -83,8 +96,21 @@ impl<K: RouteKernel> RouteTable<K> {
         }
     }
 
-    /// Works out what is wanted at a destination: the first candidate whose device is there.
-    fn decide(&mut self, destination: IpNet) {
+    /// Works out what is wanted at the next destinations that have changed, and gives what is to be added and replaced there;
+    /// `None`: nothing, at any of them.
+    fn decide_some(&mut self, now: Instant) -> Option<Vec<RouteChange>> {
+        let mut changes = Vec::new();
+        while changes.len() < AT_ONCE
+            && let Some(destination) = self.dirty.pop_first()
+        {
+            let wanted = self.decide(destination);
+            changes.extend(wanted.and_then(|key| self.change_for(&key, now)));
+        }
+        (!changes.is_empty()).then_some(changes)
+    }
+
+    /// Works out what is wanted at a destination: the first candidate whose device is there. Gives where that goes.
+    fn decide(&mut self, destination: IpNet) -> Option<RouteKey> {
         let (mut choice, mut missing) = (None, None);
         for candidate in self.wants.candidates(destination) {
             match resolve(candidate, &self.devices) {
@@ -95,19 +121,21 @@ impl<K: RouteKernel> RouteTable<K> {
                 Err(device) => missing = missing.or(Some(device)),
             }
         }
+        let key = choice.as_ref().map(KernelRoute::key);
         let wanted = choice.is_some() || missing.is_some();
         let waiting = missing.filter(|_| choice.is_none()).map(|device| Waiting { destination, device });
         set_or_remove(&mut self.waiting, destination, waiting);
         self.want(destination, choice);
         if wanted {
             self.released.remove(&destination);
-            return;
+            return key;
         }
         self.conflicts.remove(&destination);
         self.claims.retain(|key, _| key.destination != destination);
         if keys_of(destination, self.routes.actual()).next().is_some() {
             self.released.insert(destination);
         }
+        None
     }
 
     fn want(&mut self, destination: IpNet, choice: Option<KernelRoute>) {
@@ -140,33 +168,16 @@ impl<K: RouteKernel> RouteTable<K> {
         set_or_remove(&mut self.conflicts, route.destination, conflict);
     }
 
-    /// Adds and replaces what is wanted and not there.
-    fn install(&mut self, now: Instant, report: &mut Report) -> Result<(), Error> {
-        let changes: Vec<_> = self
-            .routes
-            .updates()
-            .filter(|(key, ..)| {
-                !self.foreign.contains_key(key) || self.claims.get(key).is_some_and(|due| *due <= now)
-            })
-            .filter(|(key, ..)| {
-                self.failures.get(&key.destination).is_none_or(|failure| failure.next_try <= now)
-            })
-            .map(|(key, want, have)| match have.is_some() || self.foreign.contains_key(key) {
-                true => RouteChange::Replace(want.clone()),
-                false => RouteChange::Add(want.clone()),
-            })
-            .collect();
-        if changes.is_empty() {
-            return Ok(());
-        }
-        let outcomes = self.kernel.change_routes(&changes)?;
-        for (change, outcome) in changes.into_iter().zip(outcomes) {
-            match outcome {
-                Ok(()) => self.installed(change, now, report),
-                Err(refusal) => self.refused(change.route().clone(), refusal, now),
-            }
-        }
-        Ok(())
+    /// What is to be added or replaced there, if anything may be now.
+    fn change_for(&self, key: &RouteKey, now: Instant) -> Option<RouteChange> {
+        let (want, have) = self.routes.update(key)?;
+        let is_foreign = self.foreign.contains_key(key);
+        let may_replace = !is_foreign || self.claims.get(key).is_some_and(|due| *due <= now);
+        let is_due = self.failures.get(&key.destination).is_none_or(|failure| failure.next_try <= now);
+        (may_replace && is_due).then(|| match have.is_some() || is_foreign {
+            true => RouteChange::Replace(want.clone()),
+            false => RouteChange::Add(want.clone()),
+        })
     }
 
     fn installed(&mut self, change: RouteChange, now: Instant, report: &mut Report) {
@@ -217,22 +228,21 @@ impl<K: RouteKernel> RouteTable<K> {
             std::mem::take(&mut self.surplus).into_iter().partition(|route| self.is_swept(route));
         self.surplus = keep;
         doomed.extend(spare.into_iter().map(RouteChange::Delete));
-        if doomed.is_empty() {
-            return Ok(());
-        }
-        let outcomes = self.kernel.change_routes(&doomed)?;
-        for (change, outcome) in doomed.iter().zip(outcomes) {
-            match outcome {
-                Err(refusal) if !refusal.is_absent() => {
-                    tracing::warn!(route = %change.route(), %refusal, "cannot delete a route");
-                }
-                outcome => {
-                    report.deleted += usize::from(outcome.is_ok());
-                    self.deleted(change.route());
-                }
+        self.write(in_batches(doomed), |table, change, outcome| {
+            table.note_deleted(change.route(), outcome, report);
+        })
+    }
+
+    fn note_deleted(&mut self, route: &KernelRoute, outcome: Result<(), Refusal>, report: &mut Report) {
+        match outcome {
+            Err(refusal) if !refusal.is_absent() => {
+                tracing::warn!(%route, %refusal, "cannot delete a route");
+            }
+            outcome => {
+                report.deleted += usize::from(outcome.is_ok());
+                self.deleted(route);
             }
         }
-        Ok(())
     }
 
     fn deleted(&mut self, route: &KernelRoute) {
@@ -287,6 +297,15 @@ impl<K: RouteKernel> RouteTable<K> {
         let claims =
             self.claims.iter().filter(|(key, _)| self.foreign.contains_key(key)).map(|(_, due)| *due);
         retries.chain(graces).chain(again).chain(claims).min()
+    }
+}
+
+/// Changes that are known beforehand, for [`RouteTable::write`].
+fn in_batches<K>(changes: Vec<RouteChange>) -> impl FnMut(&mut RouteTable<K>) -> Option<Vec<RouteChange>> {
+    let mut rest = changes.into_iter();
+    move |_| {
+        let batch: Vec<_> = rest.by_ref().take(AT_ONCE).collect();
+        (!batch.is_empty()).then_some(batch)
     }
 }
 

@@ -24,9 +24,10 @@
 
 mod apply;
 mod wants;
+mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
@@ -148,7 +149,8 @@ pub enum RouteStatus<'a> {
 /// See the documentation of the module.
 #[derive(Debug)]
 pub struct RouteTable<K> {
-    kernel: K,
+    /// Shared with the thread that makes many changes, for as long as it takes.
+    kernel: Arc<Mutex<K>>,
     config: RouteTableConfig,
     wants: Wants,
     devices: Devices,
@@ -180,7 +182,7 @@ impl<K: RouteKernel> RouteTable<K> {
     /// A table that wants nothing yet; the first `apply` reads back what is there.
     pub fn new(kernel: K, config: RouteTableConfig) -> Self {
         Self {
-            kernel,
+            kernel: Arc::new(Mutex::new(kernel)),
             config,
             wants: Wants::default(),
             devices: Devices::default(),
@@ -251,8 +253,7 @@ impl<K: RouteKernel> RouteTable<K> {
             Event::LinkGone { index, .. } => self.on_link_gone(*index),
             Event::Route(route) => self.on_route(route, true),
             Event::RouteGone(route) => self.on_route(route, false),
-            // A gateway that could not be reached may be reachable now.
-            Event::Address(_) => self.failures.clear(),
+            Event::Address(_) => self.retry_all(),
             Event::AddressGone(_)
             | Event::Neighbour(_)
             | Event::NeighbourGone { .. }
@@ -393,11 +394,6 @@ impl<K: RouteKernel> RouteTable<K> {
         self.devices.get(name).map(|device| device.index)
     }
 
-    /// What the routes are written to.
-    pub fn kernel(&mut self) -> &mut K {
-        &mut self.kernel
-    }
-
     /// Makes the smallest change that brings the kernel to what is wanted. Without news it makes no system call.
     ///
     /// # Errors
@@ -449,10 +445,14 @@ impl<K: RouteKernel> RouteTable<K> {
         }
     }
 
+    /// A gateway that could not be reached may be reachable now.
+    fn retry_all(&mut self) {
+        self.dirty.extend(std::mem::take(&mut self.failures).into_keys());
+    }
+
     fn touch_device(&mut self, name: &InterfaceName) {
         if !ownership::is_workload_interface(name.as_str()) {
-            // A gateway that could not be reached may be reachable now.
-            self.failures.clear();
+            self.retry_all();
         }
         for destination in self.wants.by_device(name) {
             self.dirty.insert(destination);

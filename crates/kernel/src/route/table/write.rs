@@ -1,0 +1,96 @@
+//! Many changes at once: the kernel makes some while the next are worked out and the last ones are noted.
+
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, Scope};
+
+use super::RouteTable;
+use crate::netlink::{Errno, Error, Refusal};
+use crate::route::{RouteChange, RouteKernel};
+
+/// Changes that the kernel is given at once: enough that system calls do not count, few enough that it soon has the first.
+pub(super) const AT_ONCE: usize = 512;
+
+type Batch = Vec<RouteChange>;
+/// A batch, and how each of its changes ended.
+type Made = (Batch, Result<Vec<Result<(), Refusal>>, Error>);
+
+impl<K: RouteKernel> RouteTable<K> {
+    /// Has the kernel make the batches of changes that `next` gives, until it gives no more, and tells `note` how each change
+    /// ended, in the same order. After a full batch more are to be expected: then they are made on a thread of their own,
+    /// beside `next` and `note`.
+    ///
+    /// # Errors
+    /// It is not known what was done.
+    pub(super) fn write(
+        &mut self,
+        mut next: impl FnMut(&mut Self) -> Option<Batch>,
+        mut note: impl FnMut(&mut Self, RouteChange, Result<(), Refusal>),
+    ) -> Result<(), Error> {
+        let mut note = |table: &mut Self, (batch, outcomes): Made| {
+            batch.into_iter().zip(outcomes?).for_each(|(change, outcome)| note(table, change, outcome));
+            Ok(())
+        };
+        let Some(first) = next(self) else { return Ok(()) };
+        if first.len() < AT_ONCE {
+            let made = make(&mut *self.kernel(), first);
+            return note(self, made);
+        }
+        thread::scope(|scope| {
+            let (batches, made) = spawn_maker(scope, &self.kernel)?;
+            let mut waiting = Some(first);
+            // A thread that takes no more has said why.
+            while let Some(batch) = waiting
+                && batches.send(batch).is_ok()
+            {
+                made.try_iter().try_for_each(|made| note(self, made))?;
+                waiting = next(self);
+            }
+            drop(batches);
+            made.iter().try_for_each(|made| note(self, made))
+        })
+    }
+
+    /// It is lent to nobody while nothing is written.
+    pub(super) fn kernel(&self) -> MutexGuard<'_, K> {
+        lock(&self.kernel)
+    }
+}
+
+/// Makes changes on a thread, until there are no more or it is not known what was done.
+fn spawn_maker<'scope, K: RouteKernel + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    kernel: &Arc<Mutex<K>>,
+) -> Result<(Sender<Batch>, Receiver<Made>), Error> {
+    let kernel = Arc::clone(kernel);
+    // Without a limit: what waits is in memory in any case, and who never sleeps gets a processor of its own.
+    let (batches, waiting) = channel();
+    let (told, made) = channel();
+    thread::Builder::new()
+        .name("route-writer".to_owned())
+        .spawn_scoped(scope, move || make_all(&mut *lock(&kernel), &waiting, &told))
+        .map_err(|error| {
+            let source = Errno::from_io_error(&error).unwrap_or(Errno::AGAIN);
+            Error::Socket { action: "start a thread that writes routes", source }
+        })?;
+    Ok((batches, made))
+}
+
+fn make_all(kernel: &mut impl RouteKernel, batches: &Receiver<Batch>, told: &Sender<Made>) {
+    for batch in batches {
+        let made = make(kernel, batch);
+        let is_over = made.1.is_err();
+        if told.send(made).is_err() || is_over {
+            return;
+        }
+    }
+}
+
+fn make(kernel: &mut impl RouteKernel, batch: Batch) -> Made {
+    let outcomes = kernel.change_routes(&batch);
+    (batch, outcomes)
+}
+
+fn lock<K>(kernel: &Mutex<K>) -> MutexGuard<'_, K> {
+    kernel.lock().unwrap_or_else(PoisonError::into_inner)
+}
