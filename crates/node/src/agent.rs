@@ -15,23 +15,22 @@ pub(crate) mod waiters;
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError, channel, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use bgp::BestRoute;
+use bgp::Family;
 use calc::bgp_plan::{BgpPlan, BgpPlanner, SessionFeedback};
 use calc::contract::{Change, WorkloadEndpointId};
 use calc::{Graph, GraphConfig};
 use dataplane::{ApplyReport, RealDataplane};
 use datastore::{Scope, SyncEvent, Update};
-use ipnet::IpNet;
 use kernel::{Rtnetlink, monitor};
 
 use crate::felix;
 use crate::handover::Hold;
 use crate::health::Reporter;
+use crate::speaker::RouteEvent;
 use crate::telemetry;
 use crate::unbuilt::Unbuilt;
 pub(crate) use bgp_routes::route as bgp_route;
@@ -48,7 +47,7 @@ const TICK: Duration = Duration::from_secs(1);
 const SETTINGS_PARTS: usize = 8;
 /// How often routes and settings are read back whole (datapath.md 7, RouteRefreshInterval).
 const RESYNC: Duration = Duration::from_secs(90);
-/// Events that are taken in before the work is done.
+/// Routes and other events that are taken in before the work is done.
 const BATCH: usize = 4096;
 /// After this many refused rulesets in a row the process ends, and starts anew from what is true.
 const MAX_RULESET_FAILURES: u32 = 20;
@@ -60,15 +59,8 @@ pub(crate) enum Event {
     Sync(SyncEvent),
     /// News of the kernel.
     Kernel(Vec<monitor::Event>),
-    /// BGP chose a route for a destination; none: it has no route any more, or not one for the kernel.
-    Route {
-        /// Where to.
-        destination: IpNet,
-        /// The route.
-        route: Option<Arc<BestRoute>>,
-    },
-    /// BGP has heard all its peers: what the kernel has of an earlier process and BGP did not name is stale.
-    RoutesComplete,
+    /// What BGP says about routes.
+    Bgp(Vec<RouteEvent>),
     /// How BGP's sessions are.
     Sessions(SessionFeedback),
     /// What would BGP's plan be if these rows were so?
@@ -79,6 +71,16 @@ pub(crate) enum Event {
     Wait(waiters::Waiter),
     /// The end.
     Stop,
+}
+
+impl Event {
+    /// How much there is to be taken in.
+    fn size(&self) -> usize {
+        match self {
+            Self::Bgp(events) => events.len(),
+            _ => 1,
+        }
+    }
 }
 
 /// What the other threads have of the agent.
@@ -222,6 +224,7 @@ impl Agent {
             interfaces: Interfaces::default(),
             peering: Peering::default(),
             static_routes: StaticRoutes::default(),
+            incomplete: Family::ALL.into(),
             graph: Graph::new(GraphConfig::new(node_name)),
             in_sync: false,
             held,
@@ -248,6 +251,8 @@ struct Worker {
     interfaces: Interfaces,
     peering: Peering,
     static_routes: StaticRoutes,
+    /// Families whose routes of BGP are not complete yet.
+    incomplete: BTreeSet<Family>,
     graph: Graph,
     /// The datastore's initial rows are all here.
     in_sync: bool,
@@ -270,15 +275,18 @@ impl Worker {
     fn run(mut self, events: &Receiver<Event>) {
         loop {
             let wait = self.until_next_work();
-            let first = match events.recv_timeout(wait) {
+            let mut next = match events.recv_timeout(wait) {
                 Ok(event) => Some(event),
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
-            for event in first.into_iter().chain(events.try_iter().take(BATCH)) {
+            let mut room = BATCH;
+            while let Some(event) = next {
+                room = room.saturating_sub(event.size());
                 if self.take_in(event).is_break() {
                     return;
                 }
+                next = if room > 0 { events.try_recv().ok() } else { None };
             }
             self.work();
         }
@@ -304,12 +312,7 @@ impl Worker {
                 self.interfaces.on_event(event, &mut self.planner);
                 dataplane.on_event(event);
             }),
-            Event::Route { destination, route } => {
-                let route = route.and_then(|route| bgp_routes::route(destination, &route));
-                let change = self.static_routes.on_bgp(destination, route);
-                change.into_iter().for_each(|change| program(dataplane, change));
-            }
-            Event::RoutesComplete => dataplane.allow_bgp_sweep(),
+            Event::Bgp(events) => events.into_iter().for_each(|event| self.take_in_route(event)),
             Event::Sessions(feedback) => self.planner.on_sessions(feedback),
             Event::Hold(hold) => self.held = hold.obey(&self.health),
             Event::Imagine(imagined) => imagined.answer(&self.planner),
@@ -317,6 +320,23 @@ impl Worker {
             Event::Stop => return ControlFlow::Break(()),
         }
         ControlFlow::Continue(())
+    }
+
+    fn take_in_route(&mut self, event: RouteEvent) {
+        match event {
+            RouteEvent::Changed { prefix, route } => {
+                let route = route.and_then(|route| bgp_routes::route(prefix, &route));
+                let change = self.static_routes.on_bgp(prefix, route);
+                change.into_iter().for_each(|change| program(&mut self.dataplane, change));
+            }
+            // What the kernel has of an earlier process and BGP did not name is stale.
+            RouteEvent::Complete(family) => {
+                self.incomplete.remove(&family);
+                if self.incomplete.is_empty() {
+                    self.dataplane.allow_bgp_sweep();
+                }
+            }
+        }
     }
 
     fn take_in_rows(&mut self, updates: Vec<Update>) {

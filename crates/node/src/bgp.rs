@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use bgp::session::SessionState;
-use bgp::{Family, PeerStatus, SessionStatus, Shutdown, Speaker, Start};
+use bgp::{PeerStatus, SessionStatus, Shutdown, Speaker, Start};
 use calc::bgp_plan::{BgpPlan, SessionFeedback, SessionWatch};
 use kernel::Rtnetlink;
 use kernel::ownership::ROUTE_BIRD;
@@ -63,7 +63,7 @@ impl BgpFacts {
 impl Bgp {
     /// Prepares the speaker, which takes plans and does nothing with them before it is told how to begin.
     pub(crate) fn prepare(
-        routes: impl FnMut(RouteEvent) + Send + 'static,
+        routes: impl FnMut(Vec<RouteEvent>) + Send + 'static,
         passwords: PathBuf,
         health: &Health,
     ) -> Result<Self> {
@@ -163,20 +163,9 @@ impl Bgp {
     }
 }
 
-/// Hands routes to the agent; they may be swept once those of all families are complete.
-pub(crate) fn routes_to(agent: AgentHandle) -> impl FnMut(RouteEvent) + Send + 'static {
-    let mut incomplete = Family::ALL.to_vec();
-    move |event| match event {
-        RouteEvent::Changed { prefix, route } => {
-            agent.send(agent::Event::Route { destination: prefix, route });
-        }
-        RouteEvent::Complete(family) => {
-            incomplete.retain(|other| *other != family);
-            if incomplete.is_empty() {
-                agent.send(agent::Event::RoutesComplete);
-            }
-        }
-    }
+/// Hands routes to the agent.
+pub(crate) fn routes_to(agent: AgentHandle) -> impl FnMut(Vec<RouteEvent>) + Send + 'static {
+    move |events| agent.send(agent::Event::Bgp(events))
 }
 
 /// control-plane.md 4.5: without peers ready; at first all have to be up, later one.

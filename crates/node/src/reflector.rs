@@ -159,12 +159,12 @@ impl Reflector {
 }
 
 /// Where routes go: to the thread that writes them, or nowhere.
-fn routes_to(kernel: Option<&KernelRoutes>) -> impl FnMut(RouteEvent) + Send + 'static {
+fn routes_to(kernel: Option<&KernelRoutes>) -> impl FnMut(Vec<RouteEvent>) + Send + 'static {
     let routes = kernel.map(KernelRoutes::sender);
-    move |event| {
+    move |events| {
         if let Some(routes) = &routes {
             // After the end of that thread everything ends.
-            let _ = routes.send(kernel::Event::Bgp(event));
+            let _ = routes.send(kernel::Event::Bgp(events));
         }
     }
 }

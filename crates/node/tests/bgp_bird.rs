@@ -94,9 +94,9 @@ impl Pair {
     fn start_speaker(&self, start: Start, config: SpeakerConfig) -> SpeakerHandle {
         let kernel = self.kernel.clone();
         let handle = self.ours.run(move || {
-            SpeakerHandle::spawn(start, move |event| {
+            SpeakerHandle::spawn(start, move |events| {
                 let mut kernel = kernel.lock().expect("no test thread panics with it");
-                match event {
+                events.into_iter().for_each(|event| match event {
                     RouteEvent::Changed { prefix, route: Some(route) } => {
                         kernel.routes.insert(prefix, route.next_hops.clone());
                     }
@@ -105,7 +105,7 @@ impl Pair {
                         kernel.withdrawn.push(prefix);
                     }
                     RouteEvent::Complete(family) => kernel.complete.push(family),
-                }
+                });
             })
             .expect("a thread")
         });

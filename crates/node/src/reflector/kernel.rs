@@ -1,6 +1,7 @@
 //! `--kernel`: a reflector that forwards, too. The route reconciler on a thread of its own.
 
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TrySendError, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -23,8 +24,8 @@ use crate::telemetry;
 const RESYNC: Duration = Duration::from_secs(90);
 /// Pause after the kernel could not be asked.
 const RETRY: Duration = Duration::from_secs(1);
-/// Events that are taken in before the kernel is written to.
-const BATCH: usize = 4096;
+/// Routes and other events that are taken in before the kernel is written to.
+const BATCH: usize = 16384;
 /// As whom the reconciler knows us.
 const OWNER: &str = "bgp";
 
@@ -32,7 +33,7 @@ const OWNER: &str = "bgp";
 #[derive(Debug)]
 pub(crate) enum Event {
     /// What BGP says.
-    Bgp(RouteEvent),
+    Bgp(Vec<RouteEvent>),
     /// The blocks that we announce: what is not given out in them leads nowhere.
     Blocks(BTreeSet<IpNet>),
     /// Routes to peers by way of a gateway.
@@ -43,6 +44,16 @@ pub(crate) enum Event {
     Hold(Hold),
     /// The end; routes stay.
     Stop,
+}
+
+impl Event {
+    /// How much there is to be taken in.
+    fn size(&self) -> usize {
+        match self {
+            Self::Bgp(events) => events.len(),
+            _ => 1,
+        }
+    }
 }
 
 /// The running thread.
@@ -118,16 +129,18 @@ impl Worker {
         loop {
             let now = Instant::now();
             let until = next_apply.map_or(next_resync, |next| next_resync.min(next));
-            match events.recv_timeout(until.saturating_duration_since(now)) {
-                Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => return,
-                Ok(event) => {
-                    self.take_in(event);
-                    let mut others = events.try_iter().take(BATCH);
-                    if others.any(|event| self.take_in_or_stop(event)) {
-                        return;
-                    }
+            let mut next = match events.recv_timeout(until.saturating_duration_since(now)) {
+                Ok(event) => Some(event),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            let mut room = BATCH;
+            while let Some(event) = next {
+                room = room.saturating_sub(event.size());
+                if self.take_in(event).is_break() {
+                    return;
                 }
-                Err(RecvTimeoutError::Timeout) => {}
+                next = if room > 0 { events.try_recv().ok() } else { None };
             }
             let now = Instant::now();
             if self.held {
@@ -142,25 +155,9 @@ impl Worker {
         }
     }
 
-    /// Whether it was the end.
-    fn take_in_or_stop(&mut self, event: Event) -> bool {
-        let is_end = matches!(event, Event::Stop);
-        self.take_in(event);
-        is_end
-    }
-
-    fn take_in(&mut self, event: Event) {
+    fn take_in(&mut self, event: Event) -> ControlFlow<()> {
         match event {
-            Event::Bgp(RouteEvent::Changed { prefix, route }) => {
-                let route = route.and_then(|route| bgp_route(prefix, &route));
-                self.static_routes.on_bgp(prefix, route).into_iter().for_each(|change| self.program(change));
-            }
-            Event::Bgp(RouteEvent::Complete(family)) => {
-                self.incomplete.remove(&family);
-                if self.incomplete.is_empty() {
-                    self.table.allow_sweep(ROUTE_BIRD);
-                }
-            }
+            Event::Bgp(events) => events.into_iter().for_each(|event| self.take_in_route(event)),
             Event::Blocks(blocks) => {
                 let routes = blocks.into_iter().map(|block| Route::blackhole(block, ROUTE_BIRD));
                 self.table.set_routes(RouteClass::NoEncapsulationBlackhole, OWNER, routes);
@@ -170,7 +167,23 @@ impl Worker {
             }
             Event::Kernel(news) => news.iter().for_each(|event| self.table.on_event(event)),
             Event::Hold(hold) => self.held = hold.obey(&self.health),
-            Event::Stop => {}
+            Event::Stop => return ControlFlow::Break(()),
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn take_in_route(&mut self, event: RouteEvent) {
+        match event {
+            RouteEvent::Changed { prefix, route } => {
+                let route = route.and_then(|route| bgp_route(prefix, &route));
+                self.static_routes.on_bgp(prefix, route).into_iter().for_each(|change| self.program(change));
+            }
+            RouteEvent::Complete(family) => {
+                self.incomplete.remove(&family);
+                if self.incomplete.is_empty() {
+                    self.table.allow_sweep(ROUTE_BIRD);
+                }
+            }
         }
     }
 

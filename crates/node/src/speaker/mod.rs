@@ -146,11 +146,12 @@ impl Configurator {
 
 impl SpeakerHandle {
     /// Starts the thread. It does nothing until it is configured; the first configuration must be complete, since it
-    /// says whose routes are waited for. `routes` is called on the thread and must not block for long.
+    /// says whose routes are waited for. `routes` is called on the thread, with what has happened in a round, in order, and
+    /// must not block for long.
     ///
     /// # Errors
     /// Out of file descriptors, or the thread cannot be had.
-    pub fn spawn(start: Start, routes: impl FnMut(RouteEvent) + Send + 'static) -> io::Result<Self> {
+    pub fn spawn(start: Start, routes: impl FnMut(Vec<RouteEvent>) + Send + 'static) -> io::Result<Self> {
         let handle = Self::prepare(routes)?;
         handle.start(start);
         Ok(handle)
@@ -160,7 +161,7 @@ impl SpeakerHandle {
     ///
     /// # Errors
     /// Likewise.
-    pub(crate) fn prepare(routes: impl FnMut(RouteEvent) + Send + 'static) -> io::Result<Self> {
+    pub(crate) fn prepare(routes: impl FnMut(Vec<RouteEvent>) + Send + 'static) -> io::Result<Self> {
         let poller = Poller::new()?;
         let (sender, receiver) = channel();
         let commands = Commands { sender, waker: poller.waker() };

@@ -29,6 +29,8 @@ use crate::bfd::{Bfd, GivenPaths};
 const READ_BYTES: usize = 16 * 1024;
 /// How often what the speaker says is written and it is asked again, before others have their turn.
 const PASSES: usize = 4;
+/// What happens to routes is handed on in pieces of so many.
+const ROUTE_EVENTS: usize = 512;
 /// After so many rounds timers run in any case, whether all connections have been looked at or not.
 const ROUNDS: u32 = 4;
 /// How often it is looked whether the kernel drops unsigned segments.
@@ -42,7 +44,7 @@ const CLOSING: usize = 1024;
 /// Numbers of listening sockets stay below those of connections, whose upper half is not 0.
 const LISTENER_TOKENS: u64 = 1 << 32;
 
-pub(super) type Routes = Box<dyn FnMut(RouteEvent) + Send>;
+pub(super) type Routes = Box<dyn FnMut(Vec<RouteEvent>) + Send>;
 
 /// Runs until told to stop, or until another process has taken over.
 pub(super) fn run(commands: &Receiver<Command>, own: Commands, poller: Poller, routes: Routes) {
@@ -127,6 +129,8 @@ fn tell_path(commands: &Commands) -> impl FnMut(PeerId, bgp::bfd::Path) + Send +
 pub(super) struct Worker {
     pub(super) speaker: Speaker,
     routes: Routes,
+    /// What has not been handed on of what happens to routes.
+    route_events: Vec<RouteEvent>,
     pub(super) poller: Poller,
     dialling: BTreeMap<ConnectionId, Dial>,
     pub(super) open: BTreeMap<ConnectionId, Connection>,
@@ -190,6 +194,7 @@ impl Worker {
         Self {
             speaker,
             routes,
+            route_events: Vec::new(),
             poller,
             dialling: BTreeMap::new(),
             open: BTreeMap::new(),
@@ -492,6 +497,7 @@ impl Worker {
             while let Some(output) = self.speaker.poll_output() {
                 self.output(output);
             }
+            self.hand_on_routes();
             if self.dirty.is_empty() {
                 return;
             }
@@ -533,7 +539,7 @@ impl Worker {
             Output::Close { connection } => self.close(connection),
             Output::BestRoute { prefix, route } => {
                 self.counts.route_changes += 1;
-                (self.routes)(RouteEvent::Changed { prefix, route });
+                self.happened(RouteEvent::Changed { prefix, route });
             }
             Output::WatchNextHop { address } => self.resolve(address),
             Output::ForgetNextHop { address } => {
@@ -543,7 +549,7 @@ impl Worker {
             }
             Output::RibComplete { family } => {
                 tracing::info!(%family, "BGP routes are complete");
-                (self.routes)(RouteEvent::Complete(family));
+                self.happened(RouteEvent::Complete(family));
             }
             Output::PrefixWarning { peer, family, prefixes, max } => {
                 tracing::warn!(%peer, %family, prefixes, max, "BGP peer comes near to its prefix limit");
@@ -560,6 +566,19 @@ impl Worker {
                 self.paths_due = true;
                 tracing::info!(%peer, %state, reason, "BGP session");
             }
+        }
+    }
+
+    fn happened(&mut self, event: RouteEvent) {
+        self.route_events.push(event);
+        if self.route_events.len() >= ROUTE_EVENTS {
+            self.hand_on_routes();
+        }
+    }
+
+    fn hand_on_routes(&mut self) {
+        if !self.route_events.is_empty() {
+            (self.routes)(std::mem::take(&mut self.route_events));
         }
     }
 
@@ -612,6 +631,7 @@ impl Worker {
         while let Some(output) = self.speaker.poll_output() {
             self.output(output);
         }
+        self.hand_on_routes();
         self.listeners.clear();
         self.dialling.clear();
         for connection in self.open.keys().copied().collect::<Vec<_>>() {

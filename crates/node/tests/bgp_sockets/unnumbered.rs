@@ -40,13 +40,13 @@ fn start_with_kernel(host: &TestNamespace, config: SpeakerConfig) -> (SpeakerHan
     let kernel = Kernel::default();
     let seen = kernel.clone();
     let handle = host.run(|| {
-        SpeakerHandle::spawn(Start::Fresh, move |event| {
+        SpeakerHandle::spawn(Start::Fresh, move |events| {
             let mut kernel = seen.lock().expect("no test thread panics with it");
-            match event {
+            events.into_iter().for_each(|event| match event {
                 RouteEvent::Changed { prefix, route: Some(route) } => drop(kernel.insert(prefix, route)),
                 RouteEvent::Changed { prefix, route: None } => drop(kernel.remove(&prefix)),
                 RouteEvent::Complete(_) => {}
-            }
+            });
         })
         .expect("a thread")
     });
