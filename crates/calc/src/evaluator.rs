@@ -61,7 +61,10 @@ impl<'a> Evaluator<'a> {
 
     /// One side of a packet of a workload. An interface that has no program drops.
     pub fn workload(&self, interface: &str, direction: Direction, packet: &Packet) -> Outcome {
-        self.chain(&ChainId::Workload(interface.into(), direction), packet)
+        let mut run = self.start(packet);
+        let chain = self.program.workload(interface, direction);
+        let decision = chain.map_or(Decision::Deny, |chain| run.enter(chain));
+        run.finish(decision)
     }
 
     /// One hook of a host endpoint. A hook without chain leaves the packet to what comes after.

@@ -10,8 +10,8 @@
 //! The program is rendered for one IP family, from contract types, into chains:
 //!
 //! - one for each policy (or profile) and direction, shared by all endpoints that it applies to;
-//! - one for each workload and direction, and for each host endpoint, hook and direction, which walks its tiers by
-//!   jumps to those chains.
+//! - one for each judgement of workloads and direction, shared by all workloads that are judged alike, and one for each host
+//!   endpoint, hook and direction; they walk tiers by jumps to those chains.
 //!
 //! *Allow* is simply [`Verdict::Accept`]: it ends the judgement of one side. A backend has to give each side a
 //! judgement of its own; nftables does so with one base chain a side on the same hook, where `accept` ends a base
@@ -45,8 +45,8 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 pub use endpoint::{
-    HostHook, Options, ProtocolPort, closed_chain, failsafe_chain, host_chain, untracked_failsafe_chain,
-    workload_chain,
+    HostHook, Judgement, Options, ProtocolPort, TierWalk, failsafe_chain, host_chain,
+    untracked_failsafe_chain, workload_chain,
 };
 pub use policy::{policy_chain, profile_chain};
 
@@ -62,8 +62,8 @@ pub enum ChainId {
     Policy(PolicyId, Direction),
     /// A profile's rules of one direction.
     Profile(ProfileId, Direction),
-    /// What a workload may receive (ingress) or send (egress); named by its interface.
-    Workload(Arc<str>, Direction),
+    /// What the workloads of a judgement may receive (ingress) or send (egress).
+    Workload(Arc<Judgement>, Direction),
     /// A host endpoint's chain at a hook; named by the endpoint.
     Host(Arc<str>, HostHook, Direction),
     /// Ports of the host that host endpoint policy cannot close.
@@ -77,7 +77,7 @@ impl fmt::Display for ChainId {
         match self {
             Self::Policy(id, direction) => write!(f, "policy {id} {direction}"),
             Self::Profile(id, direction) => write!(f, "profile {id} {direction}"),
-            Self::Workload(interface, direction) => write!(f, "workload {interface} {direction}"),
+            Self::Workload(judgement, direction) => write!(f, "workloads {direction}: {judgement}"),
             Self::Host(name, hook, direction) => write!(f, "host endpoint {name} {hook} {direction}"),
             Self::Failsafe(direction) => write!(f, "failsafe {direction}"),
             Self::UntrackedFailsafe(direction) => write!(f, "untracked failsafe {direction}"),
@@ -334,12 +334,14 @@ pub struct Program {
     version: IpVersion,
     options: Options,
     chains: BTreeMap<ChainId, Chain>,
+    /// The chains of the workload on an interface.
+    workloads: BTreeMap<(Arc<str>, Direction), ChainId>,
 }
 
 impl Program {
     /// An empty program of a family, with the default options.
     pub fn new(version: IpVersion) -> Self {
-        Self { version, options: Options::default(), chains: BTreeMap::new() }
+        Self { version, options: Options::default(), chains: BTreeMap::new(), workloads: BTreeMap::new() }
     }
 
     /// Its family.
@@ -350,6 +352,11 @@ impl Program {
     /// A chain, if there.
     pub fn chain(&self, id: &ChainId) -> Option<&Chain> {
         self.chains.get(id)
+    }
+
+    /// The chain of the workload on an interface, if there.
+    pub fn workload(&self, interface: &str, direction: Direction) -> Option<&ChainId> {
+        self.workloads.get(&(interface.into(), direction))
     }
 
     /// Every chain.
@@ -376,8 +383,11 @@ impl Program {
     /// Renders both directions of a workload endpoint.
     pub fn set_workload(&mut self, endpoint: &WorkloadEndpoint) {
         for direction in BOTH {
-            let chain = workload_chain(endpoint, direction, self.options, self);
-            self.chains.insert(ChainId::Workload(endpoint.interface.clone(), direction), chain);
+            let judgement = Arc::new(Judgement::of(endpoint, direction));
+            let chain = workload_chain(&judgement, direction, self.options, self);
+            let id = ChainId::Workload(judgement, direction);
+            self.chains.insert(id.clone(), chain);
+            self.workloads.insert((endpoint.interface.clone(), direction), id);
         }
     }
 

@@ -22,8 +22,9 @@
 //!
 //! # What a change costs
 //! Members of IP sets are plain set elements. The kernel checks a whole table again only for rules with verdicts and map
-//! elements, so label changes and new pods elsewhere never cost that; a new local pod costs its two chains and two map
-//! elements, and a changed policy its one chain, whatever the number of endpoints it applies to.
+//! elements, so label changes and new pods elsewhere never cost that. What it checks is every chain that an element leads to:
+//! one that many pods share is cheap. A new local pod costs two map elements, and the chains of its judgement if it is the
+//! first; a changed policy its one chain, whatever the number of endpoints it applies to.
 //!
 //! # Identity
 //! The table is ours as a whole. Every rule carries its [`calc::program::Origin`] as its comment, and every rule that decides a

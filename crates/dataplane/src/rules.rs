@@ -4,20 +4,21 @@
 //! below it compares with what the kernel has, so rendering something again that comes out the same writes nothing.
 //!
 //! What has to be rendered again is found from what changed:
-//! - a policy or profile: its own chains, whatever the number of endpoints; and the endpoints that name it only when its
-//!   [`Shape`](program::Shape) changed, which is what their chains know of it;
-//! - an endpoint: its two chains and two map elements;
+//! - a policy or profile: its own chains, whatever the number of endpoints; and the chains that walk it only when its
+//!   [`Shape`](program::Shape) changed, which is what they know of it;
+//! - an endpoint: two map elements, which lead to the chains of all endpoints that are judged alike ([`workloads`]);
 //! - a set: just its members, unless its shape changed: then the chains that look into it.
 
 mod hosts;
 #[cfg(test)]
 mod tests;
+mod workloads;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use calc::contract::{
-    Direction, IpSetId, IpSetKind, IpSetMember, IpVersion, PolicyId, ProfileId, Tier, WorkloadEndpoint,
+    Direction, IpSetId, IpSetKind, IpSetMember, IpVersion, PolicyId, ProfileId, WorkloadEndpoint,
 };
 use calc::program::{self, BOTH, Chain, ChainId, Match, Options};
 use kernel::nft::{BaseChain, ChainType, Hook, Policy, Rule, Verdict, priority};
@@ -27,6 +28,7 @@ use crate::ip_sets::{self, IpSet};
 use crate::model::Model;
 use crate::nft::{self, BaseRules, Context, Masquerading, base_chains, chain_name, map};
 use crate::table::DesiredTable;
+use workloads::{WorkloadChains, walks_policy, walks_profile};
 
 /// Rules and sets of one family.
 #[derive(Debug)]
@@ -41,6 +43,7 @@ pub(crate) struct FamilyRules {
     profile_shapes: BTreeMap<(ProfileId, Direction), program::Shape>,
     base: BTreeSet<&'static str>,
     host_chains: BTreeSet<Arc<str>>,
+    workloads: WorkloadChains,
     dirty: Dirty,
     /// The verdict maps of workloads are there.
     maps: bool,
@@ -70,6 +73,7 @@ impl FamilyRules {
             profile_shapes: BTreeMap::new(),
             base: BTreeSet::new(),
             host_chains: BTreeSet::new(),
+            workloads: WorkloadChains::default(),
             dirty: Dirty { hosts: true, pools: true, ..Dirty::default() },
             maps: false,
             in_use: false,
@@ -101,6 +105,7 @@ impl FamilyRules {
         self.dirty.policies.extend(model.policies.keys().cloned());
         self.dirty.profiles.extend(model.profiles.keys().cloned());
         self.dirty.interfaces.extend(model.interfaces().cloned());
+        self.workloads.mark(|_, _| true);
         self.dirty.hosts = true;
         self.dirty.pools = true;
     }
@@ -196,8 +201,9 @@ impl FamilyRules {
             self.profile(&id, model, parameters, table);
         }
         for interface in std::mem::take(&mut self.dirty.interfaces) {
-            self.interface(&interface, model, parameters, table);
+            self.interface(&interface, model, table);
         }
+        self.workload_chains(parameters, table);
         if std::mem::take(&mut self.dirty.hosts) {
             let features = self.hosts(model, parameters, table);
             let chains = base_chains(self.version, parameters, &features);
@@ -247,7 +253,8 @@ impl FamilyRules {
             self.shared_chain(&name, chain.as_ref(), parameters, place, table);
             let shape = chain.as_ref().map(Chain::shape);
             if replace(&mut self.policy_shapes, (id.clone(), direction), shape) != shape {
-                self.dirty_users(model, |tier| names(tier, direction, id), |_| false);
+                self.workloads.mark(|judgement, of| of == direction && walks_policy(judgement, id));
+                self.dirty.hosts |= !model.hosts.is_empty();
             }
         }
     }
@@ -266,7 +273,8 @@ impl FamilyRules {
             self.shared_chain(&name, chain.as_ref(), parameters, Place::default(), table);
             let shape = chain.as_ref().map(Chain::shape);
             if replace(&mut self.profile_shapes, (id.clone(), direction), shape) != shape {
-                self.dirty_users(model, |_| false, |profiles| profiles.contains(id));
+                self.workloads.mark(|judgement, of| of == direction && walks_profile(judgement, id));
+                self.dirty.hosts |= !model.hosts.is_empty();
             }
         }
     }
@@ -312,50 +320,6 @@ impl FamilyRules {
             if let Some(chains) = self.stand_ins.get_mut(id) {
                 chains.insert(name.clone());
             }
-        }
-    }
-
-    /// Endpoints whose chains know of something that changed.
-    fn dirty_users(
-        &mut self,
-        model: &Model,
-        by_tier: impl Fn(&Tier) -> bool,
-        by_profiles: impl Fn(&[ProfileId]) -> bool,
-    ) {
-        let uses = |endpoint: &WorkloadEndpoint| {
-            endpoint.tiers.iter().any(&by_tier) || by_profiles(&endpoint.profiles)
-        };
-        let users = model.workloads().values().filter(|endpoint| uses(endpoint));
-        self.dirty.interfaces.extend(users.map(|endpoint| endpoint.interface.clone()));
-        self.dirty.hosts |= !model.hosts.is_empty();
-    }
-
-    fn interface(
-        &mut self,
-        interface: &Arc<str>,
-        model: &Model,
-        parameters: &Parameters,
-        table: &mut impl DesiredTable,
-    ) {
-        let endpoint = model.on_interface(interface).map(|(_, endpoint)| endpoint.clone());
-        for (direction, map) in
-            [(Direction::Egress, map::FROM_WORKLOAD), (Direction::Ingress, map::TO_WORKLOAD)]
-        {
-            let name = chain_name(&ChainId::Workload(interface.clone(), direction));
-            let key = kernel::nft::Member::from(interface.clone());
-            let Some(endpoint) = &endpoint else {
-                table.remove_map_entry(map, &key);
-                table.remove_chain(&name);
-                continue;
-            };
-            let chain = if has_family(endpoint, self.version) {
-                program::workload_chain(endpoint, direction, options(parameters), &Known(self))
-            } else {
-                program::closed_chain()
-            };
-            let rules = nft::translate(&chain, &self.context(parameters, Place::default()));
-            table.set_chain(&name, None, rules);
-            table.set_map_entry(map, key, Verdict::goto(name));
         }
     }
 
@@ -457,13 +421,6 @@ fn replace<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) -> Opt
     match value {
         Some(value) => map.insert(key, value),
         None => map.remove(&key),
-    }
-}
-
-fn names(tier: &Tier, direction: Direction, id: &PolicyId) -> bool {
-    match direction {
-        Direction::Ingress => tier.ingress.contains(id),
-        Direction::Egress => tier.egress.contains(id),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -67,28 +68,84 @@ impl Default for Options {
     }
 }
 
-/// What a workload may receive (ingress) or send (egress). Always decides.
+/// What decides on a workload's packets of one direction. Workloads with equal ones share a chain.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Judgement {
+    /// Nothing passes: the workload is administratively down.
+    Disabled,
+    /// Nothing passes: the workload has no address of the program's family.
+    NoAddress,
+    /// Tiers, then profiles.
+    Policies {
+        /// In order; each with a policy at least.
+        tiers: Vec<TierWalk>,
+        /// In order.
+        profiles: Vec<ProfileId>,
+    },
+}
+
+/// What is enforced of a tier in one direction.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TierWalk {
+    /// The tier's name.
+    pub tier: Arc<str>,
+    /// What becomes of a packet that no policy decides.
+    pub default_action: TierDefault,
+    /// Policies that are not staged, in order; not empty.
+    pub policies: Vec<PolicyId>,
+}
+
+impl Judgement {
+    /// That of a workload which has an address of the family.
+    pub fn of(endpoint: &WorkloadEndpoint, direction: Direction) -> Self {
+        if !endpoint.active {
+            return Self::Disabled;
+        }
+        let tiers = walks(&endpoint.tiers, direction).collect();
+        Self::Policies { tiers, profiles: endpoint.profiles.clone() }
+    }
+}
+
+/// `disabled`, `no address`, or `tier NAME: POLICY …, end deny; … profiles NAME …`.
+impl fmt::Display for Judgement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (tiers, profiles) = match self {
+            Self::Disabled => return f.write_str("disabled"),
+            Self::NoAddress => return f.write_str("no address"),
+            Self::Policies { tiers, profiles } => (tiers, profiles),
+        };
+        for tier in tiers {
+            write!(f, "tier {}:", tier.tier)?;
+            tier.policies.iter().try_for_each(|policy| write!(f, " {policy}"))?;
+            f.write_str(match tier.default_action {
+                TierDefault::Deny => ", end deny; ",
+                TierDefault::Pass => ", end pass; ",
+            })?;
+        }
+        f.write_str("profiles")?;
+        profiles.iter().try_for_each(|profile| write!(f, " {profile}"))
+    }
+}
+
+/// What workloads of this judgement may receive (ingress) or send (egress). Always decides.
 pub fn workload_chain(
-    endpoint: &WorkloadEndpoint,
+    judgement: &Judgement,
     direction: Direction,
     options: Options,
     shapes: &impl Shapes,
 ) -> Chain {
     let mut walk = Walk { rules: Vec::new(), direction, shapes };
-    if !endpoint.active {
-        walk.push(Verdict::Drop, Origin::Disabled);
-        return Chain { rules: walk.rules };
-    }
-    walk.tracked(options);
-    if !walk.tiers(&endpoint.tiers, true) {
-        walk.profiles(&endpoint.profiles);
+    match judgement {
+        Judgement::Disabled => walk.push(Verdict::Drop, Origin::Disabled),
+        Judgement::NoAddress => walk.push(Verdict::Drop, Origin::NoAddress),
+        Judgement::Policies { tiers, profiles } => {
+            walk.tracked(options);
+            if !walk.tiers(tiers, true) {
+                walk.profiles(profiles);
+            }
+        }
     }
     Chain { rules: walk.rules }
-}
-
-/// What a workload that has no address of the family may receive or send: nothing.
-pub fn closed_chain() -> Chain {
-    Chain { rules: vec![Rule::new(Vec::new(), Verdict::Drop, Origin::NoAddress)] }
 }
 
 /// A host endpoint's chain at a hook. The normal one always decides; the others may leave a packet to what follows.
@@ -103,8 +160,8 @@ pub fn host_chain(
     if hook != HostHook::Untracked {
         walk.tracked(options);
     }
-    let tiers = hook.tiers(endpoint);
-    if hook == HostHook::Forward && !tiers.iter().any(|tier| has_enforced(tier, direction)) {
+    let tiers: Vec<_> = walks(hook.tiers(endpoint), direction).collect();
+    if hook == HostHook::Forward && tiers.is_empty() {
         walk.push(Verdict::Accept, Origin::NoForwardPolicy);
         return Chain { rules: walk.rules };
     }
@@ -115,7 +172,7 @@ pub fn host_chain(
             walk.push(Verdict::Jump(ChainId::Failsafe(direction)), Origin::Walk);
         }
     }
-    if !walk.tiers(tiers, hook.ends_tiers()) && hook == HostHook::Normal {
+    if !walk.tiers(&tiers, hook.ends_tiers()) && hook == HostHook::Normal {
         walk.profiles(&endpoint.profiles);
     }
     Chain { rules: walk.rules }
@@ -195,23 +252,18 @@ impl<S: Shapes> Walk<'_, S> {
     }
 
     /// Whether the walk ended: nothing can come through the tiers.
-    fn tiers(&mut self, tiers: &[Tier], end_of_tier: bool) -> bool {
+    fn tiers(&mut self, tiers: &[TierWalk], end_of_tier: bool) -> bool {
         tiers.iter().any(|tier| self.tier(tier, end_of_tier))
     }
 
-    fn tier(&mut self, tier: &Tier, end_of_tier: bool) -> bool {
-        let policies: Vec<&PolicyId> = enforced(tier, self.direction).collect();
-        if policies.is_empty() {
-            return false;
-        }
+    fn tier(&mut self, tier: &TierWalk, end_of_tier: bool) -> bool {
         let may_pass =
-            |id: &&PolicyId| self.shapes.policy(id, self.direction).is_some_and(|shape| shape.may_pass);
-        let passes = policies.iter().any(may_pass);
-        if passes {
+            |id: &PolicyId| self.shapes.policy(id, self.direction).is_some_and(|shape| shape.may_pass);
+        if tier.policies.iter().any(may_pass) {
             self.push(Verdict::ClearPass, Origin::Walk);
         }
         let mut guarded = false;
-        for id in policies {
+        for id in &tier.policies {
             let Some(shape) = self.shapes.policy(id, self.direction) else {
                 self.guarded(guarded, Verdict::Drop, Origin::MissingPolicy(id.clone()));
                 return !guarded;
@@ -222,7 +274,7 @@ impl<S: Shapes> Walk<'_, S> {
         if !end_of_tier || tier.default_action == TierDefault::Pass {
             return false;
         }
-        let origin = Origin::EndOfTier { tier: tier.name.clone(), direction: self.direction };
+        let origin = Origin::EndOfTier { tier: tier.tier.clone(), direction: self.direction };
         self.guarded(guarded, Verdict::Drop, origin);
         !guarded
     }
@@ -251,14 +303,15 @@ impl<S: Shapes> Walk<'_, S> {
     }
 }
 
-fn enforced(tier: &Tier, direction: Direction) -> impl Iterator<Item = &PolicyId> {
-    let policies = match direction {
-        Direction::Ingress => &tier.ingress,
-        Direction::Egress => &tier.egress,
-    };
-    policies.iter().filter(|id| !id.kind.is_staged())
-}
-
-fn has_enforced(tier: &Tier, direction: Direction) -> bool {
-    enforced(tier, direction).next().is_some()
+/// The tiers that have something to enforce in a direction; the others are skipped, default action included.
+fn walks(tiers: &[Tier], direction: Direction) -> impl Iterator<Item = TierWalk> {
+    tiers.iter().filter_map(move |tier| {
+        let policies = match direction {
+            Direction::Ingress => &tier.ingress,
+            Direction::Egress => &tier.egress,
+        };
+        let policies: Vec<_> = policies.iter().filter(|id| !id.kind.is_staged()).cloned().collect();
+        let default_action = tier.default_action;
+        (!policies.is_empty()).then(|| TierWalk { tier: tier.name.clone(), default_action, policies })
+    })
 }

@@ -71,12 +71,18 @@ fn lines(chain: &Chain) -> Vec<String> {
         .collect()
 }
 
+/// The chain that judges a workload, in lines.
+fn workload(endpoint: &WorkloadEndpoint, direction: Direction, program: &Program) -> Vec<String> {
+    let judgement = Judgement::of(endpoint, direction);
+    lines(&workload_chain(&judgement, direction, Options::default(), program))
+}
+
 #[test]
 fn the_usual_endpoint_is_a_jump_for_each_policy_and_one_drop() {
     let program = program(&[("a", &[Action::Allow]), ("b", &[Action::Deny])]);
     let endpoint = endpoint(vec![tier("default", TierDefault::Deny, &["a", "b"])], &["kns.x"]);
     assert_eq!(
-        lines(&workload_chain(&endpoint, Direction::Ingress, Options::default(), &program)),
+        workload(&endpoint, Direction::Ingress, &program),
         [
             "jump policy GlobalNetworkPolicy/a ingress",
             "jump policy GlobalNetworkPolicy/b ingress",
@@ -91,7 +97,7 @@ fn a_tier_that_can_pass_guards_what_follows_in_it_and_goes_on() {
     let tiers =
         vec![tier("first", TierDefault::Deny, &["a", "b"]), tier("default", TierDefault::Deny, &["c"])];
     assert_eq!(
-        lines(&workload_chain(&endpoint(tiers, &[]), Direction::Ingress, Options::default(), &program)),
+        workload(&endpoint(tiers, &[]), Direction::Ingress, &program),
         [
             "ClearPass",
             "jump policy GlobalNetworkPolicy/a ingress",
@@ -110,7 +116,7 @@ fn a_direction_without_policies_reaches_the_profiles() {
     program.set_profile(&ProfileId("kns.x".into()), &profile);
     let endpoint = endpoint(vec![tier("default", TierDefault::Deny, &["a"])], &["kns.x", "gone", "kns.y"]);
     assert_eq!(
-        lines(&workload_chain(&endpoint, Direction::Egress, Options::default(), &program)),
+        workload(&endpoint, Direction::Egress, &program),
         ["jump profile kns.x egress", "drop: profile not known: gone"]
     );
 }
@@ -120,7 +126,7 @@ fn an_unknown_policy_denies_in_its_place() {
     let program = program(&[("a", &[Action::Allow])]);
     let endpoint = endpoint(vec![tier("default", TierDefault::Pass, &["a", "gone", "a"])], &[]);
     assert_eq!(
-        lines(&workload_chain(&endpoint, Direction::Ingress, Options::default(), &program)),
+        workload(&endpoint, Direction::Ingress, &program),
         ["jump policy GlobalNetworkPolicy/a ingress", "drop: policy not known: GlobalNetworkPolicy/gone"]
     );
 }
@@ -131,12 +137,7 @@ fn staged_policies_are_not_enforced_and_do_not_end_a_tier() {
     staged.ingress[0].kind = PolicyKind::StagedGlobalNetworkPolicy;
     let program = Program::new(IpVersion::V4);
     assert_eq!(
-        lines(&workload_chain(
-            &endpoint(vec![staged], &[]),
-            Direction::Ingress,
-            Options::default(),
-            &program
-        )),
+        workload(&endpoint(vec![staged], &[]), Direction::Ingress, &program),
         ["drop: no profile matched ingress"]
     );
 }
@@ -145,9 +146,8 @@ fn staged_policies_are_not_enforced_and_do_not_end_a_tier() {
 fn an_inactive_endpoint_drops_everything() {
     let mut endpoint = endpoint(Vec::new(), &[]);
     endpoint.active = false;
-    let chain =
-        workload_chain(&endpoint, Direction::Ingress, Options::default(), &Program::new(IpVersion::V4));
-    assert_eq!(lines(&chain), ["drop: endpoint disabled"]);
+    let program = Program::new(IpVersion::V4);
+    assert_eq!(workload(&endpoint, Direction::Ingress, &program), ["drop: endpoint disabled"]);
 }
 
 #[test]

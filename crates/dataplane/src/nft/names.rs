@@ -38,7 +38,7 @@ const LONGEST_NAME: usize = 120;
 const LONGEST_COMMENT: usize = 127;
 
 /// The name of a chain: `cali-pi-…` policy in, `cali-po-…` policy out, `cali-pri-…`, `cali-pro-…` profiles, `cali-tw-…`, `cali-fw-…` to and
-/// from a workload, `cali-th-…`, `cali-fh-…` to and from a host endpoint.
+/// from workloads (with a hash of what judges them), `cali-th-…`, `cali-fh-…` to and from a host endpoint.
 pub fn chain_name(id: &ChainId) -> Arc<str> {
     let by_direction = |direction: &Direction, ingress, egress| match direction {
         Direction::Ingress => ingress,
@@ -49,8 +49,8 @@ pub fn chain_name(id: &ChainId) -> Arc<str> {
         ChainId::Profile(id, direction) => {
             (by_direction(direction, "cali-pri-", "cali-pro-"), id.to_string())
         }
-        ChainId::Workload(interface, direction) => {
-            (by_direction(direction, "cali-tw-", "cali-fw-"), interface.to_string())
+        ChainId::Workload(judgement, direction) => {
+            (by_direction(direction, "cali-tw-", "cali-fw-"), hash(&judgement.to_string()))
         }
         // Ingress of a host endpoint is what comes *from* its interface.
         ChainId::Host(name, hook, direction) => {
@@ -107,20 +107,31 @@ fn shorten(text: &str, longest: usize) -> String {
     if text.len() <= longest {
         return text.to_owned();
     }
-    let hash = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(Sha256::digest(text));
     let mut short = String::with_capacity(longest);
-    let kept = longest - 23;
+    let kept = longest - HASH_BYTES - 1;
     short.extend(text.chars().scan(0, |bytes, c| {
         *bytes += c.len_utf8();
         (*bytes <= kept).then_some(c)
     }));
     // Writing to a string cannot fail.
-    let _ = write!(short, "_{}", &hash[..22]);
+    let _ = write!(short, "_{}", hash(text));
     short
+}
+
+/// Characters of a hash in a name: 132 bits.
+const HASH_BYTES: usize = 22;
+
+fn hash(text: &str) -> String {
+    let mut hash = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(Sha256::digest(text));
+    hash.truncate(HASH_BYTES);
+    hash
 }
 
 #[cfg(test)]
 mod tests {
+    use calc::contract::ProfileId;
+    use calc::program::Judgement;
+
     use super::*;
 
     fn policy(kind: PolicyKind, namespace: Option<&str>, name: &str) -> Arc<str> {
@@ -144,9 +155,14 @@ mod tests {
     }
 
     #[test]
-    fn workloads_are_named_by_their_interface() {
-        let chain = |direction| chain_name(&ChainId::Workload("cali12345678901".into(), direction));
-        assert_eq!(&*chain(Direction::Ingress), "cali-tw-cali12345678901");
-        assert_eq!(&*chain(Direction::Egress), "cali-fw-cali12345678901");
+    fn chains_of_workloads_are_named_by_what_judges_them() {
+        let judgement = |name: &str| {
+            let profiles = vec![ProfileId(name.into())];
+            Arc::new(Judgement::Policies { tiers: Vec::new(), profiles })
+        };
+        let chain = |name, direction| chain_name(&ChainId::Workload(judgement(name), direction));
+        assert_eq!(&*chain("kns.a", Direction::Ingress), "cali-tw-NVJjIjmvRpcvhMCh5roK0B");
+        assert_eq!(&*chain("kns.a", Direction::Egress), "cali-fw-NVJjIjmvRpcvhMCh5roK0B");
+        assert_ne!(chain("kns.a", Direction::Ingress), chain("kns.b", Direction::Ingress));
     }
 }

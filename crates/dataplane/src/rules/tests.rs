@@ -1,6 +1,7 @@
 //! What comes out of the managers, as the text that nft would list.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use calc::contract::*;
 use kernel::nft::{BaseChain, Member, Rule as NftRule, SetKind, Verdict};
@@ -138,6 +139,28 @@ impl Bench {
         });
         rules.iter().map(ToString::to_string).collect()
     }
+
+    /// The name of the chain that judges what an interface receives (ingress) or sends.
+    fn judge(&self, interface: &str, direction: Direction) -> String {
+        let map = match direction {
+            Direction::Ingress => "cali-to-wl-dispatch",
+            Direction::Egress => "cali-from-wl-dispatch",
+        };
+        match &self.family.table.maps[map][&Member::from(Arc::from(interface))] {
+            Verdict::Goto(chain) => chain.to_string(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn judged(&self, interface: &str, direction: Direction) -> Vec<String> {
+        self.chain(&self.judge(interface, direction))
+    }
+
+    /// The names of the chains of workloads.
+    fn workload_chains(&self) -> Vec<&String> {
+        let is_workloads = |name: &&String| name.starts_with("cali-tw-") || name.starts_with("cali-fw-");
+        self.family.table.chains.keys().filter(is_workloads).collect()
+    }
 }
 
 const V4: IpVersion = IpVersion::V4;
@@ -160,10 +183,10 @@ fn web() -> Vec<Change> {
 }
 
 #[test]
-fn an_endpoint_is_two_chains_and_two_map_entries() {
+fn an_endpoint_is_two_map_entries_that_lead_to_two_chains() {
     let bench = Bench::new(V4, web());
     assert_eq!(
-        bench.chain("cali-tw-cali1"),
+        bench.judged("cali1", Direction::Ingress),
         [
             "ct state established,related counter accept comment \"established\"",
             "ct state invalid counter drop comment \"invalid\"",
@@ -172,13 +195,12 @@ fn an_endpoint_is_two_chains_and_two_map_entries() {
         ]
     );
     assert_eq!(
-        bench.chain("cali-fw-cali1")[2..],
+        bench.judged("cali1", Direction::Egress)[2..],
         ["jump cali-pro-open", "counter drop comment \"no profile matched egress\""]
     );
     let keys: Vec<&String> = bench.family.table.maps.keys().collect();
     assert_eq!(keys, ["cali-from-wl-dispatch", "cali-to-wl-dispatch"]);
-    let to: Vec<&Verdict> = bench.family.table.maps["cali-to-wl-dispatch"].values().collect();
-    assert_eq!(to, [&Verdict::goto("cali-tw-cali1")]);
+    assert_eq!(bench.workload_chains().len(), 2);
 }
 
 #[test]
@@ -211,9 +233,10 @@ fn a_changed_policy_rewrites_its_own_chain_only() {
 #[test]
 fn a_policy_that_begins_to_pass_rewrites_the_chains_that_walk_it() {
     let mut bench = Bench::new(V4, web());
+    let walks_it = bench.judge("cali1", Direction::Ingress);
     assert_eq!(
         bench.play([policy("web", vec![rule(Action::Pass)], vec![])]),
-        ["chain cali-pi-gnp/web", "chain cali-tw-cali1"]
+        ["chain cali-pi-gnp/web".to_owned(), format!("chain {walks_it}")]
     );
     assert_eq!(
         bench.chain("cali-pi-gnp/web"),
@@ -250,12 +273,30 @@ fn a_set_that_was_never_sent_is_there_as_long_as_a_rule_looks_into_it() {
 }
 
 #[test]
+fn endpoints_that_are_judged_alike_share_their_chains() {
+    let mut bench = Bench::new(V4, web());
+    let tiers = vec![tier("default", TierDefault::Deny, &["web"], &[])];
+    assert_eq!(
+        bench.play([endpoint("twin", workload("cali2", "10.65.0.3", tiers.clone()))]),
+        ["map cali-to-wl-dispatch", "map cali-from-wl-dispatch"],
+        "a further one is two elements"
+    );
+    bench.play([Change::WorkloadEndpointRemove { id: endpoint_id("web") }]);
+    assert_eq!(bench.workload_chains().len(), 2, "somebody still uses them");
+    let (to, from) = (bench.judge("cali2", Direction::Ingress), bench.judge("cali2", Direction::Egress));
+    bench.play([endpoint("twin", workload("cali2", "10.65.0.3", vec![]))]);
+    assert_ne!(bench.judge("cali2", Direction::Ingress), to, "no tier any more");
+    assert_eq!(bench.judge("cali2", Direction::Egress), from, "the tier had nothing for this direction");
+    assert_eq!(bench.workload_chains().len(), 2, "the chain that nobody uses has gone");
+    bench.play([endpoint("other", workload("cali3", "10.65.0.4", tiers))]);
+    assert_eq!(bench.judge("cali3", Direction::Ingress), to, "the name says what judges, in every process");
+}
+
+#[test]
 fn a_removed_endpoint_leaves_nothing() {
     let mut bench = Bench::new(V4, web());
     bench.play([Change::WorkloadEndpointRemove { id: endpoint_id("web") }]);
-    let chains: Vec<&String> =
-        bench.family.table.chains.keys().filter(|name| name.contains("w-cali1")).collect();
-    assert_eq!(chains, Vec::<&String>::new());
+    assert_eq!(bench.workload_chains(), Vec::<&String>::new());
     assert!(bench.family.table.maps.values().all(BTreeMap::is_empty));
 }
 
@@ -267,7 +308,7 @@ fn of_two_endpoints_on_an_interface_the_first_has_it() {
     assert_eq!(bench.play([endpoint("zzz", closed.clone())]), Vec::<String>::new());
     bench.play([endpoint("aaa", closed)]);
     assert_eq!(
-        bench.chain("cali-tw-cali1").last().unwrap(),
+        bench.judged("cali1", Direction::Ingress).last().unwrap(),
         "counter drop comment \"no profile matched ingress\""
     );
 }
@@ -417,15 +458,21 @@ fn annotations_of_a_rule_follow_its_identity_in_the_comment() {
 #[test]
 fn a_family_that_no_endpoint_has_gets_no_policies_and_no_sets() {
     let mut bench = Bench::new(IpVersion::V6, web());
-    assert_eq!(bench.chain("cali-tw-cali1"), ["counter drop comment \"no address of the family\""]);
+    assert_eq!(
+        bench.judged("cali1", Direction::Ingress),
+        ["counter drop comment \"no address of the family\""]
+    );
     assert!(!bench.family.table.chains.contains_key("cali-pi-gnp/web"));
     assert_eq!(bench.family.table.sets.len(), 0);
     let mut dual = workload("cali2", "10.65.0.3", vec![tier("default", TierDefault::Deny, &["web"], &[])]);
     dual.ipv6_nets.push("2001:db8::3/128".parse().unwrap());
     bench.play([endpoint("dual", dual)]);
-    assert!(bench.chain("cali-tw-cali2").contains(&"jump cali-pi-gnp/web".to_owned()));
+    assert!(bench.judged("cali2", Direction::Ingress).contains(&"jump cali-pi-gnp/web".to_owned()));
     assert!(bench.chain("cali-pi-gnp/web")[0].contains("@cali60s-clients"));
-    assert_eq!(bench.chain("cali-tw-cali1"), ["counter drop comment \"no address of the family\""]);
+    assert_eq!(
+        bench.judged("cali1", Direction::Ingress),
+        ["counter drop comment \"no address of the family\""]
+    );
     bench.play([Change::WorkloadEndpointRemove { id: endpoint_id("dual") }]);
     assert!(!bench.family.table.chains.contains_key("cali-pi-gnp/web"));
     assert_eq!(bench.family.table.sets.len(), 0);

@@ -65,12 +65,12 @@ pub(crate) fn prove(demo: &mut Demo) -> Result<()> {
     Ok(())
 }
 
-/// The proof would prove nothing if it did not find routes, chains and sets while the pod is there.
+/// The proof would prove nothing if it did not find routes, maps and sets while the pod is there.
 fn check_that_there_is_something_to_remove(before: &BTreeSet<Trace>, pod: &Pod) -> Result<()> {
     let on = |kind: &str, own: bool| {
         before.iter().any(|trace| trace.kind == kind && (trace.host == pod.node) == own)
     };
-    for (kind, own) in [("link", true), ("route", true), ("chain", true), ("map", true), ("set", false)] {
+    for (kind, own) in [("link", true), ("route", true), ("map", true), ("set", false)] {
         let place = if own { "its own host" } else { "another host" };
         ensure!(
             on(kind, own),
@@ -82,7 +82,7 @@ fn check_that_there_is_something_to_remove(before: &BTreeSet<Trace>, pod: &Pod) 
 }
 
 fn summary(before: &BTreeSet<Trace>) -> String {
-    let kinds = ["link", "route", "chain", "map", "set"];
+    let kinds = ["link", "route", "map", "set"];
     let counts = kinds.map(|kind| {
         let count = before.iter().filter(|trace| trace.kind == kind).count();
         format!("{count} {kind}{}", if count == 1 { "" } else { "s" })
@@ -115,7 +115,7 @@ fn traces(demo: &Demo, pod: &Pod) -> Result<BTreeSet<Trace>> {
     Ok(traces)
 }
 
-/// The sets, maps and chains of our table that an address or its link is in.
+/// The sets and maps of our table that an address or its link is in. (Chains are of all pods that are judged alike.)
 fn in_nf_tables(address: Ipv4Addr, interface: &str) -> Result<Vec<(&'static str, String)>> {
     let table = TableId::new(Family::Ip, NFT_TABLE);
     let (_, state) = NftSocket::open()?.read(&table)?;
@@ -130,7 +130,5 @@ fn in_nf_tables(address: Ipv4Addr, interface: &str) -> Result<Vec<(&'static str,
             found.push(("map", name.clone()));
         }
     }
-    let chains = state.chains.keys().filter(|name| name.contains(interface));
-    found.extend(chains.map(|name| ("chain", name.clone())));
     Ok(found)
 }

@@ -62,7 +62,7 @@ fn rules_that_are_deleted_or_changed_by_hand_come_back() {
         when(now.contains("web-only"), &now)
     });
     let interface =
-        before.split_whitespace().find(|word| word.starts_with("cali-tw-cali")).expect("a pod's chain");
+        before.split_whitespace().find(|word| word.starts_with("cali-tw-")).expect("a pod's chain");
     for change in [
         "nft delete table ip calico".to_owned(),
         "nft flush table ip calico".to_owned(),

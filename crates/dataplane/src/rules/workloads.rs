@@ -1,0 +1,136 @@
+//! Which chain judges a workload's packets. Workloads that are judged alike share one: a further pod of a known kind is two map
+//! elements, in the kernel as here.
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use calc::contract::{Direction, IpVersion, PolicyId, ProfileId, WorkloadEndpoint};
+use calc::program::{self, BOTH, ChainId, Judgement};
+use kernel::nft::{Member, Verdict};
+
+use super::{FamilyRules, Known, Place, has_family, options, replace};
+use crate::config::Parameters;
+use crate::model::Model;
+use crate::nft::{self, chain_name, map};
+use crate::table::DesiredTable;
+
+/// The chains of workloads and who uses them.
+#[derive(Debug, Default)]
+pub(super) struct WorkloadChains {
+    /// By interface and direction.
+    placed: BTreeMap<(Arc<str>, Direction), ChainId>,
+    used: BTreeMap<ChainId, Use>,
+    /// To be rendered again, or taken away where nobody uses them any more.
+    dirty: BTreeSet<ChainId>,
+}
+
+#[derive(Debug)]
+struct Use {
+    name: Arc<str>,
+    interfaces: usize,
+}
+
+impl WorkloadChains {
+    /// Every chain, or those that walk something: what they know of it has changed.
+    pub(super) fn mark(&mut self, walks: impl Fn(&Judgement, Direction) -> bool) {
+        let wanted = self.used.keys().filter(|id| match id {
+            ChainId::Workload(judgement, direction) => walks(judgement, *direction),
+            _ => false,
+        });
+        self.dirty.extend(wanted.cloned());
+    }
+
+    /// An interface's packets go to another chain, or to none any more. Gives the chain's name, if that is news.
+    fn place(&mut self, place: (Arc<str>, Direction), chain: Option<ChainId>) -> Option<Option<Arc<str>>> {
+        if self.placed.get(&place) == chain.as_ref() {
+            return None;
+        }
+        let entered = chain.map(|chain| self.enter(chain));
+        let (chain, name) = entered.unzip();
+        if let Some(left) = replace(&mut self.placed, place, chain) {
+            self.leave(left);
+        }
+        Some(name)
+    }
+
+    /// One interface more uses a chain; gives the identity that all its users share, and its name.
+    fn enter(&mut self, chain: ChainId) -> (ChainId, Arc<str>) {
+        match self.used.entry(chain) {
+            Entry::Occupied(mut known) => {
+                known.get_mut().interfaces += 1;
+                (known.key().clone(), known.get().name.clone())
+            }
+            Entry::Vacant(new) => {
+                let (chain, name) = (new.key().clone(), chain_name(new.key()));
+                new.insert(Use { name: name.clone(), interfaces: 1 });
+                self.dirty.insert(chain.clone());
+                (chain, name)
+            }
+        }
+    }
+
+    fn leave(&mut self, chain: ChainId) {
+        let Some(known) = self.used.get_mut(&chain) else { return };
+        known.interfaces -= 1;
+        if known.interfaces == 0 {
+            self.used.remove(&chain);
+            self.dirty.insert(chain);
+        }
+    }
+}
+
+impl FamilyRules {
+    /// Leads an interface's packets to the chains that judge its endpoint.
+    pub(super) fn interface(&mut self, interface: &Arc<str>, model: &Model, table: &mut impl DesiredTable) {
+        let endpoint = model.on_interface(interface).map(|(_, endpoint)| endpoint);
+        for direction in BOTH {
+            let judgement = endpoint.map(|endpoint| judgement(endpoint, direction, self.version));
+            let chain = judgement.map(|judgement| ChainId::Workload(judgement.into(), direction));
+            let Some(news) = self.workloads.place((interface.clone(), direction), chain) else { continue };
+            let (map, key) = (dispatch(direction), Member::from(interface.clone()));
+            match news {
+                Some(name) => table.set_map_entry(map, key, Verdict::goto(name)),
+                None => table.remove_map_entry(map, &key),
+            }
+        }
+    }
+
+    /// Renders the chains that are new or know of something that changed.
+    pub(super) fn workload_chains(&mut self, parameters: &Parameters, table: &mut impl DesiredTable) {
+        for id in std::mem::take(&mut self.workloads.dirty) {
+            let ChainId::Workload(judgement, direction) = &id else { continue };
+            let Some(known) = self.workloads.used.get(&id) else {
+                table.remove_chain(&chain_name(&id));
+                continue;
+            };
+            let chain = program::workload_chain(judgement, *direction, options(parameters), &Known(self));
+            let rules = nft::translate(&chain, &self.context(parameters, Place::default()));
+            table.set_chain(&known.name, None, rules);
+        }
+    }
+}
+
+fn judgement(endpoint: &WorkloadEndpoint, direction: Direction, version: IpVersion) -> Judgement {
+    match has_family(endpoint, version) {
+        true => Judgement::of(endpoint, direction),
+        false => Judgement::NoAddress,
+    }
+}
+
+fn dispatch(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Egress => map::FROM_WORKLOAD,
+        Direction::Ingress => map::TO_WORKLOAD,
+    }
+}
+
+/// Whether a judgement walks a policy.
+pub(super) fn walks_policy(judgement: &Judgement, id: &PolicyId) -> bool {
+    matches!(judgement, Judgement::Policies { tiers, .. } if tiers.iter().any(|tier| tier.policies.contains(id)))
+}
+
+/// Whether a judgement walks a profile.
+pub(super) fn walks_profile(judgement: &Judgement, id: &ProfileId) -> bool {
+    matches!(judgement, Judgement::Policies { profiles, .. } if profiles.contains(id))
+}
