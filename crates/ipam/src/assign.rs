@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::PoisonError;
 
-use api::{AffinityOwner, BlockAffinityState, IPPool, IpamAllocationAttribute, Key};
+use api::{AffinityOwner, BlockAffinityState, IPPool, IpamAllocationAttribute};
 use ipnet::IpNet;
 
 use crate::affinity::Claim;
@@ -15,7 +15,7 @@ use crate::ipam::Ipam;
 use crate::pools::{self, Choice, Labels, Wanted};
 use crate::release::Release;
 use crate::reserved::Reservations;
-use crate::rows::{MAX_ATTEMPTS, View, Write, retry};
+use crate::rows::{MAX_ATTEMPTS, View, Write};
 use crate::{Assigned, AutoAssign, AutoAssigned, Family, IpamError, Shortfall};
 
 /// Blocks per host and family when nothing is configured.
@@ -489,34 +489,31 @@ impl<'a> Job<'a, '_> {
         cooldown_seconds: u32,
     ) -> Result<Got, IpamError> {
         let mut counted = 0;
-        let taken = retry(
-            || Key::Block(cidr),
-            || {
-                let Some((mut block, revision)) = self.ipam.rows.block(cidr)? else {
-                    return Ok(Some(Got::NotOwn));
-                };
-                if matches!(from, From::Own(owner) if block.owner() != Some(owner)) {
-                    return Ok(Some(Got::NotOwn));
-                }
-                block.collect(self.ipam.now(), cooldown_seconds);
-                let addresses = block.auto_assign(self.short(), self.attribute, reservations);
-                if addresses.is_empty() {
-                    return Ok(Some(Got::Addresses(Vec::new())));
-                }
-                self.count(cidr, &mut counted, addresses.len())?;
-                if self.ipam.rows.write_block(&block, Some(&revision))? == Write::Lost {
-                    return Ok(None);
-                }
-                if let From::Own(owner) = from
-                    && block.free() > 0
-                {
-                    self.ipam.remember(owner, cidr);
-                }
-                let sequence = block.row().sequence_number;
-                let fresh = |address| Fresh { net: masked(address, cidr), sequence };
-                Ok(Some(Got::Addresses(addresses.into_iter().map(fresh).collect())))
-            },
-        );
+        let taken = self.ipam.change_in_turn(cidr, || {
+            let Some((mut block, revision)) = self.ipam.rows.block(cidr)? else {
+                return Ok(Some(Got::NotOwn));
+            };
+            if matches!(from, From::Own(owner) if block.owner() != Some(owner)) {
+                return Ok(Some(Got::NotOwn));
+            }
+            block.collect(self.ipam.now(), cooldown_seconds);
+            let addresses = block.auto_assign(self.short(), self.attribute, reservations);
+            if addresses.is_empty() {
+                return Ok(Some(Got::Addresses(Vec::new())));
+            }
+            self.count(cidr, &mut counted, addresses.len())?;
+            if self.ipam.rows.write_block(&block, Some(&revision))? == Write::Lost {
+                return Ok(None);
+            }
+            if let From::Own(owner) = from
+                && block.free() > 0
+            {
+                self.ipam.remember(owner, cidr);
+            }
+            let sequence = block.row().sequence_number;
+            let fresh = |address| Fresh { net: masked(address, cidr), sequence };
+            Ok(Some(Got::Addresses(addresses.into_iter().map(fresh).collect())))
+        });
         // What the handle counts beyond what was taken is taken back, unless the store failed: then the block may have
         // been written, and a handle must not count too few.
         let kept = match &taken {

@@ -4,17 +4,18 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use api::{AffinityOwner, Timestamp};
+use api::{AffinityOwner, Key, Timestamp};
 use datastore::Store;
 use ipnet::IpNet;
 
-use crate::Family;
-use crate::rows::Rows;
+use crate::rows::{Rows, retry};
+use crate::{Family, IpamError};
 
 type Clock = dyn Fn() -> Timestamp + Send + Sync;
 
 /// Address management over a store. Cheap to make, and to share between threads: one per process is best, as threads that
-/// share it also take turns at claiming blocks, so that a host's limit on blocks holds for all of them together.
+/// share it also take turns at claiming blocks, so that a host's limit on blocks holds for all of them together, and at
+/// changing them.
 ///
 /// It keeps no copy of any row: each operation decides on what it has read itself, and each write is conditional on that.
 /// All that is remembered is which block had room last, as a hint where to look first.
@@ -23,6 +24,8 @@ pub struct Ipam {
     clock: Box<Clock>,
     /// Held while a block is claimed on a host's own initiative.
     pub(crate) claiming: Mutex<()>,
+    /// Held while addresses of a block are taken or released.
+    changing: Mutex<()>,
     with_room: Mutex<BTreeMap<(AffinityOwner, Family), IpNet>>,
 }
 
@@ -33,6 +36,7 @@ impl Ipam {
             rows: Rows::new(store),
             clock: Box::new(Timestamp::now),
             claiming: Mutex::default(),
+            changing: Mutex::default(),
             with_room: Mutex::default(),
         }
     }
@@ -56,6 +60,17 @@ impl Ipam {
     pub(crate) fn first_sequence(&self) -> u64 {
         let microseconds = u64::try_from(self.now().as_microsecond()).unwrap_or_default();
         microseconds.max(self.rows.next_sequence())
+    }
+
+    /// Changes a block by compare-and-swap. All pods of a host want the same block, and to lose an attempt costs more than
+    /// to wait: threads take turns, so that only other processes can be faster.
+    pub(crate) fn change_in_turn<T>(
+        &self,
+        block: IpNet,
+        attempt: impl FnMut() -> Result<Option<T>, IpamError>,
+    ) -> Result<T, IpamError> {
+        let _turn = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        retry(|| Key::Block(block), attempt)
     }
 
     /// The owner's block that had room last, if any.

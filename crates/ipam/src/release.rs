@@ -11,7 +11,7 @@ use crate::block::{Block, State};
 use crate::handles::{Counter, canonical};
 use crate::ipam::Ipam;
 use crate::pools;
-use crate::rows::{View, Write, retry};
+use crate::rows::{View, Write};
 
 /// An address to release, and what must be true of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -147,36 +147,33 @@ impl Ipam {
         cooldown_seconds: u32,
         mut choose: impl FnMut(&Block) -> Vec<IpAddr>,
     ) -> Result<Vec<(IpAddr, Option<String>)>, IpamError> {
-        retry(
-            || Key::Block(cidr),
-            || {
-                let Some((mut block, revision)) = self.rows.block(cidr)? else {
-                    return Ok(Some(Vec::new()));
-                };
-                let now = self.now();
-                let handle_of = |block: &Block, address| match block.state(address) {
-                    State::Assigned { attribute, .. } => attribute.handle_id.clone(),
-                    State::Free | State::Resting(_) => None,
-                };
-                let mut released = Vec::new();
-                for address in choose(&block) {
-                    let handle = handle_of(&block, address);
-                    if block.release(address, now) {
-                        released.push((address, handle));
-                    }
+        self.change_in_turn(cidr, || {
+            let Some((mut block, revision)) = self.rows.block(cidr)? else {
+                return Ok(Some(Vec::new()));
+            };
+            let now = self.now();
+            let handle_of = |block: &Block, address| match block.state(address) {
+                State::Assigned { attribute, .. } => attribute.handle_id.clone(),
+                State::Free | State::Resting(_) => None,
+            };
+            let mut released = Vec::new();
+            for address in choose(&block) {
+                let handle = handle_of(&block, address);
+                if block.release(address, now) {
+                    released.push((address, handle));
                 }
-                if released.is_empty() {
-                    return Ok(Some(released));
-                }
-                block.collect(now, cooldown_seconds);
-                let written = if block.owner().is_none() && block.is_empty() {
-                    self.rows.delete(&Key::Block(cidr), &revision)?
-                } else {
-                    self.rows.write_block(&block, Some(&revision))?
-                };
-                Ok((written != Write::Lost).then_some(released))
-            },
-        )
+            }
+            if released.is_empty() {
+                return Ok(Some(released));
+            }
+            block.collect(now, cooldown_seconds);
+            let written = if block.owner().is_none() && block.is_empty() {
+                self.rows.delete(&Key::Block(cidr), &revision)?
+            } else {
+                self.rows.write_block(&block, Some(&revision))?
+            };
+            Ok((written != Write::Lost).then_some(released))
+        })
     }
 }
 
