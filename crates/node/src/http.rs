@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{TcpListener, ToSocketAddrs};
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Instant;
@@ -37,7 +37,7 @@ impl Server {
         self.listener.try_clone().map(OwnedFd::from)
     }
 
-    /// No more connections are taken.
+    /// No more connections are taken; those that were are served on.
     pub(crate) fn stop(&self) {
         self.stop.notify_one();
     }
@@ -98,10 +98,7 @@ fn serve(
     let run = move || {
         runtime.block_on(async move {
             let served = match tokio::net::TcpListener::from_std(listener) {
-                Ok(listener) => {
-                    let stopped = async move { stop.notified().await };
-                    axum::serve(listener, router).with_graceful_shutdown(stopped).await
-                }
+                Ok(listener) => axum::serve(Stoppable { listener, stop }, router).await,
                 Err(error) => Err(error),
             };
             if let Err(error) = served {
@@ -111,6 +108,29 @@ fn serve(
     };
     std::thread::Builder::new().name(name.to_owned()).spawn(run)?;
     Ok(server)
+}
+
+/// A listener that takes no more connections once it is told so. The server's own way to stop also closes connections whose
+/// request is still to come.
+struct Stoppable {
+    listener: tokio::net::TcpListener,
+    stop: Arc<Notify>,
+}
+
+impl axum::serve::Listener for Stoppable {
+    type Io = tokio::net::TcpStream;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        tokio::select! {
+            accepted = axum::serve::Listener::accept(&mut self.listener) => accepted,
+            () = self.stop.notified() => std::future::pending().await,
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<Self::Addr> {
+        self.listener.local_addr()
+    }
 }
 
 /// Whether a socket listens where it is wanted.
