@@ -6,6 +6,9 @@ use crate::rib::net::Net;
 use crate::rib::selected::Selected;
 use crate::rib::selection::SelectionRules;
 
+/// Changes for which there is always room once there was.
+const ROOM: usize = 1 << 16;
+
 /// A change of a prefix: what was selected before. Owns a use of each of its routes' attributes.
 #[derive(Debug)]
 pub(crate) struct Change<N> {
@@ -74,8 +77,12 @@ impl<N: Net> Rib<N> {
     /// What has changed since the last call, at most so much of it, with what was selected before. The uses of attributes
     /// go to the caller.
     pub(crate) fn take_changes(&mut self, limit: usize) -> Vec<Change<N>> {
-        let rest = self.changes.split_off(limit.min(self.changes.len()));
-        let changes: Vec<Change<N>> = std::mem::replace(&mut self.changes, rest).into();
+        // What waits behind it may be a million: it is not to be moved for each piece.
+        let changes: Vec<Change<N>> = self.changes.drain(..limit.min(self.changes.len())).collect();
+        let room = self.changes.capacity();
+        if room > ROOM && self.changes.len() < room / 4 {
+            self.changes.shrink_to(room / 2);
+        }
         let mut empty = false;
         for change in &changes {
             let entry = &mut self.entries[change.slot.0 as usize];
