@@ -67,6 +67,11 @@ impl<N: Net> Member<N> {
         self.initial.is_none() && self.refresh.is_none() && self.pending.is_empty()
     }
 
+    /// Whether it has been told what its group has been told.
+    pub(super) fn has_whole_list(&self) -> bool {
+        self.initial.is_none() && self.pending.is_empty()
+    }
+
     /// Whether it has been told what is at a place.
     pub(super) fn knows(&self, slot: Slot) -> bool {
         self.initial.is_none_or(|next| slot < next)

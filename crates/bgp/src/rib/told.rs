@@ -32,7 +32,7 @@ impl<N: Net> Groups<N> {
         let mut all = Vec::new();
         for (key, members) in &self.groups {
             let (in_step, others): (Vec<_>, Vec<_>) =
-                members.iter().partition(|(_, member)| member.initial.is_none() && member.pending.is_empty());
+                members.iter().partition(|(_, member)| member.has_whole_list());
             if !in_step.is_empty() {
                 let mut written = Written::new(key, interner, places);
                 let table = rib.selected_from(Slot::FIRST, sources);
@@ -50,6 +50,15 @@ impl<N: Net> Groups<N> {
             }
         }
         all
+    }
+
+    /// How many lists [`Groups::told`] gives.
+    pub(crate) fn lists(&self) -> usize {
+        let of_group = |members: &BTreeMap<PeerNumber, Member<N>>| {
+            let in_step = members.values().filter(|member| member.has_whole_list()).count();
+            members.len() - in_step + usize::from(in_step > 0)
+        };
+        self.groups.values().map(of_group).sum()
     }
 
     /// How far a peer has been told.

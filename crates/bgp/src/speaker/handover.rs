@@ -24,6 +24,13 @@ impl Speaker {
         self.peers.values().any(|peer| peer.session.is_opening())
     }
 
+    /// How many routes and announcements a [`Handover`] has, about. What peers that are in step with others of their kind have been
+    /// told counts once; with many that are just being told a table it is more than anybody has memory for.
+    pub fn handover_size(&self) -> usize {
+        let of = |routes: usize, lists: usize| routes.saturating_mul(lists + 1);
+        of(self.ipv4.rib.len(), self.ipv4.groups.lists()) + of(self.ipv6.rib.len(), self.ipv6.groups.lists())
+    }
+
     /// Everything that another process needs to go on in this one's place; this one can go on, too.
     /// [`Speaker::poll_output`] has given `None` since the last input.
     pub fn hand_over(&self, now: Instant) -> Handover {

@@ -4,16 +4,21 @@
 //! Giving: the thread waits until no connection is undecided, writes what there is to write, and holds still with all its
 //! sockets open. BFD goes on in its own thread until it is asked for, too. Then either everything is the other's and the
 //! thread ends without a word to any peer, or it goes on as if nothing had been.
+//!
+//! While a speaker holds still in one process, or is made in the other, which takes seconds with large tables, nothing is
+//! read, and nothing is written but a KEEPALIVE now and then to whoever has read all before it: no hold timer runs out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::time::{Duration, Instant};
 
 use bgp::ConnectionId;
-use bgp::handover::Handover;
+use bgp::handover::{HandedSession, Handover};
+use bgp::packet::Message;
+use rustix::net::{SendFlags, Shutdown};
 
 use super::connection::Connection;
 use super::listener::Listener;
@@ -23,6 +28,12 @@ use crate::bfd::{Bfd, GivenPaths};
 
 /// How long connections that are no sessions yet are waited for. Of a collision more is known after five seconds.
 const UNDECIDED: Duration = Duration::from_secs(6);
+/// For how much longer it is waited until what is handed over has become little enough.
+const BEHIND: Duration = Duration::from_secs(15);
+/// Routes and announcements that are handed over at most. Each takes some hundred octets on both sides.
+const MOST: usize = 10_000_000;
+/// How often peers hear from a speaker that holds still: the shortest hold time is 3 s.
+const PULSE: Duration = Duration::from_secs(1);
 /// How soon it is looked again whether they are.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// How long the thread may take to hold still, beyond that.
@@ -77,11 +88,11 @@ impl SpeakerHandle {
 pub(crate) struct Freezer(Commands);
 
 impl Freezer {
-    /// `None`: it has ended, has no configuration yet, or cannot.
+    /// `None`: it has ended, has no configuration yet, or cannot; its log says why.
     pub(crate) fn freeze(&self) -> Option<Frozen> {
         let (answer, answered) = sync_channel(1);
         self.0.send(Command::Freeze(Freezing { answer, until: Instant::now() + UNDECIDED }));
-        answered.recv_timeout(UNDECIDED + STILL).ok()
+        answered.recv_timeout(UNDECIDED + BEHIND + STILL).ok()
     }
 }
 
@@ -100,17 +111,72 @@ impl Frozen {
     }
 }
 
+/// Connections over which everything has gone out, and whose ends have agreed on KEEPALIVEs.
+struct Pulse(Vec<OwnedFd>);
+
+impl Pulse {
+    fn new<'a>(
+        handover: &Handover,
+        sockets: impl Iterator<Item = (&'a ConnectionId, &'a OwnedFd)>,
+    ) -> io::Result<Self> {
+        let has_room =
+            |session: &&HandedSession| session.keepalive_left.is_some() && session.unsent.0.is_empty();
+        let with_room: BTreeSet<ConnectionId> =
+            handover.sessions().filter(has_room).map(|session| session.connection).collect();
+        let sockets = sockets.filter(|(connection, _)| with_room.contains(connection));
+        sockets.map(|(_, socket)| socket.try_clone()).collect::<io::Result<_>>().map(Self)
+    }
+
+    /// A KEEPALIVE to each. A socket that has no room takes nothing: then the peer has things to read.
+    fn beat(&self) {
+        let keepalive = Message::keepalive();
+        for socket in &self.0 {
+            let sent = rustix::net::send(socket, &keepalive, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+            if sent.is_ok_and(|octets| octets < keepalive.len()) {
+                // Half a message cannot be mended.
+                let _ = rustix::net::shutdown(socket, Shutdown::Both);
+            }
+        }
+    }
+}
+
+/// Has peers hear from us while a speaker is made of what another process has handed over.
+pub(super) fn keeping_alive<T>(
+    handover: &Handover,
+    sockets: &BTreeMap<ConnectionId, OwnedFd>,
+    work: impl FnOnce() -> T,
+) -> T {
+    let pulse = Pulse::new(handover, sockets.iter());
+    let pulse = pulse.inspect_err(|error| tracing::warn!(%error, "peers do not hear from us meanwhile")).ok();
+    let (working, is_done) = channel::<()>();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            while is_done.recv_timeout(PULSE) == Err(RecvTimeoutError::Timeout) {
+                pulse.iter().for_each(Pulse::beat);
+            }
+        });
+        // Dropped also when it panics, so that the thread ends.
+        let _working = working;
+        work()
+    })
+}
+
 impl Worker {
     /// Holds still when it was asked to and can. True: everything is another process's now.
     pub(super) fn freeze(&mut self) -> bool {
         let Some(Freezing { answer, until }) = self.freezing.take() else { return false };
-        if self.speaker.is_opening() && Instant::now() < until {
+        let (now, size) = (Instant::now(), self.speaker.handover_size());
+        if self.speaker.is_opening() && now < until || size > MOST && now < until + BEHIND {
             self.freezing = Some(Freezing { answer, until });
+            return false;
+        }
+        if size > MOST {
+            tracing::error!(size, MOST, "too many peers are being told large tables to hand over BGP now");
             return false;
         }
         let (decisions, decided) = channel();
         self.write_all();
-        let frozen = match self.frozen(decisions) {
+        let (frozen, pulse) = match self.frozen(decisions) {
             Ok(frozen) => frozen,
             Err(error) => {
                 tracing::error!(%error, "cannot hand over BGP's sockets");
@@ -118,7 +184,7 @@ impl Worker {
             }
         };
         // Whoever asked may have lost patience: then there is nothing to wait for.
-        answer.send(frozen).is_ok() && self.hold_still(&decided)
+        answer.send(frozen).is_ok() && self.hold_still(&decided, &pulse)
     }
 
     /// Until the sockets take no more, and the speaker has no more to say.
@@ -131,7 +197,7 @@ impl Worker {
         }
     }
 
-    fn frozen(&self, decisions: Sender<Decision>) -> io::Result<Frozen> {
+    fn frozen(&self, decisions: Sender<Decision>) -> io::Result<(Frozen, Pulse)> {
         let since = Instant::now();
         let mut handover = self.speaker.hand_over(since);
         handover.listening =
@@ -145,13 +211,17 @@ impl Worker {
         let listeners = self.listeners.iter();
         let listeners = listeners.map(|(address, (_, listener))| Ok((*address, listener.share()?)));
         let listeners = listeners.collect::<io::Result<_>>()?;
-        Ok(Frozen { octets: handover.encode(), sessions, listeners, since, decisions })
+        let pulse = Pulse::new(&handover, sessions.iter().map(|(connection, socket)| (connection, socket)))?;
+        Ok((Frozen { octets: handover.encode(), sessions, listeners, since, decisions }, pulse))
     }
 
-    fn hold_still(&mut self, decided: &Receiver<Decision>) -> bool {
+    fn hold_still(&mut self, decided: &Receiver<Decision>, pulse: &Pulse) -> bool {
         let mut given = false;
         loop {
-            match decided.recv() {
+            match decided.recv_timeout(PULSE) {
+                // The other process may be writing already.
+                Err(RecvTimeoutError::Timeout) if given => {}
+                Err(RecvTimeoutError::Timeout) => pulse.beat(),
                 Ok(Decision::Paths(answer)) => {
                     given = true;
                     let paths = self.bfd.as_ref().and_then(Bfd::freeze);
@@ -164,7 +234,7 @@ impl Worker {
                     }
                     return true;
                 }
-                Err(_) => {
+                Err(RecvTimeoutError::Disconnected) => {
                     tracing::info!("BGP goes on: nobody took the sessions over");
                     if given {
                         self.bfd.iter().for_each(Bfd::go_on);

@@ -17,7 +17,7 @@ use bgp::{
 
 use super::connection::{Closing, Connection, DRAIN_LIMIT};
 use super::dial::{Dial, Outcome};
-use super::handover::{Freezing, Inheritance, LOOK_AGAIN};
+use super::handover::{Freezing, Inheritance, LOOK_AGAIN, keeping_alive};
 use super::listener::{Demands, Listener, PAUSE};
 use super::poller::{AT_ONCE, Interest, Poller, Ready};
 use super::resolver::Resolver;
@@ -58,7 +58,8 @@ pub(super) fn run(commands: &Receiver<Command>, own: Commands, poller: Poller, r
             // First of all: its peers wait for packets every few milliseconds.
             let bfd = if paths.is_empty() { None } else { start_bfd(&own, paths) };
             let fresh = config.clone();
-            match Speaker::take_over(config, &handover, seed, now) {
+            let make = || Speaker::take_over(config, &handover, seed, now);
+            match keeping_alive(&handover, &sessions, make) {
                 Ok((speaker, names)) => {
                     let mut worker = Worker::new(speaker, own, poller, routes);
                     worker.inherit(&handover, &names, sessions, listeners);

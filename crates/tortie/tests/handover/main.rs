@@ -150,6 +150,24 @@ fn an_offer_that_cannot_be_used_is_not_accepted_and_the_old_process_goes_on() {
     assert_eq!(world.counters(), counters);
 }
 
+#[test]
+fn peers_hear_from_a_process_that_holds_still_for_long() {
+    let (mut world, mut process, _) = up(Kind::Reflector);
+    world.shorten_hold_time();
+    let counters = world.counters();
+    let between = Between::begin(&world);
+    let traffic = world.traffic();
+    eventually("the hold time of 3 s has passed", || traffic.sent() > 450);
+    assert_eq!(world.counters(), counters);
+    let _new = world.start(&["--take-over"]);
+    assert_eq!(between.pass_on(), ["Sessions", "Accept", "Taken"]);
+    assert!(process.await_end().success());
+    eventually("the new one answers", || world.is_ready() && world.is_up());
+    assert_eq!(world.counters(), counters);
+    let (_, wrong) = traffic.finish();
+    assert!(wrong.is_empty(), "{wrong:?}");
+}
+
 /// Asks as a process of this version does, and gives the answer's first line.
 fn ask(world: &World, version: u64, node: &str) -> (UnixStream, String) {
     let socket = UnixStream::connect(world.file("node.handover")).expect("it answers");

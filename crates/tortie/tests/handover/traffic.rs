@@ -51,6 +51,11 @@ impl Traffic {
         Self { stop, sent, threads: vec![ping, talk] }
     }
 
+    /// How many packets there have been.
+    pub(crate) fn sent(&self) -> usize {
+        self.sent.load(Ordering::Relaxed)
+    }
+
     /// Stops, and says how many packets there were and what went wrong.
     pub(crate) fn finish(mut self) -> (usize, Vec<String>) {
         self.stop.store(true, Ordering::Relaxed);

@@ -214,6 +214,25 @@ impl World {
         out.into_owned()
     }
 
+    /// The session for IPv6 gets the shortest hold time there is, anew.
+    pub(crate) fn shorten_hold_time(&self) {
+        let file = self.file("bird.conf");
+        let text = fs::read_to_string(&file).expect("it is there");
+        let shorter = text.replace("2001:db8::1 as 64512;", "2001:db8::1 as 64512; hold time 3;");
+        assert_ne!(text, shorter);
+        fs::write(&file, shorter).expect("the folder is ours");
+        self.birdc("configure");
+        self.await_up();
+        eventually("it is agreed on", || self.holds("peer6", 3));
+    }
+
+    /// Whether a session has this hold time.
+    fn holds(&self, name: &str, seconds: u64) -> bool {
+        let seen = self.birdc(&format!("show protocols all {name}"));
+        let line = seen.lines().find(|line| line.contains("Hold timer:"));
+        line.is_some_and(|line| line.trim_end().ends_with(&format!("/{seconds}")))
+    }
+
     /// Everything is up on both sides.
     #[track_caller]
     pub(crate) fn await_up(&self) {
