@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use super::session::LONG;
 use super::speaker::{ADDRESS, ASN};
 use super::stream::{Poller, Stream};
 use super::wire;
@@ -26,7 +27,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let mut streams = Vec::new();
     for number in 0..options.neighbours {
         let mut stream = Stream::new(listener.accept()?.0)?;
-        stream.queue(&wire::open(ASN, Ipv4Addr::from(u32::from(*ADDRESS.ip()) + number as u32 + 1)));
+        let id = Ipv4Addr::from(u32::from(*ADDRESS.ip()) + number as u32 + 1);
+        stream.queue(&wire::open(ASN, id, LONG));
         stream.queue(&wire::keepalive());
         stream.flush()?;
         poller.add(number, &mut stream)?;

@@ -99,6 +99,13 @@ fn print(kind: Kind, figures: &Figures, scenario: &Scenario) {
             percentile(&figures.change, 100),
             figures.change.len()
         ),
+        Play::HandOver => println!(
+            "  nobody served for {} ms at most, of {} ms; one block p50 {} ms; {} UPDATEs that said nothing new",
+            percentile(&figures.change, 100),
+            ms(&figures.gone),
+            ms(&figures.change),
+            figures.updates
+        ),
         Play::Kernel => println!("  gone {:>8} ms", ms(&figures.gone)),
         Play::Tables | Play::Reflector => println!(
             "  gone {:>8} ms  one change {:>7} ms  {} UPDATEs until {:.0} ms",
@@ -158,6 +165,8 @@ pub(super) fn judge(case: Case, results: &[Results]) {
             last.beside("row 6, one block to all", Kind::Copy, |f| seconds(&f.change), 1.2);
         }
         Case::Clients => judge_clients(results),
+        // Nobody else does it.
+        Case::Handover => {}
         Case::Urgent => {
             last.beside_best("one block while a table loads, p50", &PEERS, |f| seconds(&f.change), 0.8);
             let p99 = |f: &Figures| f.change.percentile(99).as_secs_f64();

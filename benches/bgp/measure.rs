@@ -58,6 +58,9 @@ pub(super) fn excuse(kind: Kind, play: Play) -> Option<&'static str> {
     match (kind, play) {
         (Kind::Openbgpd, Play::Kernel) => Some("its portable version writes no routes into Linux"),
         (Kind::Gobgp, Play::Kernel) => Some("it has no way into the kernel but zebra"),
+        (kind, Play::HandOver) if kind != Kind::Tortie => {
+            Some("it cannot be replaced without its sessions going down")
+        }
         (Kind::Copy, Play::Kernel) => Some("see raw netlink"),
         _ => None,
     }
@@ -69,22 +72,22 @@ pub(super) fn excuse(kind: Kind, play: Play) -> Option<&'static str> {
 /// The speaker does not get there, in its own words.
 pub(super) fn measure(scenario: &Scenario, kind: Kind, bounds: Bounds, figures: &mut Figures) -> Result<()> {
     let net = Net::new(scenario.sessions())?;
-    let speaker = Speaker::start(kind, scenario.sessions(), &net.speaker, scenario.play == Play::Kernel)?;
-    let run = Run { scenario, speaker: &speaker, bounds };
+    let mut speaker = Speaker::start(kind, scenario.sessions(), &net.speaker, scenario.play == Play::Kernel)?;
+    let mut run = Run { scenario, speaker: &mut speaker, bounds };
     run.steps(kind, &net, figures).with_context(|| match speaker.said() {
         said if said.is_empty() => "it has not said why".to_owned(),
         said => format!("the end of what it said: {said}"),
     })
 }
 
-struct Run<'a> {
-    scenario: &'a Scenario,
-    speaker: &'a Speaker,
-    bounds: Bounds,
+pub(super) struct Run<'a> {
+    pub(super) scenario: &'a Scenario,
+    pub(super) speaker: &'a mut Speaker,
+    pub(super) bounds: Bounds,
 }
 
 impl Run<'_> {
-    fn steps(&self, kind: Kind, net: &Net, figures: &mut Figures) -> Result<()> {
+    fn steps(&mut self, kind: Kind, net: &Net, figures: &mut Figures) -> Result<()> {
         let scenario = self.scenario;
         let mut fleet = net.neighbours.run(|| Fleet::connect(ADDRESS, scenario.sessions()))?;
         fleet.settle(QUIET, self.bounds.limit)?;
@@ -92,6 +95,7 @@ impl Run<'_> {
         match scenario.play {
             Play::Kernel => return self.install(net, &mut fleet, figures),
             Play::Urgent => return self.hurry(&mut fleet, figures),
+            Play::HandOver => return self.hand_over(&net.speaker, &mut fleet, figures),
             Play::Tables | Play::Reflector => self.fill(&mut fleet, figures)?,
         }
         // The byte copy knows no best path: of ten equal tables it passes on all.
@@ -108,7 +112,7 @@ impl Run<'_> {
     }
 
     /// From the first octet until everyone has everything.
-    fn fill(&self, fleet: &mut Fleet, figures: &mut Figures) -> Result<()> {
+    pub(super) fn fill(&self, fleet: &mut Fleet, figures: &mut Figures) -> Result<()> {
         let (start, before) = (Instant::now(), self.speaker.processor_time()?);
         for (number, table) in self.scenario.tables.iter().enumerate() {
             fleet.send(number, &table.updates)?;
@@ -134,7 +138,7 @@ impl Run<'_> {
     }
 
     /// How long it takes until all of these have what one announces.
-    fn tell_all(
+    pub(super) fn tell_all(
         &self,
         fleet: &mut Fleet,
         from: usize,

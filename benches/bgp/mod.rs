@@ -8,6 +8,7 @@
 pub(crate) mod copy;
 mod fleet;
 mod goals;
+mod handover;
 mod kernel;
 mod measure;
 mod net;
@@ -71,6 +72,8 @@ enum Case {
     Urgent,
     /// 100,000 routes into the kernel
     Kernel,
+    /// A process takes the place of another with the table and 200 clients (ours alone)
+    Handover,
 }
 
 impl Case {
@@ -86,6 +89,7 @@ impl Case {
             }
             Self::Urgent => vec![Scenario::urgent(options.routes)],
             Self::Kernel => vec![Scenario::kernel()],
+            Self::Handover => vec![Scenario::hand_over(options.routes)],
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::net::address;
-use super::session::Neighbour;
+use super::session::{LONG, Neighbour};
 use super::speaker::ASN;
 use super::table::Table;
 
@@ -12,6 +12,9 @@ const SAME: u32 = 100_000;
 /// Routes for the kernel, and gateways that they go by.
 const INSTALLED: u32 = 100_000;
 const GATEWAYS: u32 = 200;
+/// Sessions over which clients of a hand-over hear, and the least that they agree on as hold time.
+const HANDED: u32 = 200;
+const SHORT: u16 = 9;
 
 /// What is played.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +26,8 @@ pub(super) enum Play {
     /// The first neighbour announces a table; meanwhile the second, a client of a reflector, announces single blocks, and
     /// it counts when the third, another client, has them.
     Urgent,
+    /// The first neighbour announces a table, all others are clients that hear it; then another process takes over.
+    HandOver,
     /// The only neighbour that has a session announces blocks by way of others; it counts when the kernel has them.
     Kernel,
 }
@@ -82,6 +87,19 @@ impl Scenario {
         Self::new(Play::Urgent, title, neighbours, vec![table], routes as usize)
     }
 
+    /// A process in the place of another, with 201 sessions.
+    pub(super) fn hand_over(routes: u32) -> Self {
+        let mut neighbours = external(1, 1);
+        neighbours.extend((1..=HANDED).map(|number| internal(number, 0..0)));
+        neighbours.iter_mut().for_each(|neighbour| neighbour.hold_time = SHORT);
+        let table = Table::full(routes, neighbours[0].asn, neighbours[0].address, 1);
+        let title = format!(
+            "a process takes the place of one with {routes} routes and {} sessions, hold time {SHORT} s",
+            HANDED + 1
+        );
+        Self::new(Play::HandOver, title, neighbours, vec![table], routes as usize)
+    }
+
     /// Routes into the kernel.
     pub(super) fn kernel() -> Self {
         let neighbours: Vec<Neighbour> = (0..=GATEWAYS).map(|number| internal(number, 0..0)).collect();
@@ -123,6 +141,7 @@ impl Scenario {
         match self.play {
             Play::Tables | Play::Urgent => last..last + 1,
             Play::Reflector => 0..last + 1,
+            Play::HandOver => 1..last + 1,
             Play::Kernel => 0..0,
         }
     }
@@ -139,7 +158,7 @@ impl Scenario {
     /// Those who go without a word in the end, and what the others that hear have then.
     pub(super) fn leavers(&self) -> (Range<usize>, usize) {
         match self.play {
-            Play::Tables | Play::Urgent | Play::Kernel => (0..self.tables.len(), 0),
+            Play::Tables | Play::Urgent | Play::HandOver | Play::Kernel => (0..self.tables.len(), 0),
             Play::Reflector => {
                 let going = self.neighbours.len() / 2;
                 (0..going, (self.neighbours.len() - going - 1) * self.tables[0].prefixes.len())
@@ -152,12 +171,13 @@ impl Scenario {
 fn external(count: u32, announcing: usize) -> Vec<Neighbour> {
     let neighbour = |number: u32| {
         let own = if (number as usize) < announcing { 0..usize::MAX } else { 0..0 };
-        Neighbour { address: address(number), asn: 65001 + number, own }
+        Neighbour { address: address(number), asn: 65001 + number, own, hold_time: LONG }
     };
     (0..count).map(neighbour).collect()
 }
 
 /// A client of the reflector that announces these blocks.
 fn internal(number: u32, own: Range<u32>) -> Neighbour {
-    Neighbour { address: address(number), asn: ASN, own: own.start as usize..own.end as usize }
+    let own = own.start as usize..own.end as usize;
+    Neighbour { address: address(number), asn: ASN, own, hold_time: LONG }
 }

@@ -17,7 +17,12 @@ pub(crate) struct Neighbour {
     /// Numbers of the prefixes that it announces itself. A speaker may send them back, as FRR does to reflection clients,
     /// which drop them: they do not count.
     pub(crate) own: Range<usize>,
+    /// What it says in its OPEN, in seconds.
+    pub(crate) hold_time: u16,
 }
+
+/// What neighbours say where it does not matter, in seconds.
+pub(crate) const LONG: u16 = 240;
 
 /// A neighbour's session.
 pub(super) struct Session {
@@ -32,7 +37,7 @@ pub(super) struct Session {
 impl Session {
     /// Begins a session on a connection.
     pub(super) fn open(neighbour: Neighbour, mut stream: Stream) -> Result<Self> {
-        stream.queue(&wire::open(neighbour.asn, neighbour.address));
+        stream.queue(&wire::open(neighbour.asn, neighbour.address, neighbour.hold_time));
         stream.flush()?;
         let has = Bits::default();
         Ok(Self { neighbour, stream, said_open: false, is_established: false, has, updates: 0 })

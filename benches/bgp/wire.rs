@@ -34,12 +34,12 @@ fn message(kind: u8, body: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
 }
 
 /// An OPEN: hold time 240 s, IPv4 unicast, four-octet AS numbers, route refresh.
-pub(crate) fn open(asn: u32, id: Ipv4Addr) -> Vec<u8> {
+pub(crate) fn open(asn: u32, id: Ipv4Addr, hold_time: u16) -> Vec<u8> {
     const AS_TRANS: u16 = 23456;
     message(OPEN, |out| {
         out.push(4);
         out.extend(u16::try_from(asn).unwrap_or(AS_TRANS).to_be_bytes());
-        out.extend(240_u16.to_be_bytes());
+        out.extend(hold_time.to_be_bytes());
         out.extend(id.octets());
         let mut capabilities = vec![1, 4, 0, 1, 0, 1, 2, 0, 65, 4];
         capabilities.extend(asn.to_be_bytes());

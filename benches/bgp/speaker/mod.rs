@@ -100,6 +100,14 @@ impl Speaker {
         Ok(speaker)
     }
 
+    /// Starts one that takes the place of this one (ours), and gives this one's process.
+    pub(crate) fn succeed(&mut self, namespace: &TestNamespace) -> Result<Child> {
+        let mut command = self.command(Kind::Tortie, "resources.yaml", 0, false)?;
+        command.arg("--take-over");
+        self.spawn(command, namespace)?;
+        Ok(self.processes.remove(0))
+    }
+
     fn path(&self, name: &str) -> String {
         self.folder.path().join(name).display().to_string()
     }

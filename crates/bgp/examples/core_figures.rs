@@ -8,6 +8,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
+use bgp::handover::Handover;
 use bgp::packet::attribute::{AsPath, Attribute, AttributeValue, Community, LargeCommunity, Origin};
 use bgp::packet::capability::Capability;
 use bgp::packet::nlri::Nlri;
@@ -163,11 +164,39 @@ fn table(prefixes: u32) {
         resident * 1024 / u64::from(prefixes),
         bench.speaker.attribute_sets(),
     );
+    hand_over(&bench.speaker);
     let start = processor();
     let failure = bgp::TransportFailure::Reset;
     bench.speaker.handle_input(Input::Closed { connection: sender, failure }, now());
     bench.drain();
     println!("its sender lost, all withdrawn: {:.3} s", (processor() - start).as_secs_f64());
+}
+
+/// From one process to another, step by step.
+fn hand_over(speaker: &Speaker) {
+    let mut last = processor();
+    let mut lap = || {
+        let before = std::mem::replace(&mut last, processor());
+        (last - before).as_secs_f64()
+    };
+    let handover = speaker.hand_over(now());
+    let read_off = lap();
+    let octets = handover.encode();
+    let encoded = lap();
+    let handover = Handover::decode(&octets).expect("just encoded");
+    let decoded = lap();
+    let before = resident_kib();
+    let taken = Speaker::take_over(speaker.config().clone(), &handover, 2, now());
+    let (mut speaker, _) = taken.expect("it fits together");
+    let made = lap();
+    let outputs = std::iter::from_fn(|| speaker.poll_output()).count();
+    println!(
+        "handed over ({:.1} MB): read off {read_off:.3} s, encoded {encoded:.3} s, decoded {decoded:.3} s, made {made:.3} s and \
+         {} MB, {outputs} outputs {:.3} s",
+        octets.len() as f64 / 1e6,
+        resident_kib().saturating_sub(before) / 1024,
+        lap(),
+    );
 }
 
 /// Every sender has all prefixes, each with paths of its own; an internal peer gets the best.
