@@ -216,10 +216,14 @@ fn a_peer_that_does_not_read_gets_the_outcome_only_and_costs_no_more_than_its_li
             }
         }
     }
+    // What it has been told is a list of its own, which goes when it is in step again.
+    let size = bench.speaker.handover_size();
     let unread = bench.probes["i2"].unread;
     assert!(unread < 600_000, "{unread} octets for a peer that does not read");
     bench.probes.get_mut("i2").unwrap().reads = true;
     bench.read("i2");
+    let routes = bench.speaker.prefixes(Family::Ipv4Unicast);
+    assert_eq!(bench.speaker.handover_size() + routes, size);
     assert_eq!(bench.probes["i2"].routes, bench.probes["i3"].routes);
     assert_eq!(bench.probes["i2"].end_of_ribs.len(), 2);
 }
