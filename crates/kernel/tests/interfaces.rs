@@ -226,6 +226,35 @@ fn a_workloads_interface_has_the_addresses_that_are_wanted_and_none_of_an_earlie
 }
 
 #[test]
+fn what_others_have_on_an_interface_without_our_prefix_stays() {
+    let kernel = fake();
+    let index = kernel.add_link("eth7", true);
+    kernel.add_address(index, net("192.0.2.1/32"));
+    let mut table = InterfaceTable::new(kernel.clone());
+    table.set(name("eth7"), settings("eth7", &mut kernel.clone()));
+    table.apply(Instant::now()).unwrap();
+    let expected = ["169.254.0.179/32", "192.0.2.1/32", "fdc9::1/128"].map(|address| (index, net(address)));
+    assert_eq!(kernel.current_addresses(), expected);
+}
+
+#[test]
+fn whatever_is_refused_an_interface_has_an_ipv4_address_all_the_time() {
+    for calls in 0..30 {
+        let kernel = fake();
+        let index = kernel.add_link("cali1", true);
+        kernel.add_address(index, net("169.254.0.1/32"));
+        let (mut table, now) = (table(&kernel), Instant::now());
+        kernel.fail_after(calls, Fault::Refuse(Errno::BUSY));
+        let again = table.apply(now).map_or(now, |report| report.next_apply.unwrap_or(now));
+        let has_ipv4 = kernel.current_addresses().iter().any(|(_, address)| address.addr().is_ipv4());
+        assert!(has_ipv4, "call {calls} refused: {:?}", kernel.current_addresses());
+        table.apply(again).unwrap();
+        let expected = ["169.254.0.179/32", "fdc9::1/128"].map(|address| (index, net(address)));
+        assert_eq!(kernel.current_addresses(), expected, "call {calls} refused");
+    }
+}
+
+#[test]
 fn what_an_interface_refused_is_forgotten_with_it() {
     let kernel = fake();
     let index = kernel.add_link("cali1", true);

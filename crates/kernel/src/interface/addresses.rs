@@ -28,23 +28,28 @@ impl Placed {
     }
 }
 
-/// Adds and takes away addresses of a link until it has those that are wanted. One takes the place of another before that
-/// goes: with its last IPv4 address a link loses its IPv4 routes.
+/// Adds addresses to a link until it has those that are wanted, and, where all of its addresses are ours, takes away the
+/// others. One takes the place of another before that goes: with its last IPv4 address a link loses its IPv4 routes. While
+/// one is refused, the others of its family stay.
 pub(super) fn place(
     kernel: &mut impl InterfaceKernel,
     index: u32,
     present: BTreeSet<IpAddr>,
     wanted: &BTreeSet<IpAddr>,
+    all_are_ours: bool,
 ) -> Placed {
     let missing: Vec<IpAddr> = wanted.difference(&present).copied().collect();
-    let surplus: Vec<IpAddr> = present.difference(wanted).copied().collect();
-    let took_ipv4 = surplus.iter().any(IpAddr::is_ipv4);
-    let mut placed = Placed { present, took_ipv4, ..Placed::default() };
+    let surplus: Vec<IpAddr> = present.difference(wanted).filter(|_| all_are_ours).copied().collect();
+    let mut placed = Placed { present, ..Placed::default() };
     for address in missing {
         placed.note(kernel.add_host_address(index, address), address, true);
     }
+    let refused: Vec<IpAddr> = wanted.difference(&placed.present).copied().collect();
     for address in surplus {
-        placed.note(kernel.delete_host_address(index, address), address, false);
+        if refused.iter().all(|refused| refused.is_ipv4() != address.is_ipv4()) {
+            placed.took_ipv4 |= address.is_ipv4();
+            placed.note(kernel.delete_host_address(index, address), address, false);
+        }
     }
     placed
 }

@@ -304,7 +304,8 @@ impl<K: InterfaceKernel> InterfaceTable<K> {
                     Err(error) => errors.push(error.into()),
                 }
                 let present = self.addresses.remove(&link.index).unwrap_or_default();
-                let placed = addresses::place(&mut self.kernel, link.index, present, &wanted.addresses);
+                let ours = ownership::is_workload_interface(name.as_str());
+                let placed = addresses::place(&mut self.kernel, link.index, present, &wanted.addresses, ours);
                 if !placed.present.is_empty() {
                     self.addresses.insert(link.index, placed.present);
                 }
