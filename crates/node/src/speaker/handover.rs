@@ -150,11 +150,15 @@ pub(super) fn keeping_alive<T>(
     let pulse = pulse.inspect_err(|error| tracing::warn!(%error, "peers do not hear from us meanwhile")).ok();
     let (working, is_done) = channel::<()>();
     std::thread::scope(|scope| {
-        scope.spawn(move || {
+        let beats = move || {
             while is_done.recv_timeout(PULSE) == Err(RecvTimeoutError::Timeout) {
                 pulse.iter().for_each(Pulse::beat);
             }
-        });
+        };
+        // Without a thread there is no pulse; the sessions may live all the same.
+        if let Err(error) = std::thread::Builder::new().name("pulse".to_owned()).spawn_scoped(scope, beats) {
+            tracing::warn!(%error, "peers do not hear from us meanwhile");
+        }
         // Dropped also when it panics, so that the thread ends.
         let _working = working;
         work()

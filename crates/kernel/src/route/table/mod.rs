@@ -165,7 +165,8 @@ pub struct RouteTable<K> {
     reclaimed: BTreeMap<RouteKey, Instant>,
     /// Of ours, what shares its key with another of ours (added with `append` by somebody).
     surplus: Vec<Arc<KernelRoute>>,
-    /// Destinations whose candidates or devices changed since the last `apply`.
+    /// Destinations whose candidates or devices changed since the last `apply`, or where something is due again. Only what is
+    /// here is compared with what the kernel has, so whatever may have to be written has to be put here.
     dirty: BTreeSet<IpNet>,
     /// Destinations that somebody in this process wanted and nobody wants now.
     released: BTreeSet<IpNet>,

@@ -1,11 +1,12 @@
 //! Many changes at once: the kernel makes some while the next are worked out and the last ones are noted.
 
+use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Scope};
 
 use super::RouteTable;
-use crate::netlink::{Errno, Error, Refusal};
+use crate::netlink::{Error, Refusal};
 use crate::route::{RouteChange, RouteKernel};
 
 /// Changes that the kernel is given at once: enough that system calls do not count, few enough that it soon has the first.
@@ -33,22 +34,49 @@ impl<K: RouteKernel> RouteTable<K> {
         };
         let Some(first) = next(self) else { return Ok(()) };
         if first.len() < AT_ONCE {
-            let made = make(&mut *self.kernel(), first);
-            return note(self, made);
+            return self.write_here(first, &mut next, &mut note);
         }
-        thread::scope(|scope| {
-            let (batches, made) = spawn_maker(scope, &self.kernel)?;
-            let mut waiting = Some(first);
-            // A thread that takes no more has said why.
-            while let Some(batch) = waiting
-                && batches.send(batch).is_ok()
-            {
-                made.try_iter().try_for_each(|made| note(self, made))?;
-                waiting = next(self);
+        thread::scope(|scope| match spawn_maker(scope, &self.kernel) {
+            Ok((batches, made)) => self.write_beside((batches, &made), first, &mut next, &mut note),
+            Err(error) => {
+                tracing::warn!(%error, "no thread that writes routes; they are written by the one that works them out");
+                self.write_here(first, &mut next, &mut note)
             }
-            drop(batches);
-            made.iter().try_for_each(|made| note(self, made))
         })
+    }
+
+    fn write_here(
+        &mut self,
+        first: Batch,
+        next: &mut impl FnMut(&mut Self) -> Option<Batch>,
+        note: &mut impl FnMut(&mut Self, Made) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut waiting = Some(first);
+        while let Some(batch) = waiting {
+            let made = make(&mut *self.kernel(), batch);
+            note(self, made)?;
+            waiting = next(self);
+        }
+        Ok(())
+    }
+
+    fn write_beside(
+        &mut self,
+        (batches, made): (Sender<Batch>, &Receiver<Made>),
+        first: Batch,
+        next: &mut impl FnMut(&mut Self) -> Option<Batch>,
+        note: &mut impl FnMut(&mut Self, Made) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut waiting = Some(first);
+        // A thread that takes no more has said why.
+        while let Some(batch) = waiting
+            && batches.send(batch).is_ok()
+        {
+            made.try_iter().try_for_each(|made| note(self, made))?;
+            waiting = next(self);
+        }
+        drop(batches);
+        made.iter().try_for_each(|made| note(self, made))
     }
 
     /// It is lent to nobody while nothing is written.
@@ -61,18 +89,14 @@ impl<K: RouteKernel> RouteTable<K> {
 fn spawn_maker<'scope, K: RouteKernel + 'scope>(
     scope: &'scope Scope<'scope, '_>,
     kernel: &Arc<Mutex<K>>,
-) -> Result<(Sender<Batch>, Receiver<Made>), Error> {
+) -> io::Result<(Sender<Batch>, Receiver<Made>)> {
     let kernel = Arc::clone(kernel);
     // Without a limit: what waits is in memory in any case, and who never sleeps gets a processor of its own.
     let (batches, waiting) = channel();
     let (told, made) = channel();
     thread::Builder::new()
         .name("route-writer".to_owned())
-        .spawn_scoped(scope, move || make_all(&mut *lock(&kernel), &waiting, &told))
-        .map_err(|error| {
-            let source = Errno::from_io_error(&error).unwrap_or(Errno::AGAIN);
-            Error::Socket { action: "start a thread that writes routes", source }
-        })?;
+        .spawn_scoped(scope, move || make_all(&mut *lock(&kernel), &waiting, &told))?;
     Ok((batches, made))
 }
 
