@@ -49,8 +49,9 @@ pub fn chain_name(id: &ChainId) -> Arc<str> {
         ChainId::Profile(id, direction) => {
             (by_direction(direction, "cali-pri-", "cali-pro-"), id.to_string())
         }
+        // As `Debug` writes it, with quotes around names: no two judgements read alike.
         ChainId::Workload(judgement, direction) => {
-            (by_direction(direction, "cali-tw-", "cali-fw-"), hash(&judgement.to_string()))
+            (by_direction(direction, "cali-tw-", "cali-fw-"), hash(&format!("{judgement:?}")))
         }
         // Ingress of a host endpoint is what comes *from* its interface.
         ChainId::Host(name, hook, direction) => {
@@ -161,8 +162,13 @@ mod tests {
             Arc::new(Judgement::Policies { tiers: Vec::new(), profiles })
         };
         let chain = |name, direction| chain_name(&ChainId::Workload(judgement(name), direction));
-        assert_eq!(&*chain("kns.a", Direction::Ingress), "cali-tw-NVJjIjmvRpcvhMCh5roK0B");
-        assert_eq!(&*chain("kns.a", Direction::Egress), "cali-fw-NVJjIjmvRpcvhMCh5roK0B");
+        assert_eq!(&*chain("kns.a", Direction::Ingress), "cali-tw-PLwuRd5UU-a_-DuMyKq6rd");
+        assert_eq!(&*chain("kns.a", Direction::Egress), "cali-fw-PLwuRd5UU-a_-DuMyKq6rd");
         assert_ne!(chain("kns.a", Direction::Ingress), chain("kns.b", Direction::Ingress));
+        let two = vec![ProfileId("kns.a".into()), ProfileId("kns.b".into())];
+        let two = Judgement::Policies { tiers: Vec::new(), profiles: two };
+        assert_eq!(two.to_string(), judgement("kns.a kns.b").to_string());
+        let two = chain_name(&ChainId::Workload(two.into(), Direction::Ingress));
+        assert_ne!(two, chain("kns.a kns.b", Direction::Ingress), "stored rows can have any name");
     }
 }

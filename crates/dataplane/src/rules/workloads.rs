@@ -19,10 +19,17 @@ use crate::table::DesiredTable;
 #[derive(Debug, Default)]
 pub(super) struct WorkloadChains {
     /// By interface and direction.
-    placed: BTreeMap<(Arc<str>, Direction), ChainId>,
-    used: BTreeMap<ChainId, Use>,
+    placed: BTreeMap<(Arc<str>, Direction), Judged>,
+    used: BTreeMap<Judged, Use>,
     /// To be rendered again, or taken away where nobody uses them any more.
-    dirty: BTreeSet<ChainId>,
+    dirty: BTreeSet<Judged>,
+}
+
+/// What a chain is of.
+type Judged = (Arc<Judgement>, Direction);
+
+fn name_of((judgement, direction): &Judged) -> Arc<str> {
+    chain_name(&ChainId::Workload(judgement.clone(), *direction))
 }
 
 #[derive(Debug)]
@@ -34,15 +41,12 @@ struct Use {
 impl WorkloadChains {
     /// Every chain, or those that walk something: what they know of it has changed.
     pub(super) fn mark(&mut self, walks: impl Fn(&Judgement, Direction) -> bool) {
-        let wanted = self.used.keys().filter(|id| match id {
-            ChainId::Workload(judgement, direction) => walks(judgement, *direction),
-            _ => false,
-        });
+        let wanted = self.used.keys().filter(|(judgement, direction)| walks(judgement, *direction));
         self.dirty.extend(wanted.cloned());
     }
 
     /// An interface's packets go to another chain, or to none any more. Gives the chain's name, if that is news.
-    fn place(&mut self, place: (Arc<str>, Direction), chain: Option<ChainId>) -> Option<Option<Arc<str>>> {
+    fn place(&mut self, place: (Arc<str>, Direction), chain: Option<Judged>) -> Option<Option<Arc<str>>> {
         if self.placed.get(&place) == chain.as_ref() {
             return None;
         }
@@ -55,14 +59,14 @@ impl WorkloadChains {
     }
 
     /// One interface more uses a chain; gives the identity that all its users share, and its name.
-    fn enter(&mut self, chain: ChainId) -> (ChainId, Arc<str>) {
+    fn enter(&mut self, chain: Judged) -> (Judged, Arc<str>) {
         match self.used.entry(chain) {
             Entry::Occupied(mut known) => {
                 known.get_mut().interfaces += 1;
                 (known.key().clone(), known.get().name.clone())
             }
             Entry::Vacant(new) => {
-                let (chain, name) = (new.key().clone(), chain_name(new.key()));
+                let (chain, name) = (new.key().clone(), name_of(new.key()));
                 new.insert(Use { name: name.clone(), interfaces: 1 });
                 self.dirty.insert(chain.clone());
                 (chain, name)
@@ -70,7 +74,7 @@ impl WorkloadChains {
         }
     }
 
-    fn leave(&mut self, chain: ChainId) {
+    fn leave(&mut self, chain: Judged) {
         let Some(known) = self.used.get_mut(&chain) else { return };
         known.interfaces -= 1;
         if known.interfaces == 0 {
@@ -85,8 +89,8 @@ impl FamilyRules {
     pub(super) fn interface(&mut self, interface: &Arc<str>, model: &Model, table: &mut impl DesiredTable) {
         let endpoint = model.on_interface(interface).map(|(_, endpoint)| endpoint);
         for direction in BOTH {
-            let judgement = endpoint.map(|endpoint| judgement(endpoint, direction, self.version));
-            let chain = judgement.map(|judgement| ChainId::Workload(judgement.into(), direction));
+            let judged = |endpoint: &WorkloadEndpoint| judgement(endpoint, direction, self.version).into();
+            let chain = endpoint.map(|endpoint| (judged(endpoint), direction));
             let Some(news) = self.workloads.place((interface.clone(), direction), chain) else { continue };
             let (map, key) = (dispatch(direction), Member::from(interface.clone()));
             match news {
@@ -98,13 +102,13 @@ impl FamilyRules {
 
     /// Renders the chains that are new or know of something that changed.
     pub(super) fn workload_chains(&mut self, parameters: &Parameters, table: &mut impl DesiredTable) {
-        for id in std::mem::take(&mut self.workloads.dirty) {
-            let ChainId::Workload(judgement, direction) = &id else { continue };
-            let Some(known) = self.workloads.used.get(&id) else {
-                table.remove_chain(&chain_name(&id));
+        for judged in std::mem::take(&mut self.workloads.dirty) {
+            let Some(known) = self.workloads.used.get(&judged) else {
+                table.remove_chain(&name_of(&judged));
                 continue;
             };
-            let chain = program::workload_chain(judgement, *direction, options(parameters), &Known(self));
+            let (judgement, direction) = judged;
+            let chain = program::workload_chain(&judgement, direction, options(parameters), &Known(self));
             let rules = nft::translate(&chain, &self.context(parameters, Place::default()));
             table.set_chain(&known.name, None, rules);
         }
