@@ -14,8 +14,8 @@ use crate::{Family, IpamError};
 type Clock = dyn Fn() -> Timestamp + Send + Sync;
 
 /// Address management over a store. Cheap to make, and to share between threads: one per process is best, as threads that
-/// share it also take turns at claiming blocks, so that a host's limit on blocks holds for all of them together, and at
-/// changing them.
+/// share it also take turns at claiming blocks, so that a host's limit on blocks holds for all of them together, and at taking
+/// any address of a block, or releasing some.
 ///
 /// It keeps no copy of any row: each operation decides on what it has read itself, and each write is conditional on that.
 /// All that is remembered is which block had room last, as a hint where to look first.
@@ -24,7 +24,8 @@ pub struct Ipam {
     clock: Box<Clock>,
     /// Held while a block is claimed on a host's own initiative.
     pub(crate) claiming: Mutex<()>,
-    /// Held while addresses of a block are taken or released.
+    /// Held while any addresses of a block are taken, or some released. (Who wants a certain one may have to claim the block
+    /// first, and just tries.)
     changing: Mutex<()>,
     with_room: Mutex<BTreeMap<(AffinityOwner, Family), IpNet>>,
 }
