@@ -2,22 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Two maps, desired and actual, and the keys in which they differ. Every operation costs what it touches, so asking
-/// for the difference costs nothing where there is none.
+/// Two maps, desired and actual, and what in the second is too much. What is missing in it, or different, is told key by key:
+/// who changes what is wanted knows where.
 #[derive(Debug, Clone)]
 pub struct DeltaTracker<K, V> {
     desired: BTreeMap<K, V>,
     actual: BTreeMap<K, V>,
-    updates: BTreeSet<K>,
     deletions: BTreeSet<K>,
     same: fn(desired: &V, actual: &V) -> bool,
-}
-
-/// What has to be done about a key.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Difference {
-    Update,
-    Deletion,
 }
 
 impl<K: Ord + Clone, V: PartialEq> Default for DeltaTracker<K, V> {
@@ -29,49 +21,41 @@ impl<K: Ord + Clone, V: PartialEq> Default for DeltaTracker<K, V> {
 impl<K: Ord + Clone, V> DeltaTracker<K, V> {
     /// An empty tracker that takes an actual value for right if `same` says so.
     pub fn new(same: fn(desired: &V, actual: &V) -> bool) -> Self {
-        Self {
-            desired: BTreeMap::new(),
-            actual: BTreeMap::new(),
-            updates: BTreeSet::new(),
-            deletions: BTreeSet::new(),
-            same,
-        }
+        Self { desired: BTreeMap::new(), actual: BTreeMap::new(), deletions: BTreeSet::new(), same }
     }
 
     /// Wants this value.
     pub fn set_desired(&mut self, key: K, value: V) {
-        let difference = self.difference(Some(&value), self.actual.get(&key));
-        self.note(&key, difference);
+        self.deletions.remove(&key);
         self.desired.insert(key, value);
     }
 
     /// Wants nothing there any more.
     pub fn remove_desired(&mut self, key: &K) {
-        if self.desired.remove(key).is_some() {
-            self.touch(key);
+        if self.desired.remove(key).is_some() && self.actual.contains_key(key) {
+            self.deletions.insert(key.clone());
         }
     }
 
     /// This value is there.
     pub fn set_actual(&mut self, key: K, value: V) {
-        let difference = self.difference(self.desired.get(&key), Some(&value));
-        self.note(&key, difference);
+        if !self.desired.contains_key(&key) {
+            self.deletions.insert(key.clone());
+        }
         self.actual.insert(key, value);
     }
 
     /// Nothing is there any more.
     pub fn remove_actual(&mut self, key: &K) {
-        if self.actual.remove(key).is_some() {
-            self.touch(key);
-        }
+        self.actual.remove(key);
+        self.deletions.remove(key);
     }
 
     /// This is all that is there.
     pub fn replace_actual(&mut self, actual: BTreeMap<K, V>) {
-        let before = std::mem::replace(&mut self.actual, actual);
-        let keys: BTreeSet<K> =
-            before.keys().chain(self.actual.keys()).chain(self.desired.keys()).cloned().collect();
-        keys.iter().for_each(|key| self.touch(key));
+        let unwanted = actual.keys().filter(|key| !self.desired.contains_key(key));
+        self.deletions = unwanted.cloned().collect();
+        self.actual = actual;
     }
 
     /// What is wanted.
@@ -84,49 +68,15 @@ impl<K: Ord + Clone, V> DeltaTracker<K, V> {
         &self.actual
     }
 
-    /// What is wanted under a key, and what is there, if they differ.
+    /// What is wanted under a key and is not there, or is there differently: wanted value, present value.
     pub fn update(&self, key: &K) -> Option<(&V, Option<&V>)> {
         let (want, have) = (self.desired.get(key)?, self.actual.get(key));
-        (self.difference(Some(want), have) == Some(Difference::Update)).then_some((want, have))
-    }
-
-    /// What is wanted and is not there, or is there differently: key, wanted value, present value. In order of keys.
-    pub fn updates(&self) -> impl Iterator<Item = (&K, &V, Option<&V>)> {
-        self.updates.iter().filter_map(|key| self.update(key).map(|(want, have)| (key, want, have)))
+        (!have.is_some_and(|have| (self.same)(want, have))).then_some((want, have))
     }
 
     /// What is there and is not wanted, in order of keys.
     pub fn deletions(&self) -> impl Iterator<Item = (&K, &V)> {
         self.deletions.iter().filter_map(|key| Some((key, self.actual.get(key)?)))
-    }
-
-    /// Whether what is there is what is wanted.
-    pub fn is_settled(&self) -> bool {
-        self.updates.is_empty() && self.deletions.is_empty()
-    }
-
-    fn touch(&mut self, key: &K) {
-        let difference = self.difference(self.desired.get(key), self.actual.get(key));
-        self.note(key, difference);
-    }
-
-    fn difference(&self, desired: Option<&V>, actual: Option<&V>) -> Option<Difference> {
-        match (desired, actual) {
-            (Some(desired), Some(actual)) if (self.same)(desired, actual) => None,
-            (Some(_), _) => Some(Difference::Update),
-            (None, actual) => actual.map(|_| Difference::Deletion),
-        }
-    }
-
-    fn note(&mut self, key: &K, difference: Option<Difference>) {
-        let sets = [(&mut self.updates, Difference::Update), (&mut self.deletions, Difference::Deletion)];
-        for (set, kind) in sets {
-            if difference == Some(kind) {
-                set.insert(key.clone());
-            } else {
-                set.remove(key);
-            }
-        }
     }
 }
 
@@ -137,8 +87,11 @@ mod tests {
     type Update = (u8, u8, Option<u8>);
 
     fn difference(tracker: &DeltaTracker<u8, u8>) -> (Vec<Update>, Vec<u8>) {
-        let updates = tracker.updates().map(|(key, want, have)| (*key, *want, have.copied())).collect();
-        (updates, tracker.deletions().map(|(key, _)| *key).collect())
+        let update = |key: &u8| tracker.update(key).map(|(want, have)| (*key, *want, have.copied()));
+        (
+            tracker.desired().keys().filter_map(update).collect(),
+            tracker.deletions().map(|(key, _)| *key).collect(),
+        )
     }
 
     #[test]
@@ -153,7 +106,7 @@ mod tests {
         tracker.remove_desired(&2);
         assert_eq!(difference(&tracker), (vec![], vec![2]));
         tracker.remove_actual(&2);
-        assert!(tracker.is_settled());
+        assert_eq!(difference(&tracker), (vec![], vec![]));
     }
 
     #[test]
