@@ -15,11 +15,10 @@ pub(crate) mod waiters;
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError, channel, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use bgp::Family;
 use calc::bgp_plan::{BgpPlan, BgpPlanner, SessionFeedback};
 use calc::contract::{Change, WorkloadEndpointId};
 use calc::{Graph, GraphConfig};
@@ -30,14 +29,14 @@ use kernel::{Rtnetlink, monitor};
 use crate::felix;
 use crate::handover::Hold;
 use crate::health::Reporter;
+use crate::rounds::next_round;
 use crate::speaker::RouteEvent;
 use crate::telemetry;
 use crate::unbuilt::Unbuilt;
-pub(crate) use bgp_routes::route as bgp_route;
+pub(crate) use bgp_routes::{BgpRoutes, Change as RouteChange};
 use gateway::DefaultRoute;
 use interfaces::Interfaces;
 use peering::Peering;
-pub(crate) use static_routes::{Change as StaticChange, StaticRoutes};
 use totals::Totals;
 use waiters::{Condition, Programmed, Waiters};
 
@@ -223,8 +222,7 @@ impl Agent {
             default_route: DefaultRoute::new(rtnetlink),
             interfaces: Interfaces::default(),
             peering: Peering::default(),
-            static_routes: StaticRoutes::default(),
-            incomplete: Family::ALL.into(),
+            routes: BgpRoutes::default(),
             graph: Graph::new(GraphConfig::new(node_name)),
             in_sync: false,
             held,
@@ -250,9 +248,7 @@ struct Worker {
     default_route: DefaultRoute,
     interfaces: Interfaces,
     peering: Peering,
-    static_routes: StaticRoutes,
-    /// Families whose routes of BGP are not complete yet.
-    incomplete: BTreeSet<Family>,
+    routes: BgpRoutes,
     graph: Graph,
     /// The datastore's initial rows are all here.
     in_sync: bool,
@@ -275,18 +271,9 @@ impl Worker {
     fn run(mut self, events: &Receiver<Event>) {
         loop {
             let wait = self.until_next_work();
-            let mut next = match events.recv_timeout(wait) {
-                Ok(event) => Some(event),
-                Err(RecvTimeoutError::Timeout) => None,
-                Err(RecvTimeoutError::Disconnected) => return,
-            };
-            let mut room = BATCH;
-            while let Some(event) = next {
-                room = room.saturating_sub(event.size());
-                if self.take_in(event).is_break() {
-                    return;
-                }
-                next = if room > 0 { events.try_recv().ok() } else { None };
+            let Ok(round) = next_round(events, wait, BATCH, Event::size) else { return };
+            if round.into_iter().try_for_each(|event| self.take_in(event)).is_break() {
+                return;
             }
             self.work();
         }
@@ -312,7 +299,10 @@ impl Worker {
                 self.interfaces.on_event(event, &mut self.planner);
                 dataplane.on_event(event);
             }),
-            Event::Bgp(events) => events.into_iter().for_each(|event| self.take_in_route(event)),
+            Event::Bgp(events) => events
+                .into_iter()
+                .filter_map(|event| self.routes.on_event(event))
+                .for_each(|change| program(dataplane, change)),
             Event::Sessions(feedback) => self.planner.on_sessions(feedback),
             Event::Hold(hold) => self.held = hold.obey(&self.health),
             Event::Imagine(imagined) => imagined.answer(&self.planner),
@@ -320,23 +310,6 @@ impl Worker {
             Event::Stop => return ControlFlow::Break(()),
         }
         ControlFlow::Continue(())
-    }
-
-    fn take_in_route(&mut self, event: RouteEvent) {
-        match event {
-            RouteEvent::Changed { prefix, route } => {
-                let route = route.and_then(|route| bgp_routes::route(prefix, &route));
-                let change = self.static_routes.on_bgp(prefix, route);
-                change.into_iter().for_each(|change| program(&mut self.dataplane, change));
-            }
-            // What the kernel has of an earlier process and BGP did not name is stale.
-            RouteEvent::Complete(family) => {
-                self.incomplete.remove(&family);
-                if self.incomplete.is_empty() {
-                    self.dataplane.allow_bgp_sweep();
-                }
-            }
-        }
     }
 
     fn take_in_rows(&mut self, updates: Vec<Update>) {
@@ -374,7 +347,7 @@ impl Worker {
         if let Some(plan) = self.in_sync.then(|| self.planner.flush()).flatten() {
             self.dataplane.set_blocks(plan.blocks.iter().copied());
             self.peering.set(&plan.peering_addresses, start);
-            let changes = self.static_routes.replace(&plan.static_routes);
+            let changes = self.routes.replace_static(&plan.static_routes);
             changes.into_iter().for_each(|change| program(&mut self.dataplane, change));
             self.live.on_bgp_severity(plan.log_severity);
             (self.on_plan)(&plan);
@@ -434,10 +407,11 @@ pub(crate) fn kernel_events(
     }
 }
 
-fn program(dataplane: &mut RealDataplane, change: StaticChange) {
+fn program(dataplane: &mut RealDataplane, change: RouteChange) {
     match change {
-        StaticChange::Set(route) => dataplane.set_bgp_route(route),
-        StaticChange::Remove(destination) => dataplane.remove_bgp_route(destination),
+        RouteChange::Set(route) => dataplane.set_bgp_route(route),
+        RouteChange::Remove(destination) => dataplane.remove_bgp_route(destination),
+        RouteChange::Sweep => dataplane.allow_bgp_sweep(),
     }
 }
 

@@ -19,6 +19,7 @@ mod logging;
 mod node_status;
 mod recovery;
 mod reflector;
+mod rounds;
 mod run;
 mod signals;
 pub mod speaker;

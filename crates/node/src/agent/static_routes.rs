@@ -8,25 +8,18 @@ use ipnet::IpNet;
 use kernel::ownership::ROUTE_BIRD;
 use kernel::route::{Gateway, Route};
 
+use super::bgp_routes::Change;
+
 /// The static routes, and what BGP has for the same destinations.
 #[derive(Debug, Default)]
-pub(crate) struct StaticRoutes {
+pub(super) struct StaticRoutes {
     routes: BTreeSet<StaticRoute>,
     shadowed: BTreeMap<IpNet, Option<Route>>,
 }
 
-/// What becomes of a destination.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Change {
-    /// It has this route.
-    Set(Route),
-    /// It has none.
-    Remove(IpNet),
-}
-
 impl StaticRoutes {
     /// These, and no others, are wanted.
-    pub(crate) fn replace(&mut self, wanted: &BTreeSet<StaticRoute>) -> Vec<Change> {
+    pub(super) fn replace(&mut self, wanted: &BTreeSet<StaticRoute>) -> Vec<Change> {
         if self.routes == *wanted {
             return Vec::new();
         }
@@ -47,7 +40,7 @@ impl StaticRoutes {
     }
 
     /// BGP's route for a destination; none when a static one is in its place.
-    pub(crate) fn on_bgp(&mut self, destination: IpNet, route: Option<Route>) -> Option<Change> {
+    pub(super) fn on_bgp(&mut self, destination: IpNet, route: Option<Route>) -> Option<Change> {
         if self.routes.iter().any(|known| known.destination == destination) {
             self.shadowed.insert(destination, route);
             return None;

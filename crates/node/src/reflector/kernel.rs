@@ -2,11 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TrySendError, channel};
+use std::sync::mpsc::{Receiver, Sender, TrySendError, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use bgp::Family;
 use calc::bgp_plan::StaticRoute;
 use ipnet::IpNet;
 use kernel::monitor::{Event as KernelEvent, Monitor, RouteNews, Subscriptions};
@@ -14,9 +13,10 @@ use kernel::ownership::ROUTE_BIRD;
 use kernel::route::{Route, RouteClass, RouteTable, RouteTableConfig};
 use kernel::{Rtnetlink, netlink};
 
-use crate::agent::{StaticChange, StaticRoutes, bgp_route};
+use crate::agent::{BgpRoutes, RouteChange};
 use crate::handover::Hold;
 use crate::health::Reporter;
+use crate::rounds::next_round;
 use crate::speaker::RouteEvent;
 use crate::telemetry;
 
@@ -78,14 +78,8 @@ impl KernelRoutes {
             events.send(Event::Kernel(news)).map_err(|_| TrySendError::Disconnected(Vec::new()))
         })?;
         let table = RouteTable::new(rtnetlink, RouteTableConfig::default());
-        let worker = Worker {
-            table,
-            static_routes: StaticRoutes::default(),
-            health,
-            incomplete: Family::ALL.into(),
-            held: true,
-            errors: BTreeSet::new(),
-        };
+        let worker =
+            Worker { table, routes: BgpRoutes::default(), health, held: true, errors: BTreeSet::new() };
         let thread =
             std::thread::Builder::new().name("routes".to_owned()).spawn(move || worker.run(&receiver))?;
         Ok(Self { events: sender, thread: Some(thread), _monitor: monitor })
@@ -113,10 +107,8 @@ impl KernelRoutes {
 
 struct Worker {
     table: RouteTable<Rtnetlink>,
-    static_routes: StaticRoutes,
+    routes: BgpRoutes,
     health: Reporter,
-    /// Families whose routes are not complete yet.
-    incomplete: BTreeSet<Family>,
     /// Nothing is written.
     held: bool,
     /// What has been logged, and lasts.
@@ -129,18 +121,10 @@ impl Worker {
         loop {
             let now = Instant::now();
             let until = next_apply.map_or(next_resync, |next| next_resync.min(next));
-            let mut next = match events.recv_timeout(until.saturating_duration_since(now)) {
-                Ok(event) => Some(event),
-                Err(RecvTimeoutError::Timeout) => None,
-                Err(RecvTimeoutError::Disconnected) => return,
-            };
-            let mut room = BATCH;
-            while let Some(event) = next {
-                room = room.saturating_sub(event.size());
-                if self.take_in(event).is_break() {
-                    return;
-                }
-                next = if room > 0 { events.try_recv().ok() } else { None };
+            let wait = until.saturating_duration_since(now);
+            let Ok(round) = next_round(events, wait, BATCH, Event::size) else { return };
+            if round.into_iter().try_for_each(|event| self.take_in(event)).is_break() {
+                return;
             }
             let now = Instant::now();
             if self.held {
@@ -157,13 +141,18 @@ impl Worker {
 
     fn take_in(&mut self, event: Event) -> ControlFlow<()> {
         match event {
-            Event::Bgp(events) => events.into_iter().for_each(|event| self.take_in_route(event)),
+            Event::Bgp(events) => {
+                for event in events {
+                    let change = self.routes.on_event(event);
+                    change.into_iter().for_each(|change| self.program(change));
+                }
+            }
             Event::Blocks(blocks) => {
                 let routes = blocks.into_iter().map(|block| Route::blackhole(block, ROUTE_BIRD));
                 self.table.set_routes(RouteClass::NoEncapsulationBlackhole, OWNER, routes);
             }
             Event::Static(wanted) => {
-                self.static_routes.replace(&wanted).into_iter().for_each(|change| self.program(change));
+                self.routes.replace_static(&wanted).into_iter().for_each(|change| self.program(change));
             }
             Event::Kernel(news) => news.iter().for_each(|event| self.table.on_event(event)),
             Event::Hold(hold) => self.held = hold.obey(&self.health),
@@ -172,27 +161,13 @@ impl Worker {
         ControlFlow::Continue(())
     }
 
-    fn take_in_route(&mut self, event: RouteEvent) {
-        match event {
-            RouteEvent::Changed { prefix, route } => {
-                let route = route.and_then(|route| bgp_route(prefix, &route));
-                self.static_routes.on_bgp(prefix, route).into_iter().for_each(|change| self.program(change));
-            }
-            RouteEvent::Complete(family) => {
-                self.incomplete.remove(&family);
-                if self.incomplete.is_empty() {
-                    self.table.allow_sweep(ROUTE_BIRD);
-                }
-            }
-        }
-    }
-
-    fn program(&mut self, change: StaticChange) {
+    fn program(&mut self, change: RouteChange) {
         match change {
-            StaticChange::Set(route) => self.table.set_route(RouteClass::Bgp, OWNER, route),
-            StaticChange::Remove(destination) => {
+            RouteChange::Set(route) => self.table.set_route(RouteClass::Bgp, OWNER, route),
+            RouteChange::Remove(destination) => {
                 self.table.remove_route(RouteClass::Bgp, OWNER, destination);
             }
+            RouteChange::Sweep => self.table.allow_sweep(ROUTE_BIRD),
         }
     }
 
