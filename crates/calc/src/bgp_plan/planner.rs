@@ -128,6 +128,17 @@ pub struct BgpPlanner {
 }
 
 impl BgpPlanner {
+    /// The kinds of resource that a plan depends on, besides the affinities of blocks.
+    pub const KINDS: [Kind; 7] = [
+        Kind::BGPConfiguration,
+        Kind::BGPFilter,
+        Kind::BGPPeer,
+        Kind::IPPool,
+        Kind::Node,
+        Kind::Profile,
+        Kind::WorkloadEndpoint,
+    ];
+
     /// A planner for a node, without rows.
     pub fn new(node_name: impl Into<String>, router_id: RouterIdSource) -> Self {
         Self {

@@ -19,17 +19,6 @@ use crate::files::FileArgs;
 use crate::filter_tests;
 use crate::session::{Access, Session};
 
-/// The kinds that a plan depends on.
-const KINDS: [Kind; 7] = [
-    Kind::BGPConfiguration,
-    Kind::BGPFilter,
-    Kind::BGPPeer,
-    Kind::IPPool,
-    Kind::Node,
-    Kind::Profile,
-    Kind::WorkloadEndpoint,
-];
-
 /// Say which sessions a file would add, remove or reset, and which prefixes would be announced or no longer. Nothing is
 /// changed.
 #[derive(Debug, Args)]
@@ -69,7 +58,7 @@ pub(crate) fn run(args: &PlanArgs, global: &Global, console: &mut Console<'_>) -
             filter_tests::check(document.resource())?;
         }
         let kind = document.resource().kind();
-        if !KINDS.contains(&kind) {
+        if !BgpPlanner::KINDS.contains(&kind) {
             writeln!(console.errors, "{} has no say in BGP; it changes nothing here", document.key())?;
         }
         resources.push(document.resource().clone());
@@ -89,8 +78,11 @@ pub(crate) fn run(args: &PlanArgs, global: &Global, console: &mut Console<'_>) -
 }
 
 fn rows(store: &dyn Store) -> Result<Rows> {
-    let scopes: Vec<Scope> =
-        KINDS.into_iter().map(Scope::all).chain([Scope::BlockAffinities { host: None }]).collect();
+    let scopes: Vec<Scope> = BgpPlanner::KINDS
+        .into_iter()
+        .map(Scope::all)
+        .chain([Scope::BlockAffinities { host: None }])
+        .collect();
     let listing = store.list_scopes(&scopes)?;
     let rows = listing.entries.into_iter().map(|entry| Ok((entry.key.clone(), Arc::new(entry.row()?))));
     rows.collect()
@@ -100,7 +92,7 @@ fn changed(before: &Rows, resources: Vec<Resource>, delete: bool) -> Result<Rows
     let mut after = before.clone();
     for resource in resources {
         let key = resource.key();
-        if !KINDS.contains(&resource.kind()) {
+        if !BgpPlanner::KINDS.contains(&resource.kind()) {
             continue;
         }
         if delete {

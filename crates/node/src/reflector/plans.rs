@@ -15,26 +15,15 @@ use ipnet::IpNet;
 use super::{ReflectorArgs, kernel};
 use crate::agent::imagine::{self, Imagined};
 
-/// The kinds that the plan depends on.
-const KINDS: [Kind; 7] = [
-    Kind::BGPConfiguration,
-    Kind::BGPFilter,
-    Kind::BGPPeer,
-    Kind::IPPool,
-    Kind::Node,
-    Kind::Profile,
-    Kind::WorkloadEndpoint,
-];
-
 /// Whether the plan depends on a kind.
 pub(super) fn is_used(kind: Kind) -> bool {
-    KINDS.contains(&kind)
+    BgpPlanner::KINDS.contains(&kind)
 }
 
 /// The rows of a datastore that the plan depends on.
 pub(super) fn scopes() -> Vec<Scope> {
     let affinities = Scope::BlockAffinities { host: None };
-    KINDS.into_iter().map(Scope::all).chain([affinities]).collect()
+    BgpPlanner::KINDS.into_iter().map(Scope::all).chain([affinities]).collect()
 }
 
 /// What is done with a plan.
