@@ -42,7 +42,7 @@ pub use session_watch::SessionWatch;
 pub use speaker::Passwords;
 pub use types::{
     BgpPlan, Listen, NextHop, Originated, OriginatedKind, PasswordRef, Peer, PeerSource, ReflectionPlan,
-    ReflectionRole, SessionFeedback, StaticRoute,
+    ReflectionRole, SessionFeedback, StaticRoute, label,
 };
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use bgp::{Asn, Family, PeerConfig, PeerId, RouterId, SpeakerConfig};
 use ipnet::IpNet;
 
 use super::problems::Problem;
-use super::types::{BgpPlan, NextHop, Originated, OriginatedKind, PasswordRef, Peer, PeerSource};
+use super::types::{BgpPlan, NextHop, Originated, OriginatedKind, PasswordRef, Peer, PeerSource, label};
 
 /// How long a restarted node waits for peers that do not come back before it uses what it has learned (RFC 4724, section
 /// 4.1). A mesh often has a node that is down; blocks of new nodes should not wait two minutes for it.
@@ -160,13 +160,12 @@ impl Peer {
         }
     }
 
-    /// PEER TYPE in `calicoctl node status`.
     fn label(&self) -> &'static str {
         match self.source {
-            PeerSource::Mesh { .. } => "node-to-node mesh",
-            PeerSource::Global { .. } => "global",
-            PeerSource::Node { .. } => "node specific",
-            PeerSource::LocalWorkload { .. } => "local workload",
+            PeerSource::Mesh { .. } => label::MESH,
+            PeerSource::Global { .. } => label::GLOBAL,
+            PeerSource::Node { .. } => label::NODE,
+            PeerSource::LocalWorkload { .. } => label::LOCAL_WORKLOAD,
         }
     }
 

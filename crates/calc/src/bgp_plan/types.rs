@@ -182,6 +182,18 @@ pub struct Peer {
     pub export: Policy,
 }
 
+/// Labels of sessions by what asks for them: PEER TYPE in `calicoctl node status`.
+pub mod label {
+    /// The mesh.
+    pub const MESH: &str = "node-to-node mesh";
+    /// A `BGPPeer` for all nodes.
+    pub const GLOBAL: &str = "global";
+    /// A `BGPPeer` for some nodes.
+    pub const NODE: &str = "node specific";
+    /// A `BGPPeer` for workloads.
+    pub const LOCAL_WORKLOAD: &str = "local workload";
+}
+
 /// What asks for a session; the more special come later.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PeerSource {

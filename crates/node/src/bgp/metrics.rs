@@ -21,6 +21,7 @@ use std::sync::{Arc, OnceLock};
 
 use bgp::session::SessionState;
 use bgp::{Family, PeerStatus};
+use calc::bgp_plan::label;
 
 use crate::speaker::StatusQuery;
 
@@ -61,8 +62,8 @@ impl BgpMetrics {
 fn text(mut peers: Vec<PeerStatus>) -> String {
     // Routers are few, nodes may be many, and workloads come and go.
     let rank = |peer: &PeerStatus| match peer.label.as_str() {
-        LOCAL_WORKLOAD => 2,
-        MESH => 1,
+        label::LOCAL_WORKLOAD => 2,
+        label::MESH => 1,
         _ => 0,
     };
     peers.sort_by(|a, b| (rank(a), &a.id).cmp(&(rank(b), &b.id)));
@@ -92,11 +93,6 @@ fn text(mut peers: Vec<PeerStatus>) -> String {
     Metric::new(&mut text, "tortie_bgp_peers_without_series", "gauge", help).sample("", without as u64);
     text
 }
-
-/// The label of sessions that the mesh makes.
-const MESH: &str = "node-to-node mesh";
-/// The label of sessions with workloads.
-const LOCAL_WORKLOAD: &str = "local workload";
 
 type Value = fn(&PeerStatus) -> u64;
 
@@ -211,8 +207,8 @@ mod tests {
 
     #[test]
     fn neither_a_large_mesh_nor_workloads_crowd_out_the_routers() {
-        let mesh = (0..5000).map(|number| peer(&format!("Mesh_{number:04}"), MESH));
-        let pods = (0..200).map(|number| peer(&format!("10.65.0.{number}:179"), LOCAL_WORKLOAD));
+        let mesh = (0..5000).map(|number| peer(&format!("Mesh_{number:04}"), label::MESH));
+        let pods = (0..200).map(|number| peer(&format!("10.65.0.{number}:179"), label::LOCAL_WORKLOAD));
         let text = text(pods.chain(mesh).chain([peer("Node_router", "node specific")]).collect());
         assert!(text.contains("tortie_bgp_peers_without_series 5101") && !text.contains("10.65.0."));
         assert!(text.contains(r#"peer="Node_router""#));

@@ -11,6 +11,7 @@ use api::{
 use bgp::query::{Cursor, RouteFilter, RouteView, View};
 use bgp::session::SessionState;
 use bgp::{PeerStatus, Speaker};
+use calc::bgp_plan::label;
 use ipnet::IpNet;
 use jiff::Timestamp;
 use kernel::Rtnetlink;
@@ -105,8 +106,8 @@ fn peer(peer: &PeerStatus) -> CalicoNodePeer {
     CalicoNodePeer {
         peer_ip: peer.address.to_string(),
         peer_type: Some(match peer.label.as_str() {
-            MESH => BGPPeerType::NodeMesh,
-            "global" => BGPPeerType::GlobalPeer,
+            label::MESH => BGPPeerType::NodeMesh,
+            label::GLOBAL => BGPPeerType::GlobalPeer,
             _ => BGPPeerType::NodePeer,
         }),
         state: Some(match peer.state {
@@ -121,9 +122,6 @@ fn peer(peer: &PeerStatus) -> CalicoNodePeer {
     }
 }
 
-/// The label of sessions that the mesh makes.
-const MESH: &str = "node-to-node mesh";
-
 fn routes(bgp: &BgpFacts) -> CalicoNodeBGPRouteStatus {
     let read = || -> Result<(Vec<KernelRoute>, Vec<Link>), kernel::netlink::Error> {
         let mut rtnetlink = Rtnetlink::open()?;
@@ -137,8 +135,13 @@ fn routes(bgp: &BgpFacts) -> CalicoNodeBGPRouteStatus {
     for route in kernel {
         by_prefix.entry(route.destination).or_insert(route);
     }
-    let mesh: Vec<IpAddr> =
-        bgp.speaker.ask().into_iter().filter(|peer| peer.label == MESH).map(|peer| peer.address).collect();
+    let mesh: Vec<IpAddr> = bgp
+        .speaker
+        .ask()
+        .into_iter()
+        .filter(|peer| peer.label == label::MESH)
+        .map(|peer| peer.address)
+        .collect();
     let listing = Listing { kernel: &by_prefix, links: &links, mesh: &mesh };
     let (v4, v6) = (views(bgp, "0.0.0.0/0"), views(bgp, "::/0"));
     CalicoNodeBGPRouteStatus { routes_v4: listing.routes(&v4, true), routes_v6: listing.routes(&v6, false) }
