@@ -352,7 +352,9 @@ impl Worker {
             self.live.on_bgp_severity(plan.log_severity);
             (self.on_plan)(&plan);
         }
-        self.dataplane.set_peering_addresses(self.peering.present(start));
+        if let Some(addresses) = self.peering.news(start) {
+            self.dataplane.set_peering_addresses(addresses);
+        }
         if self.held {
             self.untold_sync = told;
             self.next_apply = None;

@@ -17,6 +17,8 @@ pub(super) type Addresses = BTreeMap<Arc<str>, BTreeSet<IpAddr>>;
 pub(super) struct Peering {
     wanted: Addresses,
     leaving: BTreeMap<(Arc<str>, IpAddr), Instant>,
+    /// What is wanted has changed since the last look.
+    changed: bool,
 }
 
 impl Peering {
@@ -25,6 +27,7 @@ impl Peering {
         if self.wanted == *wanted {
             return;
         }
+        self.changed = true;
         let before = std::mem::replace(&mut self.wanted, wanted.clone());
         for (interface, addresses) in before {
             for address in addresses {
@@ -34,9 +37,13 @@ impl Peering {
         self.leaving.retain(|(interface, address), _| !has(wanted, interface, *address));
     }
 
-    /// What is to be there.
-    pub(super) fn present(&mut self, now: Instant) -> Addresses {
-        self.leaving.retain(|_, until| *until > now);
+    /// What is to be there, if that has changed.
+    pub(super) fn news(&mut self, now: Instant) -> Option<Addresses> {
+        let gone = self.leaving.extract_if(.., |_, until| *until <= now).count();
+        (std::mem::take(&mut self.changed) || gone > 0).then(|| self.present())
+    }
+
+    fn present(&self) -> Addresses {
         let mut present = self.wanted.clone();
         for (interface, address) in self.leaving.keys() {
             present.entry(interface.clone()).or_default().insert(*address);
@@ -70,12 +77,14 @@ mod tests {
     fn what_comes_is_there_at_once_and_what_goes_a_moment_later() {
         let (mut peering, now) = (Peering::default(), Instant::now());
         peering.set(&on(&[("cali1", "169.254.0.1"), ("cali2", "169.254.0.1")]), now);
-        assert_eq!((peering.present(now).len(), peering.next_deadline()), (2, None));
+        assert_eq!((peering.news(now).unwrap().len(), peering.next_deadline()), (2, None));
+        assert_eq!(peering.news(now), None);
         peering.set(&on(&[("cali1", "169.254.0.2"), ("cali2", "169.254.0.1")]), now);
         let both = on(&[("cali1", "169.254.0.1"), ("cali1", "169.254.0.2"), ("cali2", "169.254.0.1")]);
-        assert_eq!((peering.present(now), peering.next_deadline()), (both, Some(now + LINGER)));
+        assert_eq!((peering.news(now), peering.next_deadline()), (Some(both), Some(now + LINGER)));
         let then = now + LINGER;
-        assert_eq!(peering.present(then), on(&[("cali1", "169.254.0.2"), ("cali2", "169.254.0.1")]));
+        let left = on(&[("cali1", "169.254.0.2"), ("cali2", "169.254.0.1")]);
+        assert_eq!((peering.news(then), peering.news(then)), (Some(left), None));
         assert_eq!(peering.next_deadline(), None);
     }
 
@@ -86,6 +95,6 @@ mod tests {
         peering.set(&addresses, now);
         peering.set(&Addresses::new(), now);
         peering.set(&addresses, now + LINGER / 2);
-        assert_eq!((peering.present(now + LINGER * 2), peering.next_deadline()), (addresses, None));
+        assert_eq!((peering.news(now + LINGER * 2), peering.next_deadline()), (Some(addresses), None));
     }
 }
