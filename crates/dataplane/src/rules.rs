@@ -20,7 +20,7 @@ use std::sync::Arc;
 use calc::contract::{
     Direction, IpSetId, IpSetKind, IpSetMember, IpVersion, PolicyId, ProfileId, WorkloadEndpoint,
 };
-use calc::program::{self, BOTH, Chain, ChainId, Match, Options};
+use calc::program::{self, BOTH, Chain, ChainId, Judgement, Match, Options};
 use kernel::nft::{BaseChain, ChainType, Hook, Policy, Rule, Verdict, priority};
 
 use crate::config::{DenyAction, Parameters};
@@ -28,7 +28,7 @@ use crate::ip_sets::{self, IpSet};
 use crate::model::Model;
 use crate::nft::{self, BaseRules, Context, Masquerading, base_chains, chain_name, map};
 use crate::table::DesiredTable;
-use workloads::{WorkloadChains, walks_policy, walks_profile};
+use workloads::WorkloadChains;
 
 /// Rules and sets of one family.
 #[derive(Debug)]
@@ -253,8 +253,7 @@ impl FamilyRules {
             self.shared_chain(&name, chain.as_ref(), parameters, place, table);
             let shape = chain.as_ref().map(Chain::shape);
             if replace(&mut self.policy_shapes, (id.clone(), direction), shape) != shape {
-                self.workloads.mark(|judgement, of| of == direction && walks_policy(judgement, id));
-                self.dirty.hosts |= !model.hosts.is_empty();
+                self.dirty_walks(model, direction, |judgement| judgement.walks_policy(id));
             }
         }
     }
@@ -273,8 +272,7 @@ impl FamilyRules {
             self.shared_chain(&name, chain.as_ref(), parameters, Place::default(), table);
             let shape = chain.as_ref().map(Chain::shape);
             if replace(&mut self.profile_shapes, (id.clone(), direction), shape) != shape {
-                self.workloads.mark(|judgement, of| of == direction && walks_profile(judgement, id));
-                self.dirty.hosts |= !model.hosts.is_empty();
+                self.dirty_walks(model, direction, |judgement| judgement.walks_profile(id));
             }
         }
     }
@@ -321,6 +319,12 @@ impl FamilyRules {
                 chains.insert(name.clone());
             }
         }
+    }
+
+    /// Chains of endpoints that know of something that changed.
+    fn dirty_walks(&mut self, model: &Model, direction: Direction, walks: impl Fn(&Judgement) -> bool) {
+        self.workloads.mark(|judgement, of| of == direction && walks(judgement));
+        self.dirty.hosts |= !model.hosts.is_empty();
     }
 
     fn base_chains(&mut self, chains: Vec<BaseRules>, table: &mut impl DesiredTable) {

@@ -104,6 +104,16 @@ impl Judgement {
         let tiers = walks(&endpoint.tiers, direction).collect();
         Self::Policies { tiers, profiles: endpoint.profiles.clone() }
     }
+
+    /// Whether the policy has a say.
+    pub fn walks_policy(&self, id: &PolicyId) -> bool {
+        matches!(self, Self::Policies { tiers, .. } if tiers.iter().any(|tier| tier.policies.contains(id)))
+    }
+
+    /// Whether the profile has a say.
+    pub fn walks_profile(&self, id: &ProfileId) -> bool {
+        matches!(self, Self::Policies { profiles, .. } if profiles.contains(id))
+    }
 }
 
 /// `disabled`, `no address`, or `tier NAME: POLICY …, end deny; … profiles NAME …`.

@@ -5,7 +5,7 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use calc::contract::{Direction, IpVersion, PolicyId, ProfileId, WorkloadEndpoint};
+use calc::contract::{Direction, IpVersion, WorkloadEndpoint};
 use calc::program::{self, BOTH, ChainId, Judgement};
 use kernel::nft::{Member, Verdict};
 
@@ -127,14 +127,4 @@ fn dispatch(direction: Direction) -> &'static str {
         Direction::Egress => map::FROM_WORKLOAD,
         Direction::Ingress => map::TO_WORKLOAD,
     }
-}
-
-/// Whether a judgement walks a policy.
-pub(super) fn walks_policy(judgement: &Judgement, id: &PolicyId) -> bool {
-    matches!(judgement, Judgement::Policies { tiers, .. } if tiers.iter().any(|tier| tier.policies.contains(id)))
-}
-
-/// Whether a judgement walks a profile.
-pub(super) fn walks_profile(judgement: &Judgement, id: &ProfileId) -> bool {
-    matches!(judgement, Judgement::Policies { profiles, .. } if profiles.contains(id))
 }
