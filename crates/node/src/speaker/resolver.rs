@@ -322,6 +322,11 @@ mod tests {
         resolver.forget(near);
         resolver.forget(far);
         host.command("ip link set fabric up");
+        // The kernel's news come when they come; another address on the link says when.
+        let other: IpAddr = "10.0.0.9".parse().unwrap();
+        resolver.watch(other);
+        let mut answers = std::iter::repeat_with(next).inspect(|(about, _)| assert_eq!(*about, other));
+        assert!(answers.any(|(_, resolution)| resolution.is_some()));
         resolver.watch(near);
         assert_eq!(next(), (near, found(0, &["10.0.0.7"])), "what is forgotten is not spoken of");
     }
