@@ -4,11 +4,12 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use api::Key;
 use datastore::{Entry, Event, Retention, Revision, Scope, Sqlite, Store, StoreError};
+use testkit::Process;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const ROLE: &str = "TORTIE_TEST_ROLE";
@@ -17,9 +18,9 @@ const FILE: &str = "TORTIE_TEST_FILE";
 /// What marks a child's lines in the output of the test harness.
 const MARK: &str = "child:";
 
-/// A process that plays a part in a test; killed when dropped.
+/// A process that plays a part in a test.
 struct Player {
-    child: Child,
+    child: Process,
     orders: ChildStdin,
     reports: BufReader<ChildStdout>,
 }
@@ -41,7 +42,7 @@ impl Player {
             .expect("this very binary can be run");
         let orders = child.stdin.take().expect("piped");
         let reports = BufReader::new(child.stdout.take().expect("piped"));
-        Self { child, orders, reports }
+        Self { child: child.into(), orders, reports }
     }
 
     /// The next line that the child reported; `None` when it has ended.
@@ -64,13 +65,6 @@ impl Player {
     fn kill(&mut self) {
         self.child.kill().expect("our own child");
         self.child.wait().expect("our own child");
-    }
-}
-
-impl Drop for Player {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

@@ -2,14 +2,14 @@
 //! noticed sooner is BFD's doing.
 
 use std::net::IpAddr;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bgp::config::{Bfd, ConnectMode, Origination};
 use bgp::session::{Reason, SessionState};
 use bgp::{Asn, PeerConfig, PeerId, RouterId, Shutdown, SpeakerConfig, Start};
 use node::speaker::SpeakerHandle;
-use testkit::{TestNamespace, eventually};
+use testkit::{Process, TestNamespace, eventually};
 
 fn fast(multihop: bool, strict: bool) -> Bfd {
     Bfd { multihop, interval: Duration::from_millis(50), multiplier: 3, strict }
@@ -143,7 +143,7 @@ fn a_speaker_that_stops_for_a_restart_is_no_cut_path() {
 }
 
 struct Bird {
-    child: Child,
+    _process: Process,
     folder: tempfile::TempDir,
 }
 
@@ -178,7 +178,7 @@ impl Bird {
                 .spawn()
                 .expect("BIRD 2 is installed (Debian package bird2)")
         });
-        Self { child, folder }
+        Self { _process: child.into(), folder }
     }
 
     fn ask(&self, command: &str) -> String {
@@ -189,13 +189,6 @@ impl Bird {
             .output()
             .expect("birdc comes with BIRD");
         String::from_utf8_lossy(&output.stdout).into_owned()
-    }
-}
-
-impl Drop for Bird {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

@@ -3,15 +3,18 @@
 //! - [`vectors`] reads and runs the test vectors in `tests/vectors/`.
 //! - [`namespace`] makes network namespaces that vanish with the test.
 //! - [`simulation`] is a network under a virtual clock, with delays, loss and partitions, from a seed.
+//! - [`Process`] is killed when the test is over.
 //! - [`Pings`] are a stream of pings, none of which may be lost.
 //! - [`eventually`] waits for a condition, with a deadline.
 
 pub mod namespace;
 mod pings;
+mod process;
 pub mod simulation;
 pub mod vectors;
 mod waiting;
 
 pub use namespace::{TestNamespace, require_root};
 pub use pings::Pings;
+pub use process::Process;
 pub use waiting::{WAIT_LIMIT, eventually};

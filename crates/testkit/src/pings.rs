@@ -6,19 +6,13 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::Process;
+
 /// A running ping(8) and what it writes; ended when dropped.
 #[derive(Debug)]
 pub struct Pings {
-    child: Child,
+    child: Process,
     log: PathBuf,
-}
-
-impl Drop for Pings {
-    fn drop(&mut self) {
-        // One that has ended is gone already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 impl Pings {
@@ -32,7 +26,7 @@ impl Pings {
         ping.args(["-n", "-i", "0.01", "-I", from, to]);
         let output = File::create(&log).expect("the folder is there");
         ping.stdin(Stdio::null()).stdout(output).stderr(Stdio::null());
-        Self { child: spawn(ping), log }
+        Self { child: spawn(ping).into(), log }
     }
 
     /// How many have been answered.

@@ -1,9 +1,10 @@
 //! Pods that speak BGP with their node: a real BIRD in each, and the address that all of them dial.
 
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
+use testkit::Process;
 
 use crate::host::{Attempts, Server, reaches};
 use crate::lab::{Lab, SOON, eventually, succeeded, when};
@@ -29,18 +30,10 @@ metadata: {name: default}
 spec: {defaultEndpointToHostAction: Accept}
 ";
 
-/// BIRD in a pod; killed when dropped.
+/// BIRD in a pod.
 struct Bird {
     folder: PathBuf,
-    child: Child,
-}
-
-impl Drop for Bird {
-    fn drop(&mut self) {
-        // One that has ended is gone already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+    _process: Process,
 }
 
 impl Bird {
@@ -54,8 +47,8 @@ impl Bird {
         bird.arg("-f").arg("-c").arg(file("bird.conf")).arg("-s").arg(file("bird.ctl"));
         bird.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let spawn = || bird.spawn().expect("BIRD 2 is installed (Debian package bird2)");
-        let child = lab.pod(pod).run(spawn).expect("the pod is there");
-        Self { folder, child }
+        let process = lab.pod(pod).run(spawn).expect("the pod is there");
+        Self { folder, _process: process.into() }
     }
 
     fn ask(&self, line: &str) -> String {

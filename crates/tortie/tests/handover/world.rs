@@ -25,8 +25,8 @@ pub(crate) struct World {
     has_bfd: bool,
     ours: Arc<TestNamespace>,
     theirs: Arc<TestNamespace>,
+    bird: Option<testkit::Process>,
     folder: tempfile::TempDir,
-    bird: Option<Child>,
     started: usize,
 }
 
@@ -36,22 +36,15 @@ impl Drop for World {
         if std::thread::panicking() {
             println!("{}", self.report());
         }
-        self.bird.iter_mut().for_each(end);
     }
 }
 
-pub(crate) fn end(child: &mut Child) {
-    // One that has ended is gone already.
-    let _ = child.kill();
-    let _ = child.wait();
-}
-
-/// A process of ours; killed when the test is over.
-pub(crate) struct Process(Child);
+/// A process of ours.
+pub(crate) struct Process(testkit::Process);
 
 impl Process {
     pub(crate) fn kill(&mut self) {
-        end(&mut self.0);
+        self.0.end();
     }
 
     #[track_caller]
@@ -70,12 +63,6 @@ impl Process {
 
     pub(crate) fn id(&self) -> u32 {
         self.0.id()
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        end(&mut self.0);
     }
 }
 
@@ -144,7 +131,7 @@ impl World {
         fs::write(world.file("resources.yaml"), resources).expect("the folder is ours");
         let mut bird = Command::new("bird");
         bird.arg("-f").arg("-c").arg(world.file("bird.conf")).arg("-s").arg(world.file("bird.ctl"));
-        world.bird = Some(world.spawn(&world.theirs, bird, "bird.log"));
+        world.bird = Some(world.spawn(&world.theirs, bird, "bird.log").into());
         world
     }
 
@@ -196,7 +183,7 @@ impl World {
         command.args(&words[1..]);
         self.set_environment(&mut command);
         self.started += 1;
-        Process(self.spawn(&self.ours, command, &format!("ours-{}.log", self.started)))
+        Process(self.spawn(&self.ours, command, &format!("ours-{}.log", self.started)).into())
     }
 
     pub(crate) fn start(&mut self, more: &[&str]) -> Process {

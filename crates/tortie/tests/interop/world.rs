@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use testkit::TestNamespace;
+use testkit::{Process, TestNamespace};
 
 use crate::daemon::Daemon;
 use crate::exabgp;
@@ -45,16 +45,8 @@ pub(crate) struct Host {
 }
 
 struct Running {
-    child: Child,
+    _process: Process,
     stays: bool,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // One that has ended is gone already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 impl World {
@@ -274,7 +266,7 @@ impl Host {
         let child = self
             .namespace
             .run(move || command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")));
-        self.processes.push(Running { child, stays });
+        self.processes.push(Running { _process: child.into(), stays });
     }
 
     /// Runs a command until it succeeds.

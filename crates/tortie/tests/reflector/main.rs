@@ -4,11 +4,11 @@ mod observe;
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use testkit::TestNamespace;
+use testkit::{Process, TestNamespace};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -37,18 +37,8 @@ fn block(node: &str, cidr: &str) -> String {
 /// Hosts a and b on one wire, with a speaker each, and one file for both.
 struct Pair {
     hosts: [TestNamespace; 2],
+    running: Vec<Process>,
     folder: tempfile::TempDir,
-    running: Vec<Child>,
-}
-
-impl Drop for Pair {
-    fn drop(&mut self) {
-        for child in &mut self.running {
-            // One that has ended is gone already.
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
 }
 
 impl Pair {
@@ -92,7 +82,7 @@ impl Pair {
         let mut command = self.command(name);
         command.args(arguments).stderr(log);
         let child = self.hosts[host].run(move || command.spawn().expect("the binary runs"));
-        self.running.push(child);
+        self.running.push(child.into());
     }
 
     fn log(&self, name: &str) -> String {

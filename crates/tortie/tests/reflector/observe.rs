@@ -237,7 +237,7 @@ fn gobgp_reads(pair: &mut Pair, file: &Path) -> String {
     let mut daemon = Command::new("gobgpd");
     daemon.arg("-f").arg(&configuration).args(["--api-hosts", "127.0.0.1:50051"]).stdout(Stdio::null());
     let daemon = pair.hosts[0].run(move || daemon.spawn().expect("gobgpd is installed"));
-    pair.running.push(daemon);
+    pair.running.push(daemon.into());
     let mut read = String::new();
     testkit::eventually("gobgp reads the file", || {
         let mut gobgp = Command::new("gobgp");
@@ -291,7 +291,7 @@ fn bgpdump_reads_what_is_recorded() {
     let mut record = Command::new(env!("CARGO_BIN_EXE_tortie"));
     record.args(["ctl", "bgp", "record", "--once", "-o"]).arg(&file);
     let record = pair.hosts[0].run(move || record.spawn().expect("the binary runs"));
-    pair.running.push(record);
+    pair.running.push(record.into());
     let connected =
         |pair: &Pair| pair.ctl("a", &["bgp", "stations", "-o", "json"]).contains("connectedSeconds");
     pair.await_that("the recorder connected", connected);
