@@ -4,7 +4,8 @@
 //!   endpoints: [`namespace_profile`], [`service_account_profile`].
 //! - A [`Pod`] becomes a workload endpoint: [`pod_endpoint`].
 //! - A [`NetworkPolicy`] becomes a policy of the tier `default`: [`network_policy()`]; a [`ClusterNetworkPolicy`] a global policy
-//!   of the tiers around it: [`cluster_network_policy()`].
+//!   of the tiers around it: [`cluster_network_policy()`]. An [`AdminNetworkPolicy`] and the [`BaselineAdminNetworkPolicy`] are
+//!   written as cluster network policies first.
 //!
 //! What cannot be converted is a value, never a log line: a [`FieldError`] names the field; a rule that a policy had to do
 //! without is a [`DroppedRule`]. A policy without such a rule lets through no more than the original.
@@ -12,6 +13,7 @@
 //! A datastore without Kubernetes keeps the converted objects. [`stored_resource`] makes them from what a user wrote,
 //! and reads that strictly: unknown fields and impossible values are errors.
 
+mod admin_network_policy;
 mod cluster_network_policy;
 mod error;
 mod label_selector;
@@ -25,11 +27,17 @@ mod qos;
 mod quantity;
 mod rules;
 mod stored;
+mod stored_cluster;
 mod uid;
 
 #[cfg(test)]
 mod tests;
 
+pub use admin_network_policy::{
+    AdminNetworkPolicy, AdminNetworkPolicyEgressRule, AdminNetworkPolicyIngressRule, AdminNetworkPolicyPort,
+    AdminNetworkPolicySpec, AdminPortNumber, AdminPortRange, BaselineAdminNetworkPolicy,
+    BaselineAdminNetworkPolicySpec,
+};
 pub use cluster_network_policy::{KUBERNETES_CLUSTER_NETWORK_POLICY, cluster_network_policy};
 pub use error::{Converted, Direction, DroppedRule, FieldError};
 pub use network_policy::{KUBERNETES_NETWORK_POLICY, NETWORK_POLICY_ORDER, network_policy, peer_entity};

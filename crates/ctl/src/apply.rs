@@ -20,8 +20,8 @@ Examples:
   calicoctl apply -f felix.yaml
 
 A file with metadata.resourceVersion is only applied to that version: if someone else changed the
-resource since, it is a conflict. Kubernetes NetworkPolicy, Namespace and ServiceAccount are
-stored as what Calico makes of them.
+resource since, it is a conflict. Kubernetes NetworkPolicy, ClusterNetworkPolicy, Namespace,
+ServiceAccount and the older AdminNetworkPolicies are stored as what Calico makes of them.
 Resources are applied one after the other, up to the first that fails.")]
 pub(crate) struct ApplyArgs {
     #[command(flatten)]

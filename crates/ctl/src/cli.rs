@@ -33,7 +33,8 @@ Examples:
   calicoctl node status                      this host's BGP sessions
   calicoctl ipam show --show-blocks          which addresses are in use
 
-Files may also hold Kubernetes NetworkPolicies, Namespaces and ServiceAccounts.
+Files may also hold Kubernetes NetworkPolicies, ClusterNetworkPolicies, AdminNetworkPolicies,
+Namespaces and ServiceAccounts.
 
 Which datastore: what --config FILE says, else the file that TORTIE_DATASTORE names, else what
 /etc/calico/calicoctl.cfg says, else DATASTORE_TYPE (embedded: /var/lib/calico/tortie.db).

@@ -10,7 +10,6 @@ use api::{
     Action, BGPConfiguration, BGPConfigurationSpec, ClusterInformation, ClusterInformationSpec,
     EncapsulationMode, FelixConfiguration, FelixConfigurationSpec, IPPool, IPPoolSpec, Kind, Metadata, Node,
     NodeAddress, NodeAddressType, NodeBGPSpec, NodeSpec, OrchRef, Profile, ProfileSpec, Resource, Row, Rule,
-    Tier, TierDefaultAction, TierSpec,
 };
 use datastore::{Scope, Store, StoreError, objects};
 use ipnet::IpNet;
@@ -136,9 +135,8 @@ pub fn ensure_defaults(
     guid: impl FnOnce() -> String,
 ) -> Result<(), StoreError> {
     ensure_cluster_information(store, config, guid())?;
-    for (name, order, action) in BUILT_IN_TIERS {
-        let spec = TierSpec { order: Some(order), default_action: Some(action) };
-        objects::create_if_absent(store, Tier::new(Metadata::named(name), spec))?;
+    for tier in api::built_in_tiers() {
+        objects::create_if_absent(store, tier)?;
     }
     objects::create_if_absent(store, default_allow_profile())?;
     objects::create_if_absent(
@@ -151,13 +149,6 @@ pub fn ensure_defaults(
     )?;
     ensure_pools(store, &config.default_pools, host_addresses)
 }
-
-/// resources.md 2.5.
-const BUILT_IN_TIERS: [(&str, f64, TierDefaultAction); 3] = [
-    ("kube-admin", 1000.0, TierDefaultAction::Pass),
-    ("default", 1_000_000.0, TierDefaultAction::Deny),
-    ("kube-baseline", 10_000_000.0, TierDefaultAction::Pass),
-];
 
 fn ensure_cluster_information(
     store: &dyn Store,

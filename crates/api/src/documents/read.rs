@@ -220,10 +220,10 @@ fn kubernetes_document(tree: &Tree, resource: Resource) -> KubernetesDocument {
     let metadata =
         |field: &str| tree.get("metadata").map(|metadata| text(metadata, field)).unwrap_or_default();
     let kind = text(tree, "kind");
-    let namespace = match (kind, metadata("namespace")) {
-        ("Namespace", _) => None,
-        (_, "") => Some("default".to_owned()),
-        (_, namespace) => Some(namespace.to_owned()),
+    let namespace = match (is_namespaced(tree), metadata("namespace")) {
+        (false, _) => None,
+        (true, "") => Some("default".to_owned()),
+        (true, namespace) => Some(namespace.to_owned()),
     };
     KubernetesDocument { kind: kind.to_owned(), namespace, name: metadata("name").to_owned(), resource }
 }

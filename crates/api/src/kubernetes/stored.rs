@@ -8,6 +8,9 @@ use serde_json::Value;
 use super::objects::{
     IpBlock, Namespace, NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort, ServiceAccount,
 };
+use super::stored_cluster::{
+    stored_admin_network_policy, stored_baseline_policy, stored_cluster_network_policy,
+};
 use super::{FieldError, namespace_or_default, namespace_profile, network_policy, service_account_profile};
 use crate::decode::{self, Content, Problem, Tree};
 use crate::{Metadata, Resource, Violation};
@@ -16,13 +19,18 @@ use crate::{Metadata, Resource, Violation};
 const MAX_NAME_LENGTH: usize = 253;
 
 /// The kinds that can be stored, by `apiVersion` and `kind`, and the fields of theirs that only Kubernetes needs.
-const STORABLE: [(&str, &str, &[&str]); 3] = [
+const STORABLE: [(&str, &str, &[&str]); 7] = [
     ("networking.k8s.io/v1", "NetworkPolicy", &["status"]),
+    ("policy.networking.k8s.io/v1alpha2", "ClusterNetworkPolicy", &["status"]),
+    ("policy.networking.k8s.io/v1beta1", "ClusterNetworkPolicy", &["status"]),
+    ("policy.networking.k8s.io/v1alpha1", "AdminNetworkPolicy", &["status"]),
+    ("policy.networking.k8s.io/v1alpha1", "BaselineAdminNetworkPolicy", &["status"]),
     ("v1", "Namespace", &["spec", "status"]),
     ("v1", "ServiceAccount", &["secrets", "imagePullSecrets", "automountServiceAccountToken"]),
 ];
 
-/// Whether [`stored_resource`] knows the kind: a Kubernetes `NetworkPolicy`, `Namespace` or `ServiceAccount`.
+/// Whether [`stored_resource`] knows the kind: a Kubernetes `NetworkPolicy`, `ClusterNetworkPolicy`, `AdminNetworkPolicy`,
+/// `BaselineAdminNetworkPolicy`, `Namespace` or `ServiceAccount`.
 pub fn is_storable(api_version: &str, kind: &str) -> bool {
     STORABLE.iter().any(|(known_version, known_kind, _)| (*known_version, *known_kind) == (api_version, kind))
 }
@@ -33,7 +41,8 @@ pub fn stored_network_policy_name(name: &str) -> String {
 }
 
 /// Reads a Kubernetes object that a user wrote, as strictly as the API server would, and makes the resource that is kept
-/// for it: policy `knp.default.NAME`, profile `kns.NAME` or profile `ksa.NAMESPACE.NAME`.
+/// for it: policy `knp.default.NAME`; global policy `kcnp.NAME`, `kanp.NAME` or `kbanp.default`; profile `kns.NAME` or
+/// `ksa.NAMESPACE.NAME`.
 ///
 /// # Errors
 /// Everything that is wrong, by field of the Kubernetes object.
@@ -60,6 +69,9 @@ pub(crate) fn stored_from_tree(tree: &Tree) -> Result<Resource, Vec<Problem>> {
     match *kind {
         "Namespace" => stored_namespace(&read(tree)?).map_err(located),
         "ServiceAccount" => stored_service_account(&read(tree)?).map_err(located),
+        "ClusterNetworkPolicy" => stored_cluster_network_policy(read(tree)?).map_err(located),
+        "AdminNetworkPolicy" => stored_admin_network_policy(read(tree)?).map_err(located),
+        "BaselineAdminNetworkPolicy" => stored_baseline_policy(read(tree)?).map_err(located),
         _ => stored_network_policy(read(tree)?).map_err(located),
     }
 }
@@ -98,7 +110,7 @@ fn stored_network_policy(policy: NetworkPolicy) -> Result<Resource, Vec<FieldErr
     }
 }
 
-fn converted<R: Into<Resource>>(
+pub(super) fn converted<R: Into<Resource>>(
     mut errors: Vec<FieldError>,
     convert: impl FnOnce() -> Result<R, FieldError>,
 ) -> Result<Resource, Vec<FieldError>> {
@@ -113,7 +125,7 @@ fn converted<R: Into<Resource>>(
 }
 
 /// What of the metadata is the user's to say; revision, UID and times are those of another store.
-fn user_owned(metadata: &Metadata) -> Metadata {
+pub(super) fn user_owned(metadata: &Metadata) -> Metadata {
     Metadata {
         namespace: metadata.namespace.clone(),
         labels: metadata.labels.clone(),
@@ -128,7 +140,7 @@ fn identity_errors(metadata: &Metadata) -> Vec<FieldError> {
 }
 
 /// A name has to be a DNS subdomain (RFC 1123 section 2.1, lower case), short enough for what is put before it.
-fn name_error(path: &str, name: &str) -> Option<FieldError> {
+pub(super) fn name_error(path: &str, name: &str) -> Option<FieldError> {
     let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let is_label = |label: &str| {
         label.bytes().all(|byte| allowed(byte) || byte == b'-')

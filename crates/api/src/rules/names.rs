@@ -58,13 +58,16 @@ pub(crate) fn check_label_name(name: &str, at: &Place<'_>) {
     }
 }
 
-/// What policies are called that stand for objects of other systems, which have dots in their names.
+/// What policies are called that stand for objects of other systems, which have dots in their names: a Kubernetes
+/// NetworkPolicy, an OpenStack security group.
 const FOREIGN_PREFIXES: [&str; 2] = ["knp.default.", "ossg.default."];
+/// The same for global policies: a Kubernetes ClusterNetworkPolicy, AdminNetworkPolicy, BaselineAdminNetworkPolicy.
+const FOREIGN_GLOBAL_PREFIXES: [&str; 3] = ["kcnp.", "kanp.", "kbanp."];
 
-/// Checks the name of a policy: `NAME` or `TIER.NAME`, and for namespaced kinds also what stands for a Kubernetes
-/// policy or an OpenStack security group.
+/// Checks the name of a policy: `NAME` or `TIER.NAME`, also what stands for a policy of another system.
 pub(crate) fn check_policy_name(name: &str, is_namespaced: bool, at: &Place<'_>) {
-    let is_foreign = is_namespaced && FOREIGN_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
+    let foreign: &[&str] = if is_namespaced { &FOREIGN_PREFIXES } else { &FOREIGN_GLOBAL_PREFIXES };
+    let is_foreign = foreign.iter().any(|prefix| name.starts_with(prefix));
     if is_foreign || name.is_empty() || name.len() > MAX_SUBDOMAIN {
         return check_subdomain(name, at);
     }

@@ -55,7 +55,21 @@ const BUILT_IN: [(&str, f64, TierDefaultAction); 3] = [
     ("kube-baseline", 10_000_000.0, TierDefaultAction::Pass),
 ];
 
+/// The tiers of Calico 3.29 to 3.31 for AdminNetworkPolicies, which an old datastore may have policies in.
+const OF_OLDER_VERSIONS: [(&str, f64, TierDefaultAction); 2] = [
+    ("adminnetworkpolicy", 1_000.0, TierDefaultAction::Pass),
+    ("baselineadminnetworkpolicy", 10_000_000.0, TierDefaultAction::Pass),
+];
+
 impl TierSpec {
+    /// What a tier that Calico itself knows is as long as nobody has made it: a built-in one, or one that older versions
+    /// made for AdminNetworkPolicies.
+    pub fn well_known(name: &str) -> Option<Self> {
+        let mut known = BUILT_IN.into_iter().chain(OF_OLDER_VERSIONS);
+        let (_, order, action) = known.find(|(known, ..)| *known == name)?;
+        Some(Self { order: Some(order), default_action: Some(action) })
+    }
+
     /// The order, the default filled in.
     pub fn effective_order(&self) -> f64 {
         self.order.unwrap_or(DEFAULT_TIER_ORDER)

@@ -5,9 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::contract::{PolicyId, TierDefault};
-
-/// Order of a tier that gives none (resources.md 2.5).
-const DEFAULT_TIER_ORDER: f64 = 1_000_000.0;
+use crate::convert;
 
 /// What counts of a tier.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -17,7 +15,7 @@ pub(crate) struct TierFact {
     pub(crate) default_action: TierDefault,
 }
 
-/// The tiers of the cluster. The built-in ones are there even when the datastore does not have them (yet). A policy may
+/// The tiers of the cluster. Calico's own are there even when the datastore does not have them (yet). A policy may
 /// name a tier that does not exist: it still applies, after all that do, and its tier denies.
 #[derive(Debug, Default)]
 pub(crate) struct Tiers(BTreeMap<Arc<str>, TierFact>);
@@ -59,7 +57,8 @@ impl Tiers {
 
     /// Where a tier stands: by order, then by name.
     pub(super) fn place(&self, name: &Arc<str>) -> (Order, Arc<str>) {
-        let order = self.find(name).map_or(f64::INFINITY, |tier| tier.order.unwrap_or(DEFAULT_TIER_ORDER));
+        let order =
+            self.find(name).map_or(f64::INFINITY, |tier| tier.order.unwrap_or(api::DEFAULT_TIER_ORDER));
         (Order(order), name.clone())
     }
 
@@ -72,19 +71,8 @@ impl Tiers {
     }
 
     fn find(&self, name: &str) -> Option<TierFact> {
-        self.0.get(name).copied().or_else(|| built_in(name))
+        self.0.get(name).copied().or_else(|| api::TierSpec::well_known(name).as_ref().map(convert::tier))
     }
-}
-
-/// Calico's own tiers (resources.md 2.5).
-fn built_in(name: &str) -> Option<TierFact> {
-    let (order, default_action) = match name {
-        "kube-admin" => (1_000.0, TierDefault::Pass),
-        "default" => (1_000_000.0, TierDefault::Deny),
-        "kube-baseline" => (10_000_000.0, TierDefault::Pass),
-        _ => return None,
-    };
-    Some(TierFact { order: Some(order), default_action })
 }
 
 /// Where a policy stands in its tier: by order, those without last, then by the text `name/namespace/kind`.
@@ -100,9 +88,12 @@ mod tests {
     #[test]
     fn built_in_tiers_have_their_place_without_a_row() {
         let tiers = Tiers::default();
-        let mut names = ["kube-baseline", "default", "nowhere", "kube-admin"].map(Arc::<str>::from);
+        let mut names =
+            ["kube-baseline", "default", "nowhere", "kube-admin", "adminnetworkpolicy"].map(Arc::from);
         names.sort_by_key(|name| tiers.place(name));
-        assert_eq!(names.map(|name| name.to_string()), ["kube-admin", "default", "kube-baseline", "nowhere"]);
+        let names = names.map(|name| name.to_string());
+        assert_eq!(names, ["adminnetworkpolicy", "kube-admin", "default", "kube-baseline", "nowhere"]);
+        assert_eq!(tiers.default_action("adminnetworkpolicy"), TierDefault::Pass);
         assert_eq!(tiers.default_action("nowhere"), TierDefault::Deny);
     }
 

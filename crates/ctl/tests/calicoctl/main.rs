@@ -8,6 +8,7 @@ mod get;
 mod ipam;
 mod label;
 mod patch;
+mod policy_kinds;
 mod status;
 mod world;
 mod write;

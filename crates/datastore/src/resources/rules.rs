@@ -1,10 +1,10 @@
 //! Rules that depend on what else the datastore holds.
 
-use api::{IPPool, Key, Kind, Resource, Row, Violation, built_in_tiers};
+use api::{IPPool, Key, Kind, Metadata, Resource, Row, Tier, TierSpec, Violation, built_in_tiers};
 use ipnet::IpNet;
 
 use super::{ResourceError, Resources};
-use crate::{Scope, Store, StoreError};
+use crate::{Scope, Store, StoreError, objects};
 
 /// The profile that every cluster has: it allows everything.
 const DEFAULT_ALLOW: &str = "projectcalico-default-allow";
@@ -39,7 +39,7 @@ pub(super) fn check_write(
         _ => {}
     }
     match tier_of(resource) {
-        Some(tier) if before.and_then(tier_of) != Some(tier) => check_tier_exists(store, resource, tier),
+        Some(tier) if before.and_then(tier_of) != Some(tier) => require_tier(store, resource, tier),
         _ => Ok(()),
     }
 }
@@ -147,13 +147,15 @@ fn check_bare_metadata(resource: &Resource) -> Result<(), ResourceError> {
     }
 }
 
-fn check_tier_exists(store: &dyn Store, policy: &Resource, tier: &str) -> Result<(), ResourceError> {
-    if is_built_in_tier(tier) {
-        return Ok(());
-    }
-    match store.get(&Key::cluster(Kind::Tier, tier)) {
-        Ok(_) => Ok(()),
-        Err(StoreError::NotFound(_)) => Err(ResourceError::Invalid {
+/// The tier of a policy has to exist; Calico's own are made when they are needed and no node has made them yet.
+fn require_tier(store: &dyn Store, policy: &Resource, tier: &str) -> Result<(), ResourceError> {
+    match (store.get(&Key::cluster(Kind::Tier, tier)), TierSpec::well_known(tier)) {
+        (Ok(_), _) => Ok(()),
+        (Err(StoreError::NotFound(_)), Some(spec)) => {
+            objects::create_if_absent(store, Tier::new(Metadata::named(tier), spec))?;
+            Ok(())
+        }
+        (Err(StoreError::NotFound(_)), None) => Err(ResourceError::Invalid {
             key: policy.key(),
             violations: vec![Violation {
                 field: "spec.tier".to_owned(),
@@ -161,7 +163,7 @@ fn check_tier_exists(store: &dyn Store, policy: &Resource, tier: &str) -> Result
                 reason: "does not exist; create the Tier first".to_owned(),
             }],
         }),
-        Err(error) => Err(error.into()),
+        (Err(error), _) => Err(error.into()),
     }
 }
 
