@@ -1,4 +1,5 @@
 use std::net::IpAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -19,6 +20,10 @@ const PROTOCOL_INSIDE: u8 = 3;
 const CARRIER_POLLS: u32 = 100;
 const CARRIER_POLL: Duration = Duration::from_millis(1);
 
+/// The kernel makes links one after another (`rtnl_mutex`), and who waits for that lock there spins as long as its holder runs.
+/// Here they sleep, and leave the processor to what else an ADD has to do.
+static TURN: Mutex<()> = Mutex::new(());
+
 /// Requests with the names of what they change.
 type Steps = Vec<(Message, String)>;
 
@@ -32,8 +37,9 @@ impl PodSpec<'_> {
         if self.addresses.is_empty() {
             return Err(Error::NoAddress { host_interface: self.host_interface.clone() });
         }
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let existed = self.create(host)?;
-        let plumbed = self.complete(host, existed);
+        let plumbed = self.complete(host, existed, turn);
         if plumbed.is_err() && !existed {
             // The other end and the routes go with it. If this fails too, the first error is the one to tell.
             let _ = host.delete_link(&self.host_interface);
@@ -80,9 +86,16 @@ impl PodSpec<'_> {
     }
 
     /// The host's end first: whoever waits for it to be up to route there need not wait for the other.
-    fn complete(&self, host: &mut Rtnetlink, existed: bool) -> Result<PodInterfaces, Error> {
+    fn complete(
+        &self,
+        host: &mut Rtnetlink,
+        existed: bool,
+        turn: MutexGuard<'_, ()>,
+    ) -> Result<PodInterfaces, Error> {
         let host = self.complete_host(host, existed)?;
-        let mut socket = self.namespace.run(|| self.complete_inside(existed))??;
+        let inside = host.peer.ok_or_else(|| Error::Vanished { interface: self.interface.clone() })?.index;
+        let mut socket = self.namespace.run(|| self.complete_inside(inside, existed))??;
+        drop(turn);
         let inside = self.wait_until_running(&mut socket)?;
         Ok(PodInterfaces { host, inside, existed })
     }
@@ -102,18 +115,17 @@ impl PodSpec<'_> {
     }
 
     /// Runs in the workload's namespace. Gives a socket there.
-    fn complete_inside(&self, existed: bool) -> Result<Rtnetlink, Error> {
+    fn complete_inside(&self, index: u32, existed: bool) -> Result<Rtnetlink, Error> {
         for setting in self.settings_inside() {
             setting.enforce(&mut ProcSys)?;
         }
         let mut socket = Rtnetlink::open().map_err(Error::Inside)?;
-        let link = self.present(find(&mut socket, &self.interface), &self.interface, Error::Inside)?;
         let mut steps = vec![self.up(&InterfaceName::from_kernel("lo".to_owned()), LinkChange::up())];
         steps.push(self.up(&self.interface, self.link_change(existed.then_some(self.mac).flatten())));
         for address in &self.addresses {
-            steps.push(address_step(link.index, host_prefix(*address)));
+            steps.push(address_step(index, host_prefix(*address)));
         }
-        steps.extend(self.routes_inside(link.index));
+        steps.extend(self.routes_inside(index));
         socket.all(steps).map_err(Error::Inside)?;
         Ok(socket)
     }
