@@ -54,11 +54,19 @@ pub(crate) use stored::stored_from_tree;
 pub use stored::{is_storable, stored_network_policy_name, stored_resource};
 pub use uid::{UidError, converted_uid};
 
-use crate::Metadata;
+use crate::{ESTABLISHED_ANNOTATION, Metadata};
 
 /// The namespace of an object; `default` if it names none.
 fn namespace_or_default(metadata: &Metadata) -> &str {
     metadata.namespace.as_deref().filter(|name| !name.is_empty()).unwrap_or("default")
+}
+
+/// The metadata of a converted policy: the one annotation that says how it is enforced goes with it.
+fn policy_metadata(source: &Metadata) -> Result<Metadata, FieldError> {
+    let mut metadata = derived_metadata(source, &source.name)?;
+    let kept = source.annotations.get_key_value(ESTABLISHED_ANNOTATION);
+    metadata.annotations = kept.map(|(name, value)| (name.clone(), value.clone())).into_iter().collect();
+    Ok(metadata)
 }
 
 /// What the metadata of a converted object has from its source: times, revision and the converted UID.

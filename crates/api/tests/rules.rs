@@ -51,6 +51,25 @@ fn untracked_and_pre_dnat_policies_need_apply_on_forward() {
 }
 
 #[test]
+fn a_policys_word_on_established_connections_is_keep_or_recheck() {
+    let refused = |kind: &str, word: &str| {
+        violations_of(&json!({
+            "apiVersion": "projectcalico.org/v3",
+            "kind": kind,
+            "metadata": {"name": "x", "annotations": {"tortie.dev/established": word}},
+            "spec": {},
+        }))
+    };
+    for kind in ["NetworkPolicy", "GlobalNetworkPolicy", "StagedNetworkPolicy"] {
+        assert_eq!(refused(kind, "keep"), Vec::<String>::new());
+        assert_eq!(refused(kind, "recheck"), Vec::<String>::new());
+        let field = "metadata.annotations[tortie.dev/established]";
+        assert_eq!(refused(kind, "cut"), [format!("{field}: \"cut\" is neither keep nor recheck")]);
+    }
+    assert_eq!(refused("Tier", "keep").len(), 1);
+}
+
+#[test]
 fn lists_of_a_policy_have_limits() {
     let rules = |count: usize| json!({"ingress": vec![json!({"action": "Allow"}); count]});
     accepts("NetworkPolicy", "p", rules(1024));

@@ -42,6 +42,14 @@ pub enum CompileError {
         /// The service.
         name: String,
     },
+    /// The policy's word on established connections is none; they are kept.
+    #[error("metadata.annotations[{}] {value:?} {source}", api::ESTABLISHED_ANNOTATION)]
+    Established {
+        /// What it says.
+        value: String,
+        /// What is wrong with it.
+        source: api::InvalidEstablished,
+    },
     /// A staged Kubernetes policy, or a rule of one, that cannot be converted.
     #[error("cannot be converted: {reason}")]
     Conversion {

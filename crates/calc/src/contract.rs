@@ -274,6 +274,9 @@ pub struct Policy {
     pub pre_dnat: bool,
     /// applyOnForward: for host endpoints, enforced on forwarded traffic too.
     pub apply_on_forward: bool,
+    /// Packets of established connections to (or from) the endpoints that it governs are judged again, as if each began its
+    /// connection ([`api::Established::Recheck`]). Answers pass.
+    pub rechecks: bool,
 }
 
 /// A profile's rules.

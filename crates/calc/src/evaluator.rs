@@ -156,6 +156,7 @@ impl Run<'_> {
         let packet = self.packet;
         match condition {
             Match::Conntrack(states) => states.contains(&packet.conntrack),
+            Match::Reply => packet.is_reply,
             Match::Passed(wanted) => self.passed == *wanted,
             Match::Protocol { protocols, negated } => protocols.contains(&packet.protocol) != *negated,
             Match::Icmp { icmp, negated } => {

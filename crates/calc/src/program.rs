@@ -29,6 +29,10 @@
 //! Replies and other packets of a known connection pass, and packets that tracking calls invalid do not; but only where the
 //! endpoint is known and up, so these two rules stand in each endpoint's chain and not before all of them.
 //!
+//! A policy can ask for more ([`Policy::rechecks`]): where it has a say, only answers of known connections (and what is
+//! related to one) pass unseen; what goes the way of the first packet is judged as that was. So a connection that policy
+//! now denies hears nothing more, and its answers end as they are not acknowledged.
+//!
 //! # Missing things
 //! A policy or profile that an endpoint names and that is not known denies, at its place in the order: nothing waits
 //! for it, and nothing opens because it is late.
@@ -99,6 +103,8 @@ impl fmt::Display for Direction {
 pub struct Chain {
     /// In order.
     pub rules: Vec<Rule>,
+    /// Who walks it judges established connections again.
+    pub rechecks: bool,
 }
 
 impl Chain {
@@ -107,6 +113,7 @@ impl Chain {
         Shape {
             is_empty: self.rules.is_empty(),
             may_pass: self.rules.iter().any(|rule| rule.verdict == Verdict::Pass),
+            rechecks: self.rechecks,
         }
     }
 
@@ -123,6 +130,8 @@ pub struct Shape {
     pub is_empty: bool,
     /// Some rule passes to the next tier.
     pub may_pass: bool,
+    /// Established connections of whom it governs are judged again.
+    pub rechecks: bool,
 }
 
 /// One rule of the program: when all matches hold, the verdict.
@@ -177,6 +186,8 @@ pub enum Side {
 pub enum Match {
     /// It belongs to one of these states of connection tracking.
     Conntrack(BTreeSet<Conntrack>),
+    /// It goes against the direction of its connection's first packet.
+    Reply,
     /// The pass flag is set (or, negated by `false`, is not).
     Passed(bool),
     /// The IP protocol is one of these.

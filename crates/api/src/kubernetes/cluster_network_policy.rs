@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::derived_metadata;
 use super::error::{Converted, Direction, DroppedRule, FieldError};
 use super::label_selector::{IS_POD, of_namespaces, of_pods};
 use super::objects::{
     ClusterNetworkPolicy, ClusterNetworkPolicyPeer, ClusterNetworkPolicyProtocol,
     ClusterNetworkPolicySubject, DestinationPort, NamespacedPod,
 };
+use super::policy_metadata;
 use super::rules::{PortsByProtocol, network, port_number, ports_between};
 use crate::scalars::{Port, Protocol};
 use crate::v3::{
@@ -31,7 +31,7 @@ pub fn cluster_network_policy(
     policy: &ClusterNetworkPolicy,
 ) -> Result<Converted<GlobalNetworkPolicy>, FieldError> {
     let spec = &policy.spec;
-    let metadata = derived_metadata(&policy.metadata, &policy.metadata.name)?;
+    let metadata = policy_metadata(&policy.metadata)?;
     let tier = tier(&spec.tier)?.to_owned();
     let (selector, namespace_selector) =
         subject(&spec.subject).map_err(|error| error.within("spec.subject"))?;

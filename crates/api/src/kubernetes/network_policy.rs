@@ -4,7 +4,7 @@ use super::error::{Converted, Direction, DroppedRule, FieldError};
 use super::label_selector::{of_namespaces, of_pods};
 use super::objects::{IntOrText, IpBlock, NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort};
 use super::rules::{PortsByProtocol, network, port_number, ports_between};
-use super::{derived_metadata, namespace_or_default};
+use super::{namespace_or_default, policy_metadata};
 use crate::scalars::{Port, Protocol};
 use crate::v3::{self, Action, DEFAULT_TIER, EntityRule, NetworkPolicySpec, PolicyType, Rule};
 
@@ -22,7 +22,7 @@ pub const NETWORK_POLICY_ORDER: f64 = 1000.0;
 /// # Errors
 /// The UID is malformed, or the pod selector cannot be expressed.
 pub fn network_policy(policy: &NetworkPolicy) -> Result<Converted<v3::NetworkPolicy>, FieldError> {
-    let mut metadata = derived_metadata(&policy.metadata, &policy.metadata.name)?;
+    let mut metadata = policy_metadata(&policy.metadata)?;
     metadata.namespace = Some(namespace_or_default(&policy.metadata).to_owned());
     let selector =
         of_pods(Some(&policy.spec.pod_selector)).map_err(|error| error.within("spec.podSelector"))?;

@@ -129,6 +129,7 @@ pub(super) fn user_owned(metadata: &Metadata) -> Metadata {
     Metadata {
         namespace: metadata.namespace.clone(),
         labels: metadata.labels.clone(),
+        annotations: metadata.annotations.clone(),
         ..Metadata::named(&metadata.name)
     }
 }

@@ -28,6 +28,16 @@ fn stored_policy(spec: Value) -> Result<crate::Resource, Vec<String>> {
 }
 
 #[test]
+fn a_policys_word_on_established_connections_goes_with_it_and_no_other_annotation() {
+    let annotations = json!({ "tortie.dev/established": "recheck", "team": "red" });
+    let metadata = json!({ "name": "p", "namespace": "n", "annotations": annotations });
+    let kind = ("networking.k8s.io/v1", "NetworkPolicy");
+    let stored = stored(kind, metadata, json!({ "podSelector": {} })).unwrap();
+    let kept: Vec<_> = stored.metadata().annotations.iter().collect();
+    assert_eq!(kept, [(&"tortie.dev/established".to_owned(), &"recheck".to_owned())]);
+}
+
+#[test]
 fn a_rule_with_a_bad_peer_is_dropped_and_named() {
     let spec = json!({
         "ingress": [

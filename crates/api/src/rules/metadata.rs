@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 
 use super::Place;
 use super::names::{is_dns_label, is_label_value, is_qualified_name};
+use crate::v3::check_established;
 use crate::{Kind, Metadata};
 
 /// How much all annotations of an object may be together, in bytes.
@@ -13,6 +14,7 @@ pub(crate) fn check_metadata(kind: Kind, metadata: &Metadata, at: &Place<'_>) {
     check_labels(&metadata.labels, &at.field("labels"));
     let annotations = at.field("annotations");
     check_annotation_keys(&metadata.annotations, &annotations);
+    check_established(kind, metadata, &annotations);
     let size: usize = metadata.annotations.iter().map(|(key, value)| key.len() + value.len()).sum();
     if size > MAX_ANNOTATIONS {
         annotations.refuse_all(format!("are {size} bytes together, but may be {MAX_ANNOTATIONS} at most"));

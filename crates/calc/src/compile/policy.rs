@@ -81,17 +81,19 @@ pub(crate) fn compile_policy(
     errors: &mut Vec<CompileError>,
 ) -> Option<CompiledPolicy> {
     let compiled = match resource {
-        Resource::NetworkPolicy(policy) => compile(id, source!(policy.spec), errors),
-        Resource::GlobalNetworkPolicy(policy) => compile(id, global_source!(policy.spec), errors),
+        Resource::NetworkPolicy(policy) => compile(id, &policy.metadata, source!(policy.spec), errors),
+        Resource::GlobalNetworkPolicy(policy) => {
+            compile(id, &policy.metadata, global_source!(policy.spec), errors)
+        }
         Resource::StagedNetworkPolicy(policy) if is_set(policy.spec.staged_action) => {
-            compile(id, source!(policy.spec), errors)
+            compile(id, &policy.metadata, source!(policy.spec), errors)
         }
         Resource::StagedGlobalNetworkPolicy(policy) if is_set(policy.spec.staged_action) => {
-            compile(id, global_source!(policy.spec), errors)
+            compile(id, &policy.metadata, global_source!(policy.spec), errors)
         }
         Resource::StagedKubernetesNetworkPolicy(policy) if is_set(policy.spec.staged_action) => {
             let converted = convert(&policy.metadata, &policy.spec, errors);
-            converted.and_then(|policy| compile(id, source!(policy.spec), errors))
+            converted.and_then(|policy| compile(id, &policy.metadata, source!(policy.spec), errors))
         }
         _ => return None,
     };
@@ -143,6 +145,7 @@ fn convert(
 
 fn compile(
     id: &PolicyId,
+    metadata: &api::Metadata,
     source: Source<'_>,
     errors: &mut Vec<CompileError>,
 ) -> Result<CompiledPolicy, CompileError> {
@@ -167,6 +170,7 @@ fn compile(
         untracked: source.untracked,
         pre_dnat: source.pre_dnat,
         apply_on_forward: source.apply_on_forward,
+        rechecks: rechecks(metadata, errors),
     };
     errors.append(&mut compiler.errors);
     Ok(CompiledPolicy {
@@ -177,6 +181,16 @@ fn compile(
         policy: Arc::new(policy),
         sets: compiler.sets,
     })
+}
+
+/// A word that is none is reported, and keeps connections: cutting them is what has to be asked for.
+fn rechecks(metadata: &api::Metadata, errors: &mut Vec<CompileError>) -> bool {
+    let established = metadata.established().unwrap_or_else(|source| {
+        let value = metadata.annotations.get(api::ESTABLISHED_ANNOTATION).cloned().unwrap_or_default();
+        errors.push(CompileError::Established { value, source });
+        api::Established::Keep
+    });
+    established == api::Established::Recheck
 }
 
 fn direction(policy_type: v3::PolicyType) -> Direction {

@@ -4,7 +4,7 @@ use api::{Key, Kind, Resource, Row};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::contract::{IpSetId, Policy, PolicyId, PortRange};
+use crate::contract::{IpSetId, Policy, PolicyId, PolicyKind, PortRange};
 use crate::policies::CompiledPolicy;
 
 fn row(kind: Kind, namespace: Option<&str>, name: &str, spec: Value) -> Resource {
@@ -150,6 +150,22 @@ fn flags_types_and_hints_are_taken_over() {
     assert_eq!((inbound.len(), *untracked, *apply_on_forward), (0, true, true));
     assert_eq!(outbound[0].icmp, Some(IcmpMatch { icmp_type: 8, code: None }));
     assert_eq!(outbound[0].annotations["a"], "b");
+}
+
+#[test]
+fn a_word_on_established_connections_is_taken_over_and_one_that_is_none_keeps_them() {
+    for (annotation, rechecks, reported) in
+        [(None, false, 0), (Some("keep"), false, 0), (Some("recheck"), true, 0), (Some("cut"), false, 1)]
+    {
+        let mut metadata = api::Metadata::named("p");
+        let annotation = annotation.map(|word| (api::ESTABLISHED_ANNOTATION.to_owned(), word.to_owned()));
+        metadata.annotations.extend(annotation);
+        let policy = api::GlobalNetworkPolicy::new(metadata, api::GlobalNetworkPolicySpec::default());
+        let id = PolicyId { kind: PolicyKind::GlobalNetworkPolicy, namespace: None, name: "p".into() };
+        let mut errors = Vec::new();
+        let policy = compile_policy(&id, &api::Resource::GlobalNetworkPolicy(policy.into()), &mut errors);
+        assert_eq!((policy.unwrap().policy.rechecks, errors.len()), (rechecks, reported), "{errors:?}");
+    }
 }
 
 #[test]

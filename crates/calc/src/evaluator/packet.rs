@@ -22,6 +22,8 @@ pub struct Packet {
     pub icmp: (u8, u8),
     /// What connection tracking says of it.
     pub conntrack: Conntrack,
+    /// It goes against the direction of its connection's first packet.
+    pub is_reply: bool,
 }
 
 impl Packet {
@@ -46,6 +48,7 @@ impl Packet {
             destination_port: port,
             icmp,
             conntrack: Conntrack::New,
+            is_reply: false,
         }
     }
 

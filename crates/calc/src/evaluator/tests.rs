@@ -77,3 +77,40 @@ fn replies_pass_whatever_the_policy_and_invalid_packets_never_do() {
         assert_eq!((outcome.decision, outcome.deciding), (expected, Some(origin)));
     }
 }
+
+#[test]
+fn where_a_policy_rechecks_only_answers_pass_unseen() {
+    use crate::program::Conntrack;
+    let mut program = Program::new(IpVersion::V4);
+    let id = PolicyId { kind: PolicyKind::GlobalNetworkPolicy, namespace: None, name: "p".into() };
+    let policy = Policy {
+        tier: "default".into(),
+        inbound: Vec::new(),
+        outbound: Vec::new(),
+        untracked: false,
+        pre_dnat: false,
+        apply_on_forward: false,
+        rechecks: true,
+    };
+    program.set_policy(&id, &policy);
+    let default_action = TierDefault::Deny;
+    let tier = Tier { name: "default".into(), default_action, ingress: vec![id], egress: Vec::new() };
+    program.set_workload(&rule_program::workload(vec![tier]));
+    let sets = IpSets::default();
+    let mut packet = Packet::tcp(address("10.0.0.1"), address("10.0.0.2"), 80);
+    let end = Origin::EndOfTier { tier: "default".into(), direction: Direction::Ingress };
+    for (conntrack, is_reply, expected, origin) in [
+        (Conntrack::Established, false, Decision::Deny, end.clone()),
+        (Conntrack::Established, true, Decision::Allow, Origin::Established),
+        (Conntrack::Related, false, Decision::Allow, Origin::Established),
+        (Conntrack::New, false, Decision::Deny, end),
+        (Conntrack::Invalid, true, Decision::Deny, Origin::Invalid),
+    ] {
+        packet = Packet { conntrack, is_reply, ..packet };
+        let outcome = Evaluator::new(&program, &sets).workload("cali1", Direction::Ingress, &packet);
+        assert_eq!((outcome.decision, outcome.deciding), (expected, Some(origin)), "{packet:?}");
+    }
+    packet = Packet { conntrack: Conntrack::Established, is_reply: false, ..packet };
+    let egress = Evaluator::new(&program, &sets).workload("cali1", Direction::Egress, &packet);
+    assert_eq!(egress.deciding, Some(Origin::Established), "the policy has no say on egress");
+}

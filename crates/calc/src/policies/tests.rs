@@ -18,6 +18,7 @@ fn policy(tier: &str, order: Option<f64>, selector: &str) -> Option<CompiledPoli
             untracked: false,
             pre_dnat: false,
             apply_on_forward: false,
+            rechecks: false,
         }),
         sets: vec![Definition::Selector(Selector::parse("peer == 'x'").unwrap())],
     })

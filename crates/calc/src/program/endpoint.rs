@@ -149,13 +149,13 @@ pub fn workload_chain(
         Judgement::Disabled => walk.push(Verdict::Drop, Origin::Disabled),
         Judgement::NoAddress => walk.push(Verdict::Drop, Origin::NoAddress),
         Judgement::Policies { tiers, profiles } => {
-            walk.tracked(options);
+            walk.tracked(options, tiers);
             if !walk.tiers(tiers, true) {
                 walk.profiles(profiles);
             }
         }
     }
-    Chain { rules: walk.rules }
+    Chain { rules: walk.rules, ..Chain::default() }
 }
 
 /// A host endpoint's chain at a hook. The normal one always decides; the others may leave a packet to what follows.
@@ -167,13 +167,13 @@ pub fn host_chain(
     shapes: &impl Shapes,
 ) -> Chain {
     let mut walk = Walk { rules: Vec::new(), direction, shapes };
-    if hook != HostHook::Untracked {
-        walk.tracked(options);
-    }
     let tiers: Vec<_> = walks(hook.tiers(endpoint), direction).collect();
+    if hook != HostHook::Untracked {
+        walk.tracked(options, &tiers);
+    }
     if hook == HostHook::Forward && tiers.is_empty() {
         walk.push(Verdict::Accept, Origin::NoForwardPolicy);
-        return Chain { rules: walk.rules };
+        return Chain { rules: walk.rules, ..Chain::default() };
     }
     match hook {
         HostHook::Forward => {}
@@ -185,7 +185,7 @@ pub fn host_chain(
     if !walk.tiers(&tiers, hook.ends_tiers()) && hook == HostHook::Normal {
         walk.profiles(&endpoint.profiles);
     }
-    Chain { rules: walk.rules }
+    Chain { rules: walk.rules, ..Chain::default() }
 }
 
 /// A port of the host that is always open.
@@ -201,7 +201,8 @@ pub struct ProtocolPort {
 
 /// Accepts the failsafe ports of a direction (`FailsafeInboundHostPorts`, `FailsafeOutboundHostPorts`).
 pub fn failsafe_chain(ports: &[ProtocolPort], direction: Direction, version: IpVersion) -> Chain {
-    Chain { rules: failsafe_rules(ports, direction, Side::Destination, version).collect() }
+    let rules = failsafe_rules(ports, direction, Side::Destination, version).collect();
+    Chain { rules, ..Chain::default() }
 }
 
 /// The same before connection tracking, which would let the replies of the opposite direction's ports through.
@@ -212,7 +213,8 @@ pub fn untracked_failsafe_chain(
     version: IpVersion,
 ) -> Chain {
     let own = failsafe_rules(own, direction, Side::Destination, version);
-    Chain { rules: own.chain(failsafe_rules(opposite, direction, Side::Source, version)).collect() }
+    let rules = own.chain(failsafe_rules(opposite, direction, Side::Source, version)).collect();
+    Chain { rules, ..Chain::default() }
 }
 
 /// For packets of a direction whose port on this side is one of the ports.
@@ -251,14 +253,25 @@ impl<S: Shapes> Walk<'_, S> {
         self.rules.push(Rule::new(Vec::new(), verdict, origin));
     }
 
-    /// Packets of known connections pass, invalid ones do not.
-    fn tracked(&mut self, options: Options) {
-        let states = |list: &[Conntrack]| vec![Match::Conntrack(BTreeSet::from_iter(list.iter().copied()))];
-        let known = states(&[Conntrack::Established, Conntrack::Related]);
-        self.rules.push(Rule::new(known, Verdict::Accept, Origin::Established));
-        if options.drop_invalid {
-            self.rules.push(Rule::new(states(&[Conntrack::Invalid]), Verdict::Drop, Origin::Invalid));
+    /// Packets of known connections pass, as far as no policy wants to judge them again; invalid ones do not.
+    fn tracked(&mut self, options: Options, tiers: &[TierWalk]) {
+        use Conntrack::{Established, Invalid, Related};
+        let states = |list: &[Conntrack]| Match::Conntrack(BTreeSet::from_iter(list.iter().copied()));
+        let passing = match self.rechecks(tiers) {
+            false => vec![vec![states(&[Established, Related])]],
+            true => vec![vec![states(&[Established]), Match::Reply], vec![states(&[Related])]],
+        };
+        for matches in passing {
+            self.rules.push(Rule::new(matches, Verdict::Accept, Origin::Established));
         }
+        if options.drop_invalid {
+            self.rules.push(Rule::new(vec![states(&[Invalid])], Verdict::Drop, Origin::Invalid));
+        }
+    }
+
+    fn rechecks(&self, tiers: &[TierWalk]) -> bool {
+        let mut policies = tiers.iter().flat_map(|tier| &tier.policies);
+        policies.any(|id| self.shapes.policy(id, self.direction).is_some_and(|shape| shape.rechecks))
     }
 
     /// Whether the walk ended: nothing can come through the tiers.

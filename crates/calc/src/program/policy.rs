@@ -14,7 +14,7 @@ pub fn policy_chain(policy: &Policy, direction: Direction, version: IpVersion) -
         Direction::Ingress => &policy.inbound,
         Direction::Egress => &policy.outbound,
     };
-    chain(rules, version, policy.untracked)
+    Chain { rechecks: policy.rechecks, ..chain(rules, version, policy.untracked) }
 }
 
 /// The chain of one direction of a profile. A profile's Pass has no tier to leave; it ends the profile.
@@ -27,7 +27,8 @@ pub fn profile_chain(profile: &Profile, direction: Direction, version: IpVersion
 }
 
 fn chain(rules: &[contract::Rule], version: IpVersion, untracked: bool) -> Chain {
-    Chain { rules: rules.iter().flat_map(|rule| render(rule, version, untracked)).collect() }
+    let rules = rules.iter().flat_map(|rule| render(rule, version, untracked)).collect();
+    Chain { rules, ..Chain::default() }
 }
 
 fn render(rule: &contract::Rule, version: IpVersion, untracked: bool) -> Vec<Rule> {
@@ -61,7 +62,7 @@ fn note(rule: &contract::Rule) -> String {
 fn cost(condition: &Match) -> u8 {
     match condition {
         Match::Protocol { .. } => 0,
-        Match::Icmp { .. } | Match::Ports { .. } | Match::Conntrack(_) | Match::Passed(_) => 1,
+        Match::Icmp { .. } | Match::Ports { .. } | Match::Conntrack(_) | Match::Reply | Match::Passed(_) => 1,
         Match::Net { .. } => 2,
         Match::IpSet { .. } | Match::PortSet { .. } => 3,
     }

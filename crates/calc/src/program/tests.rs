@@ -22,6 +22,7 @@ fn policy(name: &str, actions: &[Action]) -> (PolicyId, Policy) {
         untracked: false,
         pre_dnat: false,
         apply_on_forward: false,
+        rechecks: false,
     };
     (id, policy)
 }

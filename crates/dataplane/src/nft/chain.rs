@@ -6,7 +6,9 @@ use std::sync::Arc;
 use calc::contract::{IpSetId, IpVersion, PortRange, RuleOwner};
 use calc::program::{self, Conntrack, Side, Verdict as Verdict_};
 use ipnet::IpNet;
-use kernel::nft::{Field, Log, Match, Part, Reject, Rule, SetMark, Statement, Verdict, ct_state};
+use kernel::nft::{
+    Field, Log, Match, Part, Reject, Rule, SetMark, Statement, Verdict, ct_direction, ct_state,
+};
 
 use super::names::{chain_name, comment};
 use crate::config::DenyAction;
@@ -96,6 +98,7 @@ impl Context<'_> {
                 let bits = states.iter().fold(0, |bits, state| bits | conntrack_bit(*state));
                 (Match::ct_state(bits), false)
             }
+            program::Match::Reply => (Match::is(Field::CtDirection, ct_direction::REPLY), false),
             program::Match::Passed(set) => {
                 (Match::mark(if *set { self.pass_bit } else { 0 }, self.pass_bit), false)
             }

@@ -49,6 +49,7 @@ pub fn policy(name: &str, inbound: Vec<Rule>, outbound: Vec<Rule>) -> Change {
         untracked: false,
         pre_dnat: false,
         apply_on_forward: false,
+        rechecks: false,
     };
     Change::PolicyUpdate { id, policy: Arc::new(policy) }
 }

@@ -56,6 +56,8 @@ pub enum Field {
     ArpSaddrIp,
     /// `ct state`: see [`ct_state`].
     CtState,
+    /// `ct direction`: see [`ct_direction`].
+    CtDirection,
     /// `ct status`: see [`ct_status`].
     CtStatus,
     /// `ct mark`.
@@ -76,6 +78,14 @@ pub mod ct_state {
     pub const NEW: u32 = 8;
     /// `notrack` was applied.
     pub const UNTRACKED: u32 = 64;
+}
+
+/// Values of [`Field::CtDirection`] (`enum ip_conntrack_dir`).
+pub mod ct_direction {
+    /// As the connection's first packet.
+    pub const ORIGINAL: u8 = 0;
+    /// Against it: an answer.
+    pub const REPLY: u8 = 1;
 }
 
 /// Bits of [`Field::CtStatus`] (`IPS_*`).
@@ -167,6 +177,7 @@ impl Field {
             Field::ArpOperation => DataType::ArpOp,
             Field::ArpSaddrIp => DataType::Ipv4Addr,
             Field::CtState => DataType::CtState,
+            Field::CtDirection => DataType::CtDirection,
             Field::CtStatus => DataType::CtStatus,
             Field::Fib(FibQuery { result: FibResult::Oif, .. }) => DataType::IfIndex,
             Field::Fib(FibQuery { result: FibResult::OifName, .. }) => DataType::IfName,
@@ -193,6 +204,7 @@ impl Field {
             Field::ArpOperation => payload(NETWORK, 6),
             Field::ArpSaddrIp => payload(NETWORK, 14),
             Field::CtState => Load::Ct(0),
+            Field::CtDirection => Load::Ct(1),
             Field::CtStatus => Load::Ct(2),
             Field::CtMark => Load::Ct(3),
             Field::Fib(query) => query.load(),
@@ -290,6 +302,7 @@ impl fmt::Display for Field {
             Field::ArpOperation => "arp operation",
             Field::ArpSaddrIp => "arp saddr ip",
             Field::CtState => "ct state",
+            Field::CtDirection => "ct direction",
             Field::CtStatus => "ct status",
             Field::CtMark => "ct mark",
             Field::Fib(query) => return query.fmt(f),

@@ -93,7 +93,7 @@ pub use error::{InvalidRule, NftError, Refusal};
 pub use expression::{AnonymousSet, Expression, NatRegisters, Register, RuleBody, SetRef};
 pub use fake::{Fake, Fault};
 pub use family::{BaseChain, ChainType, Family, Hook, Policy, TableId, priority};
-pub use field::{FibAddress, FibQuery, FibResult, Field, ct_state, ct_status};
+pub use field::{FibAddress, FibQuery, FibResult, Field, ct_direction, ct_state, ct_status};
 pub use rule::Rule;
 pub use set::{Element, SetKind};
 pub use socket::NftSocket;

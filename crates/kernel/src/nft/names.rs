@@ -26,6 +26,7 @@ fn table(kind: DataType) -> &'static [(u32, &'static str)] {
         DataType::IcmpCode => ICMP_CODES,
         DataType::Icmpv6Type => ICMPV6_TYPES,
         DataType::Icmpv6Code => ICMPV6_CODES,
+        DataType::CtDirection => &[(0, "original"), (1, "reply")],
         DataType::NfProto => &[(2, "ipv4"), (10, "ipv6")],
         DataType::AddrType => ADDRESS_TYPES,
         _ => &[],

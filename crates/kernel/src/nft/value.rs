@@ -37,6 +37,8 @@ pub enum DataType {
     Icmpv6Code,
     /// `ct_state`: bits.
     CtState,
+    /// `ct_dir`: which way along its connection.
+    CtDirection,
     /// `ct_status`: bits.
     CtStatus,
     /// `nf_proto`: `ipv4` or `ipv6`.
@@ -49,7 +51,7 @@ pub enum DataType {
 
 impl DataType {
     /// All of them.
-    pub const ALL: [DataType; 16] = [
+    pub const ALL: [DataType; 17] = [
         DataType::Ipv4Addr,
         DataType::Ipv6Addr,
         DataType::ArpOp,
@@ -62,6 +64,7 @@ impl DataType {
         DataType::Icmpv6Type,
         DataType::Icmpv6Code,
         DataType::CtState,
+        DataType::CtDirection,
         DataType::CtStatus,
         DataType::NfProto,
         DataType::IfIndex,
@@ -81,6 +84,7 @@ impl DataType {
             DataType::Mark => 19,
             DataType::IfIndex => 20,
             DataType::CtState => 26,
+            DataType::CtDirection => 27,
             DataType::CtStatus => 28,
             DataType::Icmpv6Type => 29,
             DataType::IcmpCode => 32,
@@ -102,7 +106,7 @@ impl DataType {
             DataType::CtState | DataType::CtStatus => 4,
             DataType::Ipv6Addr | DataType::IfName => 16,
             DataType::InetService | DataType::ArpOp => 2,
-            DataType::InetProto | DataType::NfProto => 1,
+            DataType::InetProto | DataType::NfProto | DataType::CtDirection => 1,
             DataType::IcmpType | DataType::IcmpCode | DataType::Icmpv6Type | DataType::Icmpv6Code => 1,
         }
     }
@@ -140,6 +144,7 @@ impl DataType {
             DataType::Icmpv6Type => "icmpv6_type",
             DataType::Icmpv6Code => "icmpv6_code",
             DataType::CtState => "ct_state",
+            DataType::CtDirection => "ct_dir",
             DataType::CtStatus => "ct_status",
             DataType::NfProto => "nf_proto",
             DataType::IfIndex => "iface_index",

@@ -84,6 +84,8 @@ fn metadata_matches() -> Vec<Rule> {
         rule([Match::ct_state(ct_state::INVALID)]),
         rule([Match::ct_state(ct_state::NEW | ct_state::UNTRACKED)]),
         rule([Match::ct_state(ct_state::NEW).negate()]),
+        rule([Match::is(Field::CtDirection, ct_direction::REPLY)]),
+        rule([Match::is(Field::CtDirection, ct_direction::ORIGINAL).negate()]),
         rule([Match::ct_status(ct_status::DNAT)]),
         rule([Match::ct_status(ct_status::DNAT).negate()]),
         rule([Match::ct_status(ct_status::DNAT | ct_status::SNAT | ct_status::ASSURED)]),

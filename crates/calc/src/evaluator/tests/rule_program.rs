@@ -95,6 +95,7 @@ impl Scene {
                 untracked: false,
                 pre_dnat: field == "host_pre_dnat_tiers",
                 apply_on_forward: field == "host_forward_tiers",
+                rechecks: false,
             };
             self.program.set_policy(&id, &policy);
             ids.push(id);
@@ -171,6 +172,7 @@ fn read_packet(packet: &Value, before_dnat: bool) -> Packet {
         destination_port: original_port.or(number("dport")).unwrap_or(0),
         icmp: (byte("icmp_type"), byte("icmp_code")),
         conntrack: Conntrack::New,
+        is_reply: false,
     }
 }
 
