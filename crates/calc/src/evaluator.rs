@@ -1,6 +1,8 @@
 //! The reference evaluator: runs a [`Program`] on one packet.
 //!
-//! It is the meaning of the program. The kernel is compared with it packet by packet, and `explain` shows its trace.
+//! It is the meaning of the program. The kernel is compared with it packet by packet. Asked to, it also writes down every
+//! rule that it came by and the conditions that did not hold ([`Explained`]), which is what [`crate::explain`] shows: the
+//! verdict and its explanation come from the same walk.
 
 mod packet;
 mod sets;
@@ -46,6 +48,26 @@ pub struct Outcome {
     pub trace: Vec<Step>,
 }
 
+/// A rule that the packet came by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Considered {
+    /// The chain that the rule stands in.
+    pub chain: ChainId,
+    /// Its place in the chain, from 0.
+    pub index: usize,
+    /// Its conditions that did not hold; none: it matched.
+    pub failed: Vec<Match>,
+}
+
+/// An outcome, and every rule on the way to it, whether it matched or not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Explained {
+    /// What becomes of the packet.
+    pub outcome: Outcome,
+    /// In the order in which the packet came by.
+    pub considered: Vec<Considered>,
+}
+
 /// Runs packets through a program whose sets are resolved.
 #[derive(Debug, Clone, Copy)]
 pub struct Evaluator<'a> {
@@ -79,8 +101,29 @@ impl<'a> Evaluator<'a> {
         run.finish(decision)
     }
 
-    fn start(&self, packet: &'a Packet) -> Run<'a> {
-        Run { program: self.program, sets: self.sets, packet, passed: false, trace: Vec::new() }
+    /// As [`Evaluator::workload`], with every rule that was considered.
+    pub fn explain_workload(&self, interface: &str, direction: Direction, packet: &Packet) -> Explained {
+        let mut run = Run { considered: Some(Vec::new()), ..self.start(packet) };
+        let chain = self.program.workload(interface, direction);
+        let decision = chain.map_or(Decision::Deny, |chain| run.enter(chain));
+        run.explain(decision)
+    }
+
+    /// As [`Evaluator::chain`], with every rule that was considered.
+    pub fn explain_chain(&self, chain: &ChainId, packet: &Packet) -> Explained {
+        let mut run = Run { considered: Some(Vec::new()), ..self.start(packet) };
+        let decision = run.enter(chain);
+        run.explain(decision)
+    }
+
+    /// Whether a condition holds for a packet, outside of any walk: the pass flag is not set.
+    pub fn holds(&self, condition: &Match, packet: &Packet) -> bool {
+        self.start(packet).holds(condition)
+    }
+
+    fn start<'b>(&'b self, packet: &'b Packet) -> Run<'b> {
+        let (program, sets) = (self.program, self.sets);
+        Run { program, sets, packet, passed: false, trace: Vec::new(), considered: None }
     }
 }
 
@@ -95,6 +138,8 @@ struct Run<'a> {
     packet: &'a Packet,
     passed: bool,
     trace: Vec<Step>,
+    /// Where every rule is written down, if anyone wants to know.
+    considered: Option<Vec<Considered>>,
 }
 
 impl Run<'_> {
@@ -111,7 +156,8 @@ impl Run<'_> {
     }
 
     fn rules(&mut self, chain: &ChainId, rules: &[Rule]) -> Flow {
-        for rule in rules {
+        for (index, rule) in rules.iter().enumerate() {
+            self.consider(chain, index, rule);
             if !rule.matches.iter().all(|condition| self.holds(condition)) {
                 continue;
             }
@@ -125,6 +171,13 @@ impl Run<'_> {
             }
         }
         Flow::Return
+    }
+
+    fn consider(&mut self, chain: &ChainId, index: usize, rule: &Rule) {
+        let Some(mut considered) = self.considered.take() else { return };
+        let failed = rule.matches.iter().filter(|condition| !self.holds(condition)).cloned().collect();
+        considered.push(Considered { chain: chain.clone(), index, failed });
+        self.considered = Some(considered);
     }
 
     /// `None` to go on with the next rule.
@@ -177,6 +230,11 @@ impl Run<'_> {
                 found != *negated
             }
         }
+    }
+
+    fn explain(mut self, decision: Decision) -> Explained {
+        let considered = self.considered.take().unwrap_or_default();
+        Explained { outcome: self.finish(decision), considered }
     }
 
     fn finish(self, decision: Decision) -> Outcome {

@@ -191,6 +191,11 @@ impl Graph {
         std::mem::take(&mut self.problems)
     }
 
+    /// What the sets that were handed on stand for, in words: a selector between backquotes, a named port, a service.
+    pub fn set_meanings(&self) -> std::collections::BTreeMap<crate::contract::IpSetId, String> {
+        self.sets.meanings()
+    }
+
     /// How much the graph holds, every table and index counted: 0 when all rows are gone and that has been flushed. For
     /// tests that nothing is left behind.
     #[doc(hidden)]

@@ -46,6 +46,17 @@ impl Definition {
         IpSetId(text.into())
     }
 
+    /// What the set holds, for people.
+    fn meaning(&self) -> String {
+        match self {
+            Self::Selector(selector) => format!("`{selector}`"),
+            Self::NamedPort { selector, protocol, name } => {
+                format!("port {name:?} ({}) of `{selector}`", protocol_name(*protocol))
+            }
+            Self::Service { service, .. } => format!("the endpoints of service {service}"),
+        }
+    }
+
     fn kind(&self) -> IpSetKind {
         match self {
             Self::Selector(_) | Self::Service { with_ports: false, .. } => IpSetKind::Net,
@@ -281,6 +292,12 @@ impl IpSets {
             }
         }
         (updates, removals)
+    }
+
+    /// What each set holds, for people.
+    pub(crate) fn meanings(&self) -> BTreeMap<IpSetId, String> {
+        let sets = self.set_ids.iter().filter_map(|(id, number)| Some((id, self.sets.get(*number)?)));
+        sets.map(|(id, set)| (id.clone(), set.definition.meaning())).collect()
     }
 
     /// How much it holds, all indexes counted: 0 when everything has been removed and flushed.

@@ -4,6 +4,7 @@
 //! - [`contract`] has the types that the dataplane consumes; they know neither the datastore nor the kernel.
 //! - [`reflection`] chooses route reflectors among the nodes.
 //! - [`bgp_plan`] makes the plan of the BGP speaker from the same rows.
+//! - [`cluster`] is the whole cluster as rows, and what a node makes of it; [`explain`] says why a packet passes or does not.
 //! - [`program`] renders policy to a rule program for any backend; [`evaluator`] interprets such a program.
 //!
 //! Everything here is pure and synchronous: no clock, no I/O, no randomness. Equal rows give equal state, in whatever
@@ -11,11 +12,13 @@
 
 pub mod bgp_plan;
 mod blocks;
+pub mod cluster;
 mod compile;
 pub mod contract;
 mod convert;
 mod endpoints;
 pub mod evaluator;
+pub mod explain;
 mod felix_config;
 mod graph;
 mod ip_sets;

@@ -38,6 +38,7 @@
 //! for it, and nothing opens because it is late.
 
 mod endpoint;
+pub mod failsafe;
 mod policy;
 #[cfg(test)]
 mod tests;

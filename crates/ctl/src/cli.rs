@@ -11,8 +11,8 @@ use tracing::level_filters::LevelFilter;
 
 use crate::console::Pipe;
 use crate::{
-    Console, apply, bgp, completion, create, delete, get, ipam, label, node, patch, replace, validate,
-    version,
+    Console, apply, bgp, completion, create, delete, explain, get, ipam, label, node, patch, replace,
+    validate, version,
 };
 
 /// Manage Calico resources, addresses and nodes.
@@ -31,6 +31,7 @@ Examples:
   calicoctl apply -f policy.yaml             create or change what a file says
   calicoctl delete globalnetworkpolicy deny  by name; -f FILE deletes what a file names
   calicoctl node status                      this host's BGP sessions
+  calicoctl explain --from a --to b          would a ping pass, and why (not)?
   calicoctl ipam show --show-blocks          which addresses are in use
 
 Files may also hold Kubernetes NetworkPolicies, ClusterNetworkPolicies, AdminNetworkPolicies,
@@ -111,6 +112,8 @@ enum Verb {
     /// BGP: what a change would do
     #[command(subcommand)]
     Bgp(bgp::BgpVerb),
+    /// Say whether a packet would pass, and why
+    Explain(explain::ExplainArgs),
     /// Addresses, blocks and their settings
     #[command(subcommand)]
     Ipam(ipam::IpamVerb),
@@ -182,6 +185,7 @@ fn dispatch(args: CtlArgs, console: &mut Console<'_>) -> Result<()> {
         Verb::Validate(verb) => validate::run(&verb, console),
         Verb::Node(verb) => node::run(&verb, console),
         Verb::Bgp(verb) => bgp::run(&verb, global, console),
+        Verb::Explain(verb) => explain::run(&verb, global, console),
         Verb::Ipam(verb) => ipam::run(&verb, global, console),
         Verb::Version(verb) => version::run(&verb, global, console),
         Verb::Completion(verb) => completion::run(&verb, &mut Calicoctl::command(), console),

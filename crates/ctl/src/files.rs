@@ -45,6 +45,17 @@ impl FileArgs {
         Ok(found)
     }
 
+    /// What the files say, each with its name for errors.
+    pub(crate) fn texts(&self, console: &mut Console<'_>) -> Result<Vec<(String, String)>> {
+        let mut texts = Vec::new();
+        for path in &self.filename {
+            for source in self.sources(path)? {
+                texts.push((source.to_string(), source.read(console)?));
+            }
+        }
+        Ok(texts)
+    }
+
     fn sources(&self, path: &Path) -> Result<Vec<Source>> {
         if path == Path::new("-") {
             return Ok(vec![Source::Input]);

@@ -10,11 +10,13 @@
 mod apply;
 mod bgp;
 mod cli;
+mod cluster;
 mod columns;
 mod completion;
 mod console;
 mod create;
 mod delete;
+mod explain;
 mod files;
 mod filter_tests;
 mod get;

@@ -4,11 +4,10 @@
 //! the node itself (environment, file); the node's own win, parameter by parameter.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
-use calc::program::ProtocolPort;
-use ipnet::IpNet;
+use calc::program::{ProtocolPort, failsafe};
 
 /// What the node hands in at the start.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -91,8 +90,8 @@ impl Default for Parameters {
             default_endpoint_to_host_action: EndpointToHostAction::Drop,
             filter_deny_action: DenyAction::Drop,
             disable_conntrack_invalid_check: false,
-            failsafe_inbound_host_ports: failsafe(&[(6, 22), (17, 68)]),
-            failsafe_outbound_host_ports: failsafe(&[(17, 53), (17, 67)]),
+            failsafe_inbound_host_ports: failsafe::inbound_ports(),
+            failsafe_outbound_host_ports: failsafe::outbound_ports(),
             ip_forwarding: true,
             ipv6_support: true,
             log_prefix: "calico-packet".to_owned(),
@@ -108,15 +107,6 @@ impl Default for Parameters {
             ipv6_normal_route_priority: None,
         }
     }
-}
-
-/// The ports that both directions have, after those that only one has.
-fn failsafe(own: &[(u8, u16)]) -> Vec<ProtocolPort> {
-    let common = [179, 2379, 2380, 5473, 6443, 6666, 6667].map(|port| (6, port));
-    own.iter()
-        .chain(&common)
-        .map(|(protocol, port)| ProtocolPort { protocol: *protocol, port: *port, net: None })
-        .collect()
 }
 
 /// A parameter whose value is not one; its default holds.
@@ -165,8 +155,8 @@ impl Parameters {
                 self.filter_deny_action = deny_action(value)?
             }
             "disableconntrackinvalidcheck" => self.disable_conntrack_invalid_check = boolean(value)?,
-            "failsafeinboundhostports" => self.failsafe_inbound_host_ports = ports(value)?,
-            "failsafeoutboundhostports" => self.failsafe_outbound_host_ports = ports(value)?,
+            "failsafeinboundhostports" => self.failsafe_inbound_host_ports = failsafe::parse_ports(value)?,
+            "failsafeoutboundhostports" => self.failsafe_outbound_host_ports = failsafe::parse_ports(value)?,
             "ipforwarding" => self.ip_forwarding = word(value, "Enabled", "Disabled", "Enabled or Disabled")?,
             "ipv6support" => self.ipv6_support = boolean(value)?,
             "logprefix" => self.log_prefix = optional(value).unwrap_or_default().to_owned(),
@@ -266,34 +256,6 @@ fn port_range(value: &str) -> Result<Option<(u16, u16)>, &'static str> {
     let (min, max) = value.split_once([':', '-']).unwrap_or((value, value));
     let range = (min.parse().map_err(|_| expected)?, max.parse().map_err(|_| expected)?);
     if range.0 > range.1 { Err(expected) } else { Ok(Some(range)) }
-}
-
-/// `tcp:22,udp:[10.0.0.0/8]:53`, a bare number is TCP; `none` and `[]` are the empty list.
-fn ports(value: &str) -> Result<Vec<ProtocolPort>, &'static str> {
-    if value == "[]" || optional(value).is_none() {
-        return Ok(Vec::new());
-    }
-    let expected = "a list of PROTOCOL:PORT or PROTOCOL:[CIDR]:PORT";
-    value.split(',').map(|entry| port(entry.trim()).ok_or(expected)).collect()
-}
-
-fn port(entry: &str) -> Option<ProtocolPort> {
-    let (protocol, rest) = entry.split_once(':').unwrap_or(("tcp", entry));
-    let protocol = match protocol.to_ascii_lowercase().as_str() {
-        "tcp" => 6,
-        "udp" => 17,
-        "sctp" => 132,
-        _ => return None,
-    };
-    let (net, port) = match rest.rsplit_once(':') {
-        Some((net, port)) => (Some(network(net.trim_start_matches('[').trim_end_matches(']'))?), port),
-        None => (None, rest),
-    };
-    Some(ProtocolPort { protocol, port: port.parse().ok()?, net })
-}
-
-fn network(text: &str) -> Option<IpNet> {
-    text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
 }
 
 #[cfg(test)]

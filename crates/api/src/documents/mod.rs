@@ -12,7 +12,7 @@ mod tests;
 
 pub use error::{DocumentError, DocumentErrors};
 pub use output::{list_value, to_json, to_yaml};
-pub use read::{load, load_into, read};
+pub use read::{load, load_cluster, load_into, read};
 
 use crate::{Key, Resource};
 
@@ -36,6 +36,17 @@ pub struct KubernetesDocument {
     pub name: String,
     /// The resource that a datastore without Kubernetes keeps for it.
     pub resource: Resource,
+}
+
+/// A Kubernetes object that says what is there, and is kept nowhere.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Observed {
+    /// A pod.
+    Pod(Box<crate::kubernetes::Pod>),
+    /// A service.
+    Service(crate::kubernetes::Service),
+    /// Endpoints of a service.
+    EndpointSlice(crate::kubernetes::EndpointSlice),
 }
 
 impl Document {

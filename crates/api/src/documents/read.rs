@@ -1,5 +1,5 @@
-use super::{Document, DocumentError, DocumentErrors, KubernetesDocument};
-use crate::decode::{Content, Problem, Tree, parse_yaml};
+use super::{Document, DocumentError, DocumentErrors, KubernetesDocument, Observed};
+use crate::decode::{self, Content, Problem, Tree, parse_yaml};
 use crate::resource::kind_of;
 use crate::{API_VERSION, Kind, Resource, Violation, kubernetes};
 
@@ -27,6 +27,17 @@ pub fn load_into(text: &str, namespace: &str) -> Result<Vec<Document>, DocumentE
     read_in(text, Mode::Load, Some(namespace))
 }
 
+/// As [`load`], and takes in Kubernetes objects that say what is there: pods, services and their endpoints. Those are read
+/// as a cluster shows them (`kubectl get … -o yaml`): fields that nobody here needs are skipped.
+///
+/// # Errors
+/// Everything that is wrong with the file.
+pub fn load_cluster(text: &str) -> Result<(Vec<Document>, Vec<Observed>), DocumentErrors> {
+    let mut reader = Reader { observed: Some(Vec::new()), ..Reader::new(Mode::Load, None) };
+    reader.read_all(text)?;
+    Ok((reader.documents, reader.observed.unwrap_or_default()))
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
     Read,
@@ -38,17 +49,9 @@ fn read_as(text: &str, mode: Mode) -> Result<Vec<Document>, DocumentErrors> {
 }
 
 fn read_in(text: &str, mode: Mode, namespace: Option<&str>) -> Result<Vec<Document>, DocumentErrors> {
-    let parsed = parse_yaml(text)
-        .map_err(|(number, problem)| DocumentErrors(vec![DocumentError::new(number, "", problem)]))?;
-    let mut reader = Reader { mode, namespace, documents: Vec::new(), errors: Vec::new() };
-    for document in &parsed {
-        reader.read(document.number, "", &document.tree);
-    }
-    if reader.errors.is_empty() {
-        return Ok(reader.documents);
-    }
-    reader.errors.sort_by_key(|error| (error.document, error.line));
-    Err(DocumentErrors(reader.errors))
+    let mut reader = Reader::new(mode, namespace);
+    reader.read_all(text)?;
+    Ok(reader.documents)
 }
 
 struct Reader<'a> {
@@ -56,14 +59,37 @@ struct Reader<'a> {
     /// Of objects that name none.
     namespace: Option<&'a str>,
     documents: Vec<Document>,
+    /// Where what is there goes, if it is wanted.
+    observed: Option<Vec<Observed>>,
     errors: Vec<DocumentError>,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    fn new(mode: Mode, namespace: Option<&'a str>) -> Self {
+        Self { mode, namespace, documents: Vec::new(), observed: None, errors: Vec::new() }
+    }
+
+    fn read_all(&mut self, text: &str) -> Result<(), DocumentErrors> {
+        let parsed = parse_yaml(text)
+            .map_err(|(number, problem)| DocumentErrors(vec![DocumentError::new(number, "", problem)]))?;
+        for document in &parsed {
+            self.read(document.number, "", &document.tree);
+        }
+        if self.errors.is_empty() {
+            return Ok(());
+        }
+        let mut errors = std::mem::take(&mut self.errors);
+        errors.sort_by_key(|error| (error.document, error.line));
+        Err(DocumentErrors(errors))
+    }
+
     /// Reads an object; `place` is where it is in a list.
     fn read(&mut self, number: usize, place: &str, tree: &Tree) {
         let result = match (&tree.content, list_of(tree)) {
             (Content::Map(_), Some(item_type)) => return self.read_list(number, place, tree, item_type),
+            (Content::Map(_), None) if self.observed.is_some() && is_observed(tree) => {
+                return self.observe(number, place, tree);
+            }
             (Content::Map(_), None) => self.object(tree),
             _ => Err(vec![Problem {
                 line: tree.line,
@@ -72,6 +98,18 @@ impl Reader<'_> {
         };
         match result {
             Ok(document) => self.documents.push(document),
+            Err(problems) => self.fail(number, place, tree, problems),
+        }
+    }
+
+    fn observe(&mut self, number: usize, place: &str, tree: &Tree) {
+        let read = match text(tree, "kind") {
+            "Pod" => decode::lenient(tree).map(|pod| Observed::Pod(Box::new(pod))),
+            "Service" => decode::lenient(tree).map(Observed::Service),
+            _ => decode::lenient(tree).map(Observed::EndpointSlice),
+        };
+        match read {
+            Ok(object) => self.observed.get_or_insert_default().push(object),
             Err(problems) => self.fail(number, place, tree, problems),
         }
     }
@@ -180,7 +218,16 @@ fn list_of(tree: &Tree) -> Option<ItemType<'_>> {
 
 fn is_known(api_version: &str, kind: &str) -> bool {
     let is_calico = api_version == API_VERSION && Kind::ALL.iter().any(|known| known.name() == kind);
-    is_calico || kubernetes::is_storable(api_version, kind)
+    is_calico || kubernetes::is_storable(api_version, kind) || is_observable(api_version, kind)
+}
+
+/// Whether [`load_cluster`] takes the object in as something that is there.
+fn is_observed(tree: &Tree) -> bool {
+    is_observable(text(tree, "apiVersion"), text(tree, "kind"))
+}
+
+fn is_observable(api_version: &str, kind: &str) -> bool {
+    matches!((api_version, kind), ("v1", "Pod" | "Service") | ("discovery.k8s.io/v1", "EndpointSlice"))
 }
 
 /// Whether an object is Kubernetes' business: its API group is not Calico's, and its kind is not one that only Calico has.

@@ -170,3 +170,16 @@ fn what_names_no_namespace_goes_into_the_one_that_was_asked_for() {
     ];
     assert_eq!(names(&load_into(text, "prod").unwrap()), expected);
 }
+
+#[test]
+fn pods_and_services_are_read_where_a_cluster_is_asked_for_and_refused_elsewhere() {
+    let text = format!(
+        "{POOL}---\napiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: Pod\n  metadata: {{name: p, uid: x}}\n  \
+         spec: {{nodeName: n, unknown: 1}}\n---\napiVersion: v1\nkind: Service\nmetadata: {{name: s}}\nspec: {{ports: [{{port: 80}}]}}\n"
+    );
+    let (documents, observed) = load_cluster(&text).unwrap();
+    assert_eq!(names(&documents), ["IPPool pool"]);
+    let [Observed::Pod(pod), Observed::Service(service)] = &observed[..] else { panic!("{observed:?}") };
+    assert_eq!((pod.spec.node_name.as_str(), service.spec.ports[0].port), ("n", 80));
+    assert!(refusals(&text)[0].contains("is not a Kubernetes kind that can be stored"));
+}

@@ -474,6 +474,33 @@ pub struct ServiceSpec {
     /// `Local` or `Cluster` (also if empty).
     #[serde(deserialize_with = "or_default")]
     pub external_traffic_policy: String,
+    /// Its ports.
+    #[serde(deserialize_with = "or_default")]
+    pub ports: Vec<ServicePort>,
+}
+
+/// A port of a [`Service`]. The port of its endpoints with the same name is where connections go.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default)]
+pub struct ServicePort {
+    /// Its name; empty if it is the only one.
+    #[serde(deserialize_with = "or_default")]
+    pub name: String,
+    /// The port.
+    pub port: u16,
+    /// `TCP` (also if absent), `UDP` or `SCTP`.
+    pub protocol: Option<String>,
+}
+
+impl ServicePort {
+    /// The IP protocol's number.
+    pub fn protocol_number(&self) -> u8 {
+        match self.protocol.as_deref() {
+            Some("UDP") => 17,
+            Some("SCTP") => 132,
+            _ => 6,
+        }
+    }
 }
 
 /// `status` of a [`Service`].

@@ -52,14 +52,16 @@ impl Packet {
         }
     }
 
-    pub(super) fn address(&self, side: Side) -> IpAddr {
+    /// The address of an end.
+    pub fn address(&self, side: Side) -> IpAddr {
         match side {
             Side::Source => self.source,
             Side::Destination => self.destination,
         }
     }
 
-    pub(super) fn port(&self, side: Side) -> Option<u16> {
+    /// The port of an end, if the protocol has ports that rules can name (TCP, UDP, SCTP).
+    pub fn port(&self, side: Side) -> Option<u16> {
         matches!(self.protocol, 6 | 17 | 132).then_some(match side {
             Side::Source => self.source_port,
             Side::Destination => self.destination_port,

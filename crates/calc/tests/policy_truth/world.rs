@@ -117,6 +117,10 @@ impl World {
         for (name, direction) in [("from", Direction::Egress), ("to", Direction::Ingress)] {
             let Some(endpoint) = self.workloads.get(end(name)) else { continue };
             let outcome = evaluator.workload(&endpoint.interface, direction, &packet);
+            let explained = evaluator.explain_workload(&endpoint.interface, direction, &packet);
+            assert_eq!(explained.outcome, outcome, "an explanation is of another verdict");
+            let matched = explained.considered.iter().filter(|entry| entry.failed.is_empty()).count();
+            assert_eq!(matched, outcome.trace.len(), "what matched is what had no failed condition");
             if outcome.decision != Decision::Allow {
                 return ("deny", owner(&outcome).into_iter().collect());
             }

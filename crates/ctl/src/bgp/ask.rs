@@ -33,7 +33,7 @@ pub(super) fn other_question(socket: &str) -> anyhow::Error {
 }
 
 /// Shows a value as it is; `table` makes the text for people.
-pub(super) fn show<T: Serialize>(
+pub(crate) fn show<T: Serialize>(
     value: &T,
     format: Format,
     console: &mut Console<'_>,

@@ -17,6 +17,9 @@ use clap::Subcommand;
 use crate::Console;
 use crate::cli::Global;
 
+pub(crate) use ask::show;
+pub(crate) use plan_output::Format;
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum BgpVerb {
     /// Show this host's sessions, and why those that are down are down

@@ -4,6 +4,7 @@ mod bad_input;
 mod bgp;
 mod bgp_plan;
 mod delete;
+mod explain;
 mod get;
 mod ipam;
 mod label;
