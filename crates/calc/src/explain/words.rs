@@ -96,6 +96,10 @@ pub fn origin(origin: &Origin) -> String {
 pub fn condition(condition: &Match, holds: bool, packet: &Packet, model: &NodeModel) -> String {
     match condition {
         Match::Conntrack(_) => format!("connection tracking calls the packet {:?}", packet.conntrack),
+        Match::Reply => format!(
+            "the packet {} its connection's first direction",
+            if holds { "goes against" } else { "goes in" }
+        ),
         Match::Passed(_) => "an earlier policy of the tier passed it on".to_owned(),
         Match::Protocol { protocols, negated } => {
             let names: Vec<String> = protocols.iter().map(|number| protocol(*number)).collect();
