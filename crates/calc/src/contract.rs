@@ -123,6 +123,12 @@ pub enum Change {
         /// Node name.
         node: Arc<str>,
     },
+    /// The addresses of Services are in these networks, and in no others: BGPConfiguration `default`, `serviceClusterIPs`,
+    /// `serviceExternalIPs` and `serviceLoadBalancerIPs`. None as long as this was not said.
+    ServiceNetworksUpdate {
+        /// Of both families.
+        networks: BTreeSet<IpNet>,
+    },
     /// The effective Felix parameters that came from the datastore, by parameter name as resources.md section 8
     /// writes it (`DefaultEndpointToHostAction`), in the form of the environment (`DROP`).
     ConfigUpdate {

@@ -6,7 +6,10 @@ use std::sync::Arc;
 
 use api::endpoint_name::WorkloadEndpointName;
 use api::scalars::{Net, Protocol};
-use api::{EncapsulationMode, HostEndpointSpec, IPPoolSpec, NodeSpec, TierSpec, WorkloadEndpointSpec};
+use api::{
+    BGPConfigurationSpec, EncapsulationMode, HostEndpointSpec, IPPoolSpec, NodeSpec, TierSpec,
+    WorkloadEndpointSpec,
+};
 use ipnet::IpNet;
 
 use crate::contract::{
@@ -16,6 +19,8 @@ use crate::ip_sets::{Item, NamedPort};
 use crate::policies::TierFact;
 use crate::routes::NodeFact;
 
+/// Name of a kind's configuration for all nodes.
+pub(crate) const GLOBAL_CONFIGURATION: &str = "default";
 /// The label that everything in a namespace has.
 pub(crate) const NAMESPACE_LABEL: &str = "projectcalico.org/namespace";
 const ORCHESTRATOR_LABEL: &str = "projectcalico.org/orchestrator";
@@ -118,6 +123,12 @@ pub(crate) fn pool(spec: &IPPoolSpec) -> (IpNet, Pool) {
     };
     let (ipip, vxlan) = (mode(spec.ipip_mode), mode(spec.vxlan_mode));
     (spec.cidr.net(), Pool { ipip, vxlan, nat_outgoing: spec.nat_outgoing })
+}
+
+/// The networks that the addresses of Services are in.
+pub(crate) fn service_networks(spec: &BGPConfigurationSpec) -> BTreeSet<IpNet> {
+    let lists = [&spec.service_cluster_ips, &spec.service_external_ips, &spec.service_load_balancer_ips];
+    lists.into_iter().flatten().map(|block| block.cidr.net()).collect()
 }
 
 /// A node's addresses.

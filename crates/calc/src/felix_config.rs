@@ -6,8 +6,7 @@ use std::collections::BTreeMap;
 
 use api::FelixConfigurationSpec;
 
-/// Name of the configuration of all nodes.
-const GLOBAL: &str = "default";
+use crate::convert::GLOBAL_CONFIGURATION;
 
 /// Both configurations, and what they come to.
 #[derive(Debug)]
@@ -36,7 +35,7 @@ impl FelixConfig {
     /// Replaces one of the configurations; those of other nodes are nothing to us.
     pub(crate) fn set(&mut self, name: &str, spec: Option<&FelixConfigurationSpec>) {
         let values = spec.map(parameters).unwrap_or_default();
-        if name == GLOBAL {
+        if name == GLOBAL_CONFIGURATION {
             self.global = values;
         } else if name == self.node_row {
             self.node = values;

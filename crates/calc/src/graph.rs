@@ -87,6 +87,7 @@ pub struct Graph {
     routes: Routes,
     pools: Pools,
     hosts: Published<Arc<str>, BTreeSet<IpAddr>>,
+    service_networks: Published<(), BTreeSet<IpNet>>,
     config: FelixConfig,
     problems: Vec<Problem>,
 }
@@ -116,6 +117,7 @@ impl Graph {
             routes: Routes::new(node_name.clone()),
             pools: Pools::default(),
             hosts: Published::default(),
+            service_networks: Published::default(),
             config: FelixConfig::new(&node_name),
             problems: Vec::new(),
             fixed_route_source: config.route_source,
@@ -202,7 +204,7 @@ impl Graph {
     pub fn size(&self) -> usize {
         let policy = self.sets.size() + self.policies.size() + self.profiles.size() + self.endpoints.size();
         let network = self.blocks.size() + self.routes.size() + self.pools.size() + self.hosts.len();
-        policy + network + self.config.size()
+        policy + network + self.service_networks.len() + self.config.size()
     }
 
     fn on_resource(
@@ -227,6 +229,7 @@ impl Graph {
             }
             Kind::IPPool => self.on_pool(name, resource),
             Kind::Node => self.on_node(name, resource),
+            Kind::BGPConfiguration => self.on_bgp_configuration(name, resource),
             Kind::FelixConfiguration => self.on_felix_configuration(name, resource),
             kind => self.on_policy(key, kind, namespace, name, resource),
         }
@@ -352,6 +355,18 @@ impl Graph {
         }
     }
 
+    /// Of BGP's settings only where Services are; those of single nodes have no say in that.
+    fn on_bgp_configuration(&mut self, name: &str, resource: Option<&Resource>) {
+        if name != convert::GLOBAL_CONFIGURATION {
+            return;
+        }
+        let networks = resource.and_then(|resource| match resource {
+            Resource::BGPConfiguration(configuration) => Some(convert::service_networks(&configuration.spec)),
+            _ => None,
+        });
+        self.service_networks.set((), networks.filter(|networks| !networks.is_empty()));
+    }
+
     fn replay_remote_workloads(&mut self) {
         let uses_blocks = self.uses_blocks();
         for (ItemKey(_, id), item) in self.sets.items(ItemKind::WorkloadEndpoint) {
@@ -418,6 +433,10 @@ impl Graph {
         let Differences { updates, removals } = self.hosts.drain();
         changes.extend(removals.into_iter().map(|node| Change::HostRemove { node }));
         changes.extend(updates.into_iter().map(|(node, addresses)| Change::HostUpdate { node, addresses }));
+        let Differences { updates, removals } = self.service_networks.drain();
+        let gone = removals.into_iter().map(|()| BTreeSet::new());
+        let networks = updates.into_iter().map(|((), networks)| networks).chain(gone);
+        changes.extend(networks.map(|networks| Change::ServiceNetworksUpdate { networks }));
     }
 }
 
@@ -439,3 +458,6 @@ fn is_of_kind(key: &Key, row: &Row) -> bool {
 fn texts(map: &std::collections::BTreeMap<String, String>) -> impl Iterator<Item = (&str, &str)> {
     map.iter().map(|(name, value)| (name.as_str(), value.as_str()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use calc::program::{ProtocolPort, failsafe};
+use kernel::nft::{Limit, LimitUnit};
 
 /// What the node hands in at the start.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -40,6 +41,19 @@ pub enum DenyAction {
     Reject,
 }
 
+/// What becomes of forwarded packets that are still addressed to a Service: none has taken them, and the default route would
+/// bring them back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ServiceLoopPrevention {
+    /// They are dropped.
+    #[default]
+    Drop,
+    /// They are rejected with an ICMP error.
+    Reject,
+    /// They go their way.
+    Disabled,
+}
+
 /// The effective parameters. Field names are the parameters' in snake case.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parameters {
@@ -61,6 +75,12 @@ pub struct Parameters {
     pub ipv6_support: bool,
     /// Prefix of the lines of Log rules; `%t` tier, `%k` kind, `%p` policy, `%n` name.
     pub log_prefix: String,
+    /// How many lines a Log rule may write, and in what time; any number when absent.
+    pub log_action_rate_limit: Option<(u16, LimitUnit)>,
+    /// How many lines it may write at once beyond that.
+    pub log_action_rate_limit_burst: u16,
+    /// For packets to the networks of Services.
+    pub service_loop_prevention: ServiceLoopPrevention,
     /// Source address of masqueraded traffic; that of the outgoing interface when absent.
     pub nat_outgoing_address: Option<Ipv4Addr>,
     /// Do not masquerade towards addresses of hosts of the cluster either.
@@ -95,6 +115,9 @@ impl Default for Parameters {
             ip_forwarding: true,
             ipv6_support: true,
             log_prefix: "calico-packet".to_owned(),
+            log_action_rate_limit: None,
+            log_action_rate_limit_burst: DEFAULT_LOG_BURST,
+            service_loop_prevention: ServiceLoopPrevention::Drop,
             nat_outgoing_address: None,
             nat_outgoing_excludes_hosts: false,
             nat_port_range: None,
@@ -108,6 +131,9 @@ impl Default for Parameters {
         }
     }
 }
+
+/// Also what the kernel takes for a burst of 0.
+const DEFAULT_LOG_BURST: u16 = 5;
 
 /// A parameter whose value is not one; its default holds.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -141,6 +167,12 @@ impl Parameters {
         (parameters, invalid)
     }
 
+    /// The limit of each Log rule.
+    pub fn log_limit(&self) -> Option<Limit> {
+        let burst = self.log_action_rate_limit_burst.into();
+        self.log_action_rate_limit.map(|(rate, unit)| Limit { rate: rate.into(), unit, burst, over: false })
+    }
+
     /// Whether a parameter (in any case) is one of these.
     pub fn follows(name: &str) -> bool {
         Self::default().set(&name.to_ascii_lowercase(), "") != Ok(false)
@@ -160,6 +192,13 @@ impl Parameters {
             "ipforwarding" => self.ip_forwarding = word(value, "Enabled", "Disabled", "Enabled or Disabled")?,
             "ipv6support" => self.ipv6_support = boolean(value)?,
             "logprefix" => self.log_prefix = optional(value).unwrap_or_default().to_owned(),
+            "logactionratelimit" => self.log_action_rate_limit = rate_limit(value)?,
+            "logactionratelimitburst" => {
+                let burst = parsed(value, "a number of packets, 0 to 9999")?;
+                self.log_action_rate_limit_burst =
+                    burst.filter(|burst| *burst > 0).unwrap_or(DEFAULT_LOG_BURST);
+            }
+            "serviceloopprevention" => self.service_loop_prevention = loop_prevention(value)?,
             "natoutgoingaddress" => self.nat_outgoing_address = parsed(value, "an IPv4 address")?,
             "natoutgoingexclusions" => {
                 let expected = "IPPoolsAndHostIPs or IPPoolsOnly";
@@ -238,6 +277,30 @@ fn deny_action(value: &str) -> Result<DenyAction, &'static str> {
     }
 }
 
+fn loop_prevention(value: &str) -> Result<ServiceLoopPrevention, &'static str> {
+    match value.to_ascii_lowercase().as_str() {
+        "drop" => Ok(ServiceLoopPrevention::Drop),
+        "reject" => Ok(ServiceLoopPrevention::Reject),
+        "disabled" => Ok(ServiceLoopPrevention::Disabled),
+        _ => Err("Drop, Reject or Disabled"),
+    }
+}
+
+fn rate_limit(value: &str) -> Result<Option<(u16, LimitUnit)>, &'static str> {
+    let expected = "a rate: N/second, N/minute, N/hour or N/day, N 1 to 9999";
+    let Some(value) = optional(value) else { return Ok(None) };
+    let (number, unit) = value.split_once('/').ok_or(expected)?;
+    let number = number.parse().ok().filter(|number| (1..=9999).contains(number)).ok_or(expected)?;
+    let unit = match unit {
+        "second" => LimitUnit::Second,
+        "minute" => LimitUnit::Minute,
+        "hour" => LimitUnit::Hour,
+        "day" => LimitUnit::Day,
+        _ => return Err(expected),
+    };
+    Ok(Some((number, unit)))
+}
+
 fn mask(value: &str) -> Result<u32, &'static str> {
     let digits = value.strip_prefix("0x").or_else(|| value.strip_prefix("0X"));
     let number = match digits {
@@ -307,6 +370,18 @@ mod tests {
             [port(6, 22, None), port(17, 68, Some("10.0.0.0/8")), port(6, 8080, None)]
         );
         assert_eq!(parameters.failsafe_outbound_host_ports, []);
+    }
+
+    #[test]
+    fn a_rate_of_log_lines_is_a_number_in_a_time() {
+        let burst = |burst| [("LogActionRateLimit", "10/minute"), ("LogActionRateLimitBurst", burst)];
+        let limit = |burst| Limit { rate: 10, unit: LimitUnit::Minute, burst, over: false };
+        assert_eq!(read(&burst("20")).0.log_limit(), Some(limit(20)));
+        assert_eq!(read(&burst("0")).0.log_limit(), Some(limit(5)), "the kernel's own");
+        assert_eq!(read(&burst("20")[1..]).0.log_limit(), None);
+        for bad in ["10", "0/second", "10000/day", "1/week"] {
+            assert_eq!(read(&[("LogActionRateLimit", bad)]).1.len(), 1, "{bad}");
+        }
     }
 
     #[test]

@@ -206,6 +206,10 @@ impl<N: Transport, R: RouteKernel, I: InterfaceKernel, C: ConntrackKernel> Datap
                 self.model.nodes.remove(&node);
                 self.families.iter_mut().for_each(|family| family.rules.on_pools());
             }
+            Change::ServiceNetworksUpdate { networks } => {
+                self.model.service_networks = networks;
+                self.families.iter_mut().for_each(|family| family.rules.on_hosts());
+            }
             // Routes between hosts are BGP's; those to our own workloads follow from the endpoints.
             Change::RouteUpdate { .. } | Change::RouteRemove { .. } => {}
             Change::ConfigUpdate { parameters } => self.on_parameters(&parameters),

@@ -17,6 +17,8 @@ pub(crate) struct Model {
     pub(crate) hosts: BTreeMap<Arc<str>, Arc<HostEndpoint>>,
     pub(crate) pools: BTreeMap<IpNet, Pool>,
     pub(crate) nodes: BTreeMap<Arc<str>, BTreeSet<IpAddr>>,
+    /// Where the addresses of Services are.
+    pub(crate) service_networks: BTreeSet<IpNet>,
     /// Addresses of the host's own interfaces.
     pub(crate) addresses: BTreeMap<Arc<str>, BTreeSet<IpAddr>>,
     workloads: BTreeMap<WorkloadEndpointId, Arc<WorkloadEndpoint>>,

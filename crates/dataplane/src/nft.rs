@@ -12,6 +12,7 @@
 //! | `filter-INPUT-to-host` | whether this host takes it from a workload (`DefaultEndpointToHostAction`) |
 //! | `filter-FORWARD` | by the interface it came from: a workload's egress policy, a host endpoint's forward policy |
 //! | `filter-FORWARD-to` | by the interface it leaves by: a workload's ingress policy, a host endpoint's forward policy |
+//! | `filter-FORWARD-services` | what nobody has taken that is addressed to a Service (`ServiceLoopPrevention`) |
 //! | `filter-OUTPUT` | host endpoints' egress policy; towards own workloads nothing is judged |
 //! | `filter-OUTPUT` of the table of ARP | answers to a workload for its own address |
 //! | `nat-POSTROUTING` | masquerade of pools with natOutgoing |

@@ -385,6 +385,7 @@ impl FamilyRules {
             // Before connection tracking and NAT nothing can be rejected politely.
             deny: if place.early { DenyAction::Drop } else { parameters.filter_deny_action },
             log_prefix: &parameters.log_prefix,
+            log_limit: parameters.log_limit(),
             tier: place.tier,
         }
     }

@@ -108,6 +108,7 @@ impl NodeModel {
             | Change::RouteRemove { .. }
             | Change::PoolRemove { .. }
             | Change::HostRemove { .. }
+            | Change::ServiceNetworksUpdate { .. }
             | Change::InSync => {}
         }
     }

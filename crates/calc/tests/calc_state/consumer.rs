@@ -17,6 +17,7 @@ pub(crate) struct Consumer {
     pub(crate) hosts: BTreeMap<Arc<str>, Arc<HostEndpoint>>,
     pub(crate) routes: BTreeMap<IpNet, Arc<Route>>,
     pub(crate) pools: BTreeMap<IpNet, Pool>,
+    pub(crate) service_networks: BTreeSet<IpNet>,
     pub(crate) nodes: BTreeMap<Arc<str>, BTreeSet<IpAddr>>,
     pub(crate) parameters: BTreeMap<String, String>,
     in_sync: bool,
@@ -85,6 +86,9 @@ impl Consumer {
                 assert_ne!(self.nodes.insert(node, addresses.clone()), Some(addresses));
             }
             Change::HostRemove { node } => assert!(self.nodes.remove(&node).is_some()),
+            Change::ServiceNetworksUpdate { networks } => {
+                assert_ne!(std::mem::replace(&mut self.service_networks, networks.clone()), networks);
+            }
             Change::ConfigUpdate { parameters } => self.parameters = parameters,
             Change::InSync => assert!(!std::mem::replace(&mut self.in_sync, true)),
         }

@@ -4,14 +4,15 @@ use std::collections::BTreeSet;
 use std::net::Ipv6Addr;
 
 use calc::contract::{Direction, IpVersion};
-use calc::program::HostHook;
+use calc::program::{HostHook, Side};
 use ipnet::IpNet;
 use kernel::nft::{
-    BaseChain, ChainType, Field, Hook, Match, Policy, Rule, SetMark, Statement, Verdict, priority,
+    BaseChain, ChainType, Field, Hook, Match, Policy, Reject, Rule, SetMark, Statement, Verdict, priority,
 };
 
+use super::chain::in_networks;
 use super::names::{host_map, map};
-use crate::config::{EndpointToHostAction, Parameters};
+use crate::config::{EndpointToHostAction, Parameters, ServiceLoopPrevention};
 
 /// What the base chains have to make room for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -24,6 +25,8 @@ pub struct Features {
     pub final_bit: Option<u32>,
     /// Interfaces and the extra sources that they may send from.
     pub spoofing: BTreeSet<(std::sync::Arc<str>, IpNet)>,
+    /// Where the addresses of Services are.
+    pub service_networks: BTreeSet<IpNet>,
 }
 
 /// A base chain and its rules.
@@ -58,6 +61,7 @@ pub fn base_chains(version: IpVersion, parameters: &Parameters, features: &Featu
         filter("filter-INPUT-to-host", Hook::Input, priority::FILTER + 1, builder.input_to_host()),
         filter("filter-FORWARD", Hook::Forward, priority::FILTER, builder.forward()),
         filter("filter-FORWARD-to", Hook::Forward, priority::FILTER + 1, builder.forward_to()),
+        filter("filter-FORWARD-services", Hook::Forward, priority::FILTER + 2, builder.forward_to_services()),
         filter(
             "filter-OUTPUT",
             Hook::Output,
@@ -158,6 +162,22 @@ impl Builder<'_> {
         let mut rules = self.dispatch(Field::Oifname, map::TO_WORKLOAD);
         rules.extend(self.host(HostHook::Forward, Direction::Egress));
         rules
+    }
+
+    /// What is still addressed to a Service after destination NAT would come back by the default route, again and again.
+    fn forward_to_services(&self) -> Vec<Rule> {
+        let ours = |net: &&IpNet| IpVersion::of(net.addr()) == self.version;
+        let networks: Vec<IpNet> = self.features.service_networks.iter().filter(ours).copied().collect();
+        let prevention = self.parameters.service_loop_prevention;
+        if networks.is_empty() || prevention == ServiceLoopPrevention::Disabled {
+            return Vec::new();
+        }
+        let matched = Rule::new().when(in_networks(self.version, Side::Destination, &networks)).counter();
+        let rule = match prevention {
+            ServiceLoopPrevention::Reject => matched.reject(Reject::PortUnreachable),
+            _ => matched.verdict(Verdict::Drop),
+        };
+        vec![rule.comment("no Service took it: ServiceLoopPrevention")]
     }
 
     /// Into the endpoint's chain; a workload interface without one drops.

@@ -7,7 +7,7 @@ use calc::contract::{IpSetId, IpVersion, PortRange, RuleOwner};
 use calc::program::{self, Conntrack, Side, Verdict as Verdict_};
 use ipnet::IpNet;
 use kernel::nft::{
-    Field, Log, Match, Part, Reject, Rule, SetMark, Statement, Verdict, ct_direction, ct_state,
+    Field, Limit, Log, Match, Part, Reject, Rule, SetMark, Statement, Verdict, ct_direction, ct_state,
 };
 
 use super::names::{chain_name, comment};
@@ -29,6 +29,8 @@ pub struct Context<'a> {
     pub deny: DenyAction,
     /// Prefix of Log rules.
     pub log_prefix: &'a str,
+    /// How many lines each Log rule may write.
+    pub log_limit: Option<Limit>,
     /// The tier, for the prefix of Log rules.
     pub tier: &'a str,
 }
@@ -59,7 +61,11 @@ impl Context<'_> {
                 DenyAction::Drop => matched.counter().verdict(Verdict::Drop),
                 DenyAction::Reject => matched.counter().reject(Reject::PortUnreachable),
             },
-            Verdict_::Log => matched.log(Log { prefix: self.log_prefix(&rule.origin), ..Log::default() }),
+            // What is counted is what is written.
+            Verdict_::Log => {
+                let limited = self.log_limit.map(Statement::Limit).into_iter().fold(matched, Rule::then);
+                limited.counter().log(Log { prefix: self.log_prefix(&rule.origin), ..Log::default() })
+            }
             Verdict_::Pass => matched.counter().set_mark(SetMark::or(self.pass_bit)).verdict(Verdict::Return),
             Verdict_::ClearPass => matched.set_mark(SetMark::clear(self.pass_bit)),
             Verdict_::Jump(id) => matched.verdict(Verdict::jump(chain_name(id))),
@@ -104,7 +110,7 @@ impl Context<'_> {
             }
             program::Match::Protocol { protocols, negated } => (protocol(protocols), *negated),
             program::Match::Icmp { icmp, negated } => (self.icmp(icmp), *negated),
-            program::Match::Net { side, nets, negated } => (self.nets(*side, nets), *negated),
+            program::Match::Net { side, nets, negated } => (in_networks(self.version, *side, nets), *negated),
             program::Match::Ports { side, ranges, negated } => (ports(*side, ranges), *negated),
             program::Match::IpSet { side, set, negated } => {
                 (Match::in_set(self.address(*side), self.set_name(set, Shape::Addresses)), *negated)
@@ -136,26 +142,32 @@ impl Context<'_> {
         }
     }
 
-    fn nets(&self, side: Side, nets: &[IpNet]) -> Match {
-        let field = self.address(side);
-        let mut widest = Widest::default();
-        for net in nets {
-            widest.insert(*net);
-        }
-        let nets: Vec<IpNet> = widest.widest().collect();
-        match nets[..] {
-            [net] => Match::net(field, net),
-            _ => Match::one_of(field, nets),
-        }
-    }
-
     pub(super) fn address(&self, side: Side) -> Field {
-        match (self.version, side) {
-            (IpVersion::V4, Side::Source) => Field::IpSaddr,
-            (IpVersion::V4, Side::Destination) => Field::IpDaddr,
-            (IpVersion::V6, Side::Source) => Field::Ip6Saddr,
-            (IpVersion::V6, Side::Destination) => Field::Ip6Daddr,
-        }
+        address(self.version, side)
+    }
+}
+
+/// The address at an end of a packet of the family.
+pub(super) fn address(version: IpVersion, side: Side) -> Field {
+    match (version, side) {
+        (IpVersion::V4, Side::Source) => Field::IpSaddr,
+        (IpVersion::V4, Side::Destination) => Field::IpDaddr,
+        (IpVersion::V6, Side::Source) => Field::Ip6Saddr,
+        (IpVersion::V6, Side::Destination) => Field::Ip6Daddr,
+    }
+}
+
+/// The address lies in one of the networks, which may overlap.
+pub(super) fn in_networks(version: IpVersion, side: Side, nets: &[IpNet]) -> Match {
+    let field = address(version, side);
+    let mut widest = Widest::default();
+    for net in nets {
+        widest.insert(*net);
+    }
+    let nets: Vec<IpNet> = widest.widest().collect();
+    match nets[..] {
+        [net] => Match::net(field, net),
+        _ => Match::one_of(field, nets),
     }
 }
 

@@ -24,7 +24,11 @@ impl FamilyRules {
     ) -> Features {
         let placed = place(model);
         let mut chains = BTreeSet::new();
-        let mut features = Features { spoofing: spoofing(model), ..Features::default() };
+        let mut features = Features {
+            spoofing: spoofing(model),
+            service_networks: model.service_networks.clone(),
+            ..Features::default()
+        };
         if !placed.is_empty() {
             self.failsafe(parameters, &mut chains, table);
         }

@@ -3,8 +3,10 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod established;
+mod logging;
 #[path = "../common/net.rs"]
 mod net;
+mod services;
 
 use calc::contract::Change;
 use common::*;
