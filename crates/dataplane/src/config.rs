@@ -147,7 +147,23 @@ pub struct InvalidParameter {
     pub expected: &'static str,
 }
 
+/// What the first bits of the mask mean, as Calico allots them (datapath.md 4.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MarkBits {
+    /// A packet was accepted.
+    pub accept: u32,
+    /// A policy passes the packet to the next tier.
+    pub pass: u32,
+}
+
 impl Parameters {
+    /// The bits of the packet mark. The configuration sees to it that there are two.
+    pub fn mark_bits(&self) -> MarkBits {
+        let lowest = |bits: u32| bits & bits.wrapping_neg();
+        let accept = lowest(self.mark_mask);
+        MarkBits { accept, pass: lowest(self.mark_mask & !accept) }
+    }
+
     /// The effective parameters, and what could not be read. The local ones win over those of the datastore.
     pub fn effective(
         datastore: &BTreeMap<String, String>,

@@ -22,9 +22,11 @@ use kernel::{InterfaceName, Rtnetlink, ownership};
 use tracing::{info, warn};
 
 use crate::arp::ArpRules;
+use crate::backend::{Backend as _, BackendError};
 use crate::config::{DataplaneConfig, Parameters};
 use crate::family::Family;
 use crate::model::{Concerned, Model};
+use crate::nft::NftRules;
 use crate::owners::Owners;
 use crate::report::{ApplyError, ApplyReport};
 use crate::table::Table;
@@ -94,7 +96,7 @@ pub struct Dataplane<N, R, I, C> {
     parameters: Parameters,
     in_sync: bool,
     model: Model,
-    families: [Family<Table<N>>; 2],
+    families: [Family<NftRules<Table<N>>>; 2],
     arp: (ArpRules, Table<N>),
     /// The kernel has said that it filters no ARP.
     arp_is_missing: bool,
@@ -135,8 +137,8 @@ impl<N: Transport, R: RouteKernel, I: InterfaceKernel, C: ConntrackKernel> Datap
             in_sync: false,
             model: Model::default(),
             families: [
-                Family::new(IpVersion::V4, Table::new(NftFamily::Ip, kernel.nft_v4)),
-                Family::new(IpVersion::V6, Table::new(NftFamily::Ip6, kernel.nft_v6)),
+                family(IpVersion::V4, Table::new(NftFamily::Ip, kernel.nft_v4)),
+                family(IpVersion::V6, Table::new(NftFamily::Ip6, kernel.nft_v6)),
             ],
             arp: (ArpRules::default(), Table::new(NftFamily::Arp, kernel.nft_arp)),
             arp_is_missing: false,
@@ -375,11 +377,11 @@ impl<N: Transport, R: RouteKernel, I: InterfaceKernel, C: ConntrackKernel> Datap
     ///
     /// # Errors
     /// When the kernel cannot be asked.
-    pub fn counters(&mut self) -> Result<Vec<(IpVersion, kernel::nft::RuleCount)>, kernel::nft::NftError> {
+    pub fn counters(&mut self) -> Result<Vec<(IpVersion, kernel::nft::RuleCount)>, BackendError> {
         let mut counters = Vec::new();
         for family in &mut self.families {
             let version = family.version();
-            counters.extend(family.table.counters()?.into_iter().map(|count| (version, count)));
+            counters.extend(family.backend.counters()?.into_iter().map(|count| (version, count)));
         }
         Ok(counters)
     }
@@ -392,7 +394,7 @@ impl<N: Transport, R: RouteKernel, I: InterfaceKernel, C: ConntrackKernel> Datap
     /// The next apply reads everything back and repairs it. Call it periodically and when events were lost. Memory only.
     pub fn resync(&mut self) {
         self.reverse_path_filter = None;
-        self.families.iter_mut().for_each(|family| family.table.queue_resync());
+        self.families.iter_mut().for_each(|family| family.backend.queue_resync());
         self.arp.1.queue_resync();
         self.routes.queue_resync();
         self.interfaces.queue_resync();
@@ -401,7 +403,7 @@ impl<N: Transport, R: RouteKernel, I: InterfaceKernel, C: ConntrackKernel> Datap
     /// The next apply looks whether others have changed rules, and at the next of `parts` parts of the settings, of which
     /// there is no event. Memory only.
     pub fn look_again(&mut self, parts: usize) {
-        self.families.iter_mut().for_each(|family| family.table.look_again());
+        self.families.iter_mut().for_each(|family| family.backend.look_again());
         self.arp.1.look_again();
         self.interfaces.queue_part(parts);
     }
@@ -468,12 +470,16 @@ impl<N: Transport, R: RouteKernel, I: InterfaceKernel, C: ConntrackKernel> Datap
             if family.version() == IpVersion::V6 && !self.parameters.ipv6_support {
                 continue;
             }
-            family.rules.render(&self.model, &self.parameters, &mut family.table);
-            match family.table.apply(now) {
-                Ok(()) => report.errors.extend(family.table.faults()),
+            family.rules.render(&self.model, &self.parameters, &mut family.backend);
+            let of = nft_family(family.version());
+            match family.backend.apply(now) {
+                Ok(()) => {
+                    let faults = family.backend.faults().into_iter();
+                    report.errors.extend(faults.map(|what| ApplyError::Refused { family: of, what }));
+                }
                 Err(source) => {
                     ruled = false;
-                    report.errors.push(ApplyError::Ruleset { family: family.table.family(), source });
+                    report.errors.push(ApplyError::Ruleset { family: of, source });
                 }
             }
         }
@@ -490,7 +496,10 @@ impl<N: Transport, R: RouteKernel, I: InterfaceKernel, C: ConntrackKernel> Datap
         let (rules, table) = &mut self.arp;
         rules.render(&self.model, table);
         match table.apply(now) {
-            Ok(()) => report.errors.extend(table.faults()),
+            Ok(()) => {
+                let family = table.family();
+                report.errors.extend(table.faults().map(|what| ApplyError::Refused { family, what }));
+            }
             Err(error) if is_unsupported(&error) => {
                 self.arp_is_missing = true;
                 warn!(
@@ -498,7 +507,9 @@ impl<N: Transport, R: RouteKernel, I: InterfaceKernel, C: ConntrackKernel> Datap
                      host may answer it for its own address"
                 );
             }
-            Err(source) => report.errors.push(ApplyError::Ruleset { family: table.family(), source }),
+            Err(source) => {
+                report.errors.push(ApplyError::Ruleset { family: table.family(), source: source.into() });
+            }
         }
     }
 
@@ -598,9 +609,20 @@ impl<N: Transport, R: RouteKernel, I: InterfaceKernel, C: ConntrackKernel> Datap
             let doubled = RETRY.0.saturating_mul(1_u32.checked_shl(self.failures - 1).unwrap_or(u32::MAX));
             now + doubled.min(RETRY.1)
         });
-        let tables = self.families.iter().map(|family| &family.table).chain([&self.arp.1]);
-        let refused = tables.filter_map(Table::next_apply);
+        let tables = self.families.iter().map(|family| family.backend.next_apply());
+        let refused = tables.chain([self.arp.1.next_apply()]).flatten();
         report.next_apply = theirs.into_iter().flatten().chain(retry).chain(refused).min();
+    }
+}
+
+fn family<N: Transport>(version: IpVersion, table: Table<N>) -> Family<NftRules<Table<N>>> {
+    Family::new(version, NftRules::new(version, table))
+}
+
+fn nft_family(version: IpVersion) -> NftFamily {
+    match version {
+        IpVersion::V4 => NftFamily::Ip,
+        IpVersion::V6 => NftFamily::Ip6,
     }
 }
 

@@ -14,12 +14,14 @@
 //! - What fails is tried again, without holding up what does not depend on it.
 //!
 //! # Modules
+//! - [`backend`]: what enforces the rule program, as the managers see it
 //! - [`nft`]: the translation of the rule program to nf_tables; how tables are laid out and why
 //! - [`ip_sets`]: members by family and shape
 //! - [`config`]: the Felix parameters that matter here
 //! - [`Dataplane`]: the apply loop; [`ApplyReport`] what it did
 
 mod arp;
+pub mod backend;
 #[cfg(test)]
 #[path = "../tests/common/mod.rs"]
 mod common;

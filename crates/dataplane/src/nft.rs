@@ -36,9 +36,11 @@ mod chain;
 mod names;
 mod nat;
 mod set;
+mod sink;
 
-pub use base::{BaseRules, Features, base_chains};
-pub use chain::{Context, translate};
+pub use base::{BaseRules, base_chains};
+pub use chain::translate;
 pub use names::{chain_name, comment, host_map, map};
 pub use nat::{Masquerading, nat_outgoing};
 pub use set::{members as set_members, spec as set_spec};
+pub(crate) use sink::NftRules;

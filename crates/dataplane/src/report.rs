@@ -35,7 +35,7 @@ pub enum ApplyError {
         /// Which family.
         family: Family,
         /// Why.
-        source: kernel::nft::NftError,
+        source: crate::backend::BackendError,
     },
     /// One chain or set cannot be programmed; what it was to decide is dropped, the others are in force.
     #[error("{} rules: {what}", family_name(*family))]

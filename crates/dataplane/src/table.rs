@@ -1,4 +1,4 @@
-//! What the managers write to: the desired content of one family's table, in memory.
+//! The desired content of one nf_tables table, in memory, and the table that keeps it in the kernel.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -8,8 +8,6 @@ use kernel::nft::{
     Verdict,
 };
 use kernel::ownership;
-
-use crate::report::ApplyError;
 
 /// The desired content of a table. Everything is idempotent: setting what is set, and removing what is not there, change nothing.
 pub(crate) trait DesiredTable {
@@ -96,11 +94,10 @@ impl<T: Transport> Table<T> {
     }
 
     /// Chains and sets that are closed because they cannot be programmed.
-    pub(crate) fn faults(&self) -> impl Iterator<Item = ApplyError> + '_ {
+    pub(crate) fn faults(&self) -> impl Iterator<Item = String> + '_ {
         let invalid = self.invalid.iter().map(|(name, error)| format!("{name}: {error}"));
         let refused = self.refused.iter().map(ToString::to_string);
-        let family = self.family();
-        invalid.chain(refused).map(move |what| ApplyError::Refused { family, what })
+        invalid.chain(refused)
     }
 
     /// The table's family.

@@ -1,6 +1,5 @@
 //! Base chains: what every packet meets before an endpoint's chain (datapath.md 4.4 to 4.9).
 
-use std::collections::BTreeSet;
 use std::net::Ipv6Addr;
 
 use calc::contract::{Direction, IpVersion};
@@ -12,22 +11,8 @@ use kernel::nft::{
 
 use super::chain::in_networks;
 use super::names::{host_map, map};
+use crate::backend::Features;
 use crate::config::{EndpointToHostAction, Parameters, ServiceLoopPrevention};
-
-/// What the base chains have to make room for.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Features {
-    /// Hooks and directions at which some host endpoint has a chain.
-    pub host_hooks: BTreeSet<(HostHook, Direction)>,
-    /// The chain of the host endpoint for every interface (`*`), at those hooks where there is one.
-    pub any_host: std::collections::BTreeMap<(HostHook, Direction), std::sync::Arc<str>>,
-    /// The mark of packets that an early hook has accepted for good, where there are such hooks.
-    pub final_bit: Option<u32>,
-    /// Interfaces and the extra sources that they may send from.
-    pub spoofing: BTreeSet<(std::sync::Arc<str>, IpNet)>,
-    /// Where the addresses of Services are.
-    pub service_networks: BTreeSet<IpNet>,
-}
 
 /// A base chain and its rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,9 +70,14 @@ impl Builder<'_> {
         rules
     }
 
+    /// The mark of packets that an early hook has accepted for good, where there are such hooks.
+    fn final_bit(&self) -> Option<u32> {
+        self.features.has_early_hook().then(|| self.parameters.mark_bits().accept)
+    }
+
     /// A packet that was looped back still has the mark of its first way.
     fn unmark(&self) -> Vec<Rule> {
-        self.features.final_bit.map(|bit| Rule::new().set_mark(SetMark::clear(bit))).into_iter().collect()
+        self.final_bit().map(|bit| Rule::new().set_mark(SetMark::clear(bit))).into_iter().collect()
     }
 
     /// Packets from workloads must come from where their source is routed to.
@@ -199,8 +189,7 @@ impl Builder<'_> {
             Direction::Ingress => Field::Iifname,
             Direction::Egress => Field::Oifname,
         };
-        if let Some(bit) =
-            self.features.final_bit.filter(|_| [HostHook::Normal, HostHook::Forward].contains(&hook))
+        if let Some(bit) = self.final_bit().filter(|_| [HostHook::Normal, HostHook::Forward].contains(&hook))
         {
             let marked = Rule::new().when(Match::mark(bit, bit));
             rules.push(marked.verdict(Verdict::Accept).comment("accepted before tracking or NAT"));

@@ -1,46 +1,34 @@
 //! Chains of the program to nftables rules.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use calc::contract::{IpSetId, IpVersion, PortRange, RuleOwner};
+use calc::contract::{IpSetId, IpVersion, PortRange};
 use calc::program::{self, Conntrack, Side, Verdict as Verdict_};
 use ipnet::IpNet;
 use kernel::nft::{
-    Field, Limit, Log, Match, Part, Reject, Rule, SetMark, Statement, Verdict, ct_direction, ct_state,
+    Field, Log, Match, Part, Reject, Rule, SetMark, Statement, Verdict, ct_direction, ct_state,
 };
 
 use super::names::{chain_name, comment};
-use crate::config::DenyAction;
+use crate::backend::Context;
+use crate::config::{DenyAction, MarkBits};
 use crate::ip_sets::{Shape, Widest, kernel_name};
 
-/// What the translation of a chain depends on besides the chain.
-#[derive(Debug, Clone, Copy)]
-pub struct Context<'a> {
-    /// The table's family.
-    pub version: IpVersion,
-    /// The shape that each set has now.
-    pub shapes: &'a BTreeMap<IpSetId, Shape>,
-    /// The bit of the packet mark that is the pass flag.
-    pub pass_bit: u32,
-    /// The bit by which later hooks know that an accept of this chain is final, if it is.
-    pub final_bit: Option<u32>,
-    /// How denied packets are dropped.
-    pub deny: DenyAction,
-    /// Prefix of Log rules.
-    pub log_prefix: &'a str,
-    /// How many lines each Log rule may write.
-    pub log_limit: Option<Limit>,
-    /// The tier, for the prefix of Log rules.
-    pub tier: &'a str,
-}
+/// Longest prefix of a line that the kernel takes (`NF_LOG_PREFIXLEN`).
+const LONGEST_LOG_PREFIX: usize = 127;
 
 /// The rules of a chain, in order.
 pub fn translate(chain: &program::Chain, context: &Context<'_>) -> Vec<Rule> {
-    chain.rules.iter().map(|rule| context.rule(rule)).collect()
+    let translator = Translator { context, marks: context.parameters.mark_bits() };
+    chain.rules.iter().map(|rule| translator.rule(rule)).collect()
 }
 
-impl Context<'_> {
+struct Translator<'a> {
+    context: &'a Context<'a>,
+    marks: MarkBits,
+}
+
+impl Translator<'_> {
     pub(super) fn rule(&self, rule: &program::Rule) -> Rule {
         let conditions = rule.matches.iter().flat_map(|condition| self.condition(condition));
         let matched = conditions.fold(Rule::new(), Rule::when);
@@ -57,45 +45,30 @@ impl Context<'_> {
             Verdict_::AcceptUntracked => {
                 self.mark_final(matched.counter().then(Statement::Notrack)).verdict(Verdict::Accept)
             }
-            Verdict_::Drop => match self.deny {
+            Verdict_::Drop => match self.context.deny_action() {
                 DenyAction::Drop => matched.counter().verdict(Verdict::Drop),
                 DenyAction::Reject => matched.counter().reject(Reject::PortUnreachable),
             },
             // What is counted is what is written.
             Verdict_::Log => {
-                let limited = self.log_limit.map(Statement::Limit).into_iter().fold(matched, Rule::then);
-                limited.counter().log(Log { prefix: self.log_prefix(&rule.origin), ..Log::default() })
+                let limit = self.context.parameters.log_limit();
+                let limited = limit.map(Statement::Limit).into_iter().fold(matched, Rule::then);
+                let prefix = self.context.log_prefix(&rule.origin, LONGEST_LOG_PREFIX);
+                limited.counter().log(Log { prefix, ..Log::default() })
             }
-            Verdict_::Pass => matched.counter().set_mark(SetMark::or(self.pass_bit)).verdict(Verdict::Return),
-            Verdict_::ClearPass => matched.set_mark(SetMark::clear(self.pass_bit)),
+            Verdict_::Pass => {
+                matched.counter().set_mark(SetMark::or(self.marks.pass)).verdict(Verdict::Return)
+            }
+            Verdict_::ClearPass => matched.set_mark(SetMark::clear(self.marks.pass)),
             Verdict_::Jump(id) => matched.verdict(Verdict::jump(chain_name(id))),
         }
     }
 
     fn mark_final(&self, rule: Rule) -> Rule {
-        match self.final_bit {
-            Some(bit) => rule.set_mark(SetMark::or(bit)),
-            None => rule,
+        match self.context.place.is_final {
+            true => rule.set_mark(SetMark::or(self.marks.accept)),
+            false => rule,
         }
-    }
-
-    /// `LogPrefix` with its specifiers filled in, and `: ` (datapath.md 4.11).
-    fn log_prefix(&self, origin: &program::Origin) -> String {
-        let (kind, name) = match origin {
-            program::Origin::Rule(id) => match &id.owner {
-                RuleOwner::Policy(policy) => (policy.kind.name(), policy.to_string()),
-                RuleOwner::Profile(profile) => ("Profile", profile.to_string()),
-            },
-            _ => ("", String::new()),
-        };
-        let last = name.rsplit('/').next().unwrap_or_default();
-        let policy = name.split_once('/').map_or(name.as_str(), |(_, rest)| rest);
-        let text = self.log_prefix.replace("%t", self.tier).replace("%k", kind);
-        let mut text = text.replace("%p", policy).replace("%n", last);
-        while text.len() > 125 {
-            text.pop();
-        }
-        text + ": "
     }
 
     fn condition(&self, condition: &program::Match) -> Vec<Match> {
@@ -106,11 +79,13 @@ impl Context<'_> {
             }
             program::Match::Reply => (Match::is(Field::CtDirection, ct_direction::REPLY), false),
             program::Match::Passed(set) => {
-                (Match::mark(if *set { self.pass_bit } else { 0 }, self.pass_bit), false)
+                (Match::mark(if *set { self.marks.pass } else { 0 }, self.marks.pass), false)
             }
             program::Match::Protocol { protocols, negated } => (protocol(protocols), *negated),
             program::Match::Icmp { icmp, negated } => (self.icmp(icmp), *negated),
-            program::Match::Net { side, nets, negated } => (in_networks(self.version, *side, nets), *negated),
+            program::Match::Net { side, nets, negated } => {
+                (in_networks(self.context.version, *side, nets), *negated)
+            }
             program::Match::Ports { side, ranges, negated } => (ports(*side, ranges), *negated),
             program::Match::IpSet { side, set, negated } => {
                 (Match::in_set(self.address(*side), self.set_name(set, Shape::Addresses)), *negated)
@@ -125,12 +100,12 @@ impl Context<'_> {
 
     /// The set as the kernel knows it now. One that is not known has no members, hence the shape without networks.
     fn set_name(&self, id: &IpSetId, empty: Shape) -> Arc<str> {
-        let shape = self.shapes.get(id).copied().unwrap_or(empty);
-        kernel_name(id, shape, self.version).into()
+        let shape = self.context.shapes.get(id).copied().unwrap_or(empty);
+        kernel_name(id, shape, self.context.version).into()
     }
 
     fn icmp(&self, icmp: &calc::contract::IcmpMatch) -> Match {
-        let (kind, code_field) = match self.version {
+        let (kind, code_field) = match self.context.version {
             IpVersion::V4 => (Field::IcmpType, Field::IcmpCode),
             IpVersion::V6 => (Field::Icmpv6Type, Field::Icmpv6Code),
         };
@@ -143,7 +118,7 @@ impl Context<'_> {
     }
 
     pub(super) fn address(&self, side: Side) -> Field {
-        address(self.version, side)
+        address(self.context.version, side)
     }
 }
 

@@ -6,13 +6,11 @@ use std::sync::Arc;
 
 use calc::contract::{Direction, HostEndpoint};
 use calc::program::{self, BOTH, ChainId, HostHook};
-use kernel::nft::Verdict;
 
-use super::{FamilyRules, Known, Place, mark_bits, options};
+use super::{FamilyRules, Known, options};
+use crate::backend::{Features, Place, RuleSink, Stage};
 use crate::config::Parameters;
 use crate::model::Model;
-use crate::nft::{self, Features, chain_name, host_map};
-use crate::table::DesiredTable;
 
 impl FamilyRules {
     /// Renders all host endpoints: there are few, and all of them share the failsafe ports.
@@ -20,7 +18,7 @@ impl FamilyRules {
         &mut self,
         model: &Model,
         parameters: &Parameters,
-        table: &mut impl DesiredTable,
+        sink: &mut dyn RuleSink,
     ) -> Features {
         let placed = place(model);
         let mut chains = BTreeSet::new();
@@ -30,44 +28,42 @@ impl FamilyRules {
             ..Features::default()
         };
         if !placed.is_empty() {
-            self.failsafe(parameters, &mut chains, table);
+            self.failsafe(parameters, &mut chains, sink);
         }
         for hook in HostHook::ALL {
             for direction in BOTH {
-                self.host_hook(hook, direction, &placed, parameters, (&mut chains, &mut features), table);
+                self.host_hook(hook, direction, &placed, parameters, (&mut chains, &mut features), sink);
             }
         }
         for gone in self.host_chains.difference(&chains) {
-            table.remove_chain(gone);
+            sink.remove_chain(gone);
         }
         self.host_chains = chains;
         features
     }
 
-    fn failsafe(
-        &self,
-        parameters: &Parameters,
-        chains: &mut BTreeSet<Arc<str>>,
-        table: &mut impl DesiredTable,
-    ) {
+    fn failsafe(&self, parameters: &Parameters, chains: &mut BTreeSet<Arc<str>>, sink: &mut dyn RuleSink) {
         let (inbound, outbound) =
             (&parameters.failsafe_inbound_host_ports, &parameters.failsafe_outbound_host_ports);
         let both = [(Direction::Ingress, inbound, outbound), (Direction::Egress, outbound, inbound)];
         for (direction, own, opposite) in both {
             let rendered = [
-                (ChainId::Failsafe(direction), program::failsafe_chain(own, direction, self.version)),
+                (
+                    ChainId::Failsafe(direction),
+                    program::failsafe_chain(own, direction, self.version),
+                    &[Stage::PreDnat, Stage::Filter][..],
+                ),
                 (
                     ChainId::UntrackedFailsafe(direction),
                     program::untracked_failsafe_chain(own, opposite, direction, self.version),
+                    &[Stage::Untracked],
                 ),
             ];
-            for (id, chain) in rendered {
-                let name = chain_name(&id);
-                table.set_chain(
-                    &name,
-                    None,
-                    nft::translate(&chain, &self.context(parameters, Place::default())),
-                );
+            for (id, chain, stages) in rendered {
+                let name = sink.chain_name(&id);
+                // A later stage judges by its own failsafe ports.
+                let place = Place { stages, is_final: false, tier: "" };
+                sink.set_chain(&name, &chain, &self.context(parameters, place));
                 chains.insert(name);
             }
         }
@@ -80,9 +76,8 @@ impl FamilyRules {
         placed: &BTreeMap<Arc<str>, (Arc<str>, Arc<HostEndpoint>)>,
         parameters: &Parameters,
         (chains, features): (&mut BTreeSet<Arc<str>>, &mut Features),
-        table: &mut impl DesiredTable,
+        sink: &mut dyn RuleSink,
     ) {
-        let map = host_map(hook, direction);
         let mut entries = BTreeMap::new();
         for (interface, (name, endpoint)) in placed {
             if !needs_chain(hook, direction, endpoint) {
@@ -90,31 +85,22 @@ impl FamilyRules {
             }
             let id = ChainId::Host(name.clone(), hook, direction);
             let chain = program::host_chain(endpoint, hook, direction, options(parameters), &Known(self));
-            let place = Place { early: is_early(hook), tier: "" };
-            let chain_name = chain_name(&id);
-            table.set_chain(&chain_name, None, nft::translate(&chain, &self.context(parameters, place)));
+            let stage = Stage::of(hook);
+            let place = Place { stages: &[stage], is_final: stage.is_early(), tier: "" };
+            let chain_name = sink.chain_name(&id);
+            sink.set_chain(&chain_name, &chain, &self.context(parameters, place));
             chains.insert(chain_name.clone());
             if &**interface == "*" {
                 features.any_host.insert((hook, direction), chain_name);
             } else {
-                entries.insert(kernel::nft::Member::from(interface.clone()), Verdict::goto(chain_name));
+                entries.insert(interface.clone(), chain_name);
             }
         }
-        if entries.is_empty() && !features.any_host.contains_key(&(hook, direction)) {
-            table.remove_set(map);
-            return;
+        if !entries.is_empty() || features.any_host.contains_key(&(hook, direction)) {
+            features.host_hooks.insert((hook, direction));
+            sink.set_hosts(hook, direction, &entries);
         }
-        features.host_hooks.insert((hook, direction));
-        if is_early(hook) {
-            features.final_bit = Some(mark_bits(parameters).0);
-        }
-        table.set_map(map, entries);
     }
-}
-
-/// What these hooks accept, no later one may drop.
-fn is_early(hook: HostHook) -> bool {
-    matches!(hook, HostHook::Untracked | HostHook::PreDnat)
 }
 
 /// Which hooks can matter for an endpoint. Pre-DNAT policy is for what comes in only.

@@ -10,6 +10,7 @@ use crate::common::*;
 use crate::config::Parameters;
 use crate::family::Family;
 use crate::model::Model;
+use crate::nft::NftRules;
 use crate::table::DesiredTable;
 
 /// A table in memory that keeps what it is given and counts what changes.
@@ -73,14 +74,14 @@ impl DesiredTable for Recorder {
 }
 
 struct Bench {
-    family: Family<Recorder>,
+    family: Family<NftRules<Recorder>>,
     model: Model,
     parameters: Parameters,
 }
 
 impl Bench {
     fn new(version: IpVersion, changes: impl IntoIterator<Item = Change>) -> Self {
-        let family = Family::new(version, Recorder::default());
+        let family = Family::new(version, NftRules::new(version, Recorder::default()));
         let mut bench = Self { family, model: Model::default(), parameters: Parameters::default() };
         bench.play(changes);
         bench
@@ -91,8 +92,8 @@ impl Bench {
         for change in changes {
             self.take(change);
         }
-        self.family.rules.render(&self.model, &self.parameters, &mut self.family.table);
-        std::mem::take(&mut self.family.table.written)
+        self.family.rules.render(&self.model, &self.parameters, &mut self.family.backend);
+        std::mem::take(&mut self.family.backend.table.written)
     }
 
     fn take(&mut self, change: Change) {
@@ -133,9 +134,9 @@ impl Bench {
     }
 
     fn chain(&self, name: &str) -> Vec<String> {
-        let chain = self.family.table.chains.get(name);
+        let chain = self.family.backend.table.chains.get(name);
         let (_, rules) = chain.unwrap_or_else(|| {
-            panic!("no chain {name} among {:?}", self.family.table.chains.keys().collect::<Vec<_>>())
+            panic!("no chain {name} among {:?}", self.family.backend.table.chains.keys().collect::<Vec<_>>())
         });
         rules.iter().map(ToString::to_string).collect()
     }
@@ -146,7 +147,7 @@ impl Bench {
             Direction::Ingress => "cali-to-wl-dispatch",
             Direction::Egress => "cali-from-wl-dispatch",
         };
-        match &self.family.table.maps[map][&Member::from(Arc::from(interface))] {
+        match &self.family.backend.table.maps[map][&Member::from(Arc::from(interface))] {
             Verdict::Goto(chain) => chain.to_string(),
             other => panic!("{other:?}"),
         }
@@ -159,7 +160,7 @@ impl Bench {
     /// The names of the chains of workloads.
     fn workload_chains(&self) -> Vec<&String> {
         let is_workloads = |name: &&String| name.starts_with("cali-tw-") || name.starts_with("cali-fw-");
-        self.family.table.chains.keys().filter(is_workloads).collect()
+        self.family.backend.table.chains.keys().filter(is_workloads).collect()
     }
 }
 
@@ -198,7 +199,7 @@ fn an_endpoint_is_two_map_entries_that_lead_to_two_chains() {
         bench.judged("cali1", Direction::Egress)[2..],
         ["jump cali-pro-open", "counter drop comment \"no profile matched egress\""]
     );
-    let keys: Vec<&String> = bench.family.table.maps.keys().collect();
+    let keys: Vec<&String> = bench.family.backend.table.maps.keys().collect();
     assert_eq!(keys, ["cali-from-wl-dispatch", "cali-to-wl-dispatch"]);
     assert_eq!(bench.workload_chains().len(), 2);
 }
@@ -261,7 +262,7 @@ fn members_change_by_deltas_until_the_shape_changes() {
 #[test]
 fn a_set_that_was_never_sent_is_there_as_long_as_a_rule_looks_into_it() {
     let mut bench = Bench::new(V4, web());
-    let sets = |bench: &Bench| bench.family.table.sets.keys().cloned().collect::<Vec<_>>();
+    let sets = |bench: &Bench| bench.family.backend.table.sets.keys().cloned().collect::<Vec<_>>();
     bench.play([policy("web", vec![from_set(Action::Allow, "s:absent")], vec![])]);
     assert_eq!(sets(&bench), ["cali40s-absent", "cali40s-clients"]);
     bench.play([policy("web", vec![from_set(Action::Allow, "s:clients")], vec![])]);
@@ -297,7 +298,7 @@ fn a_removed_endpoint_leaves_nothing() {
     let mut bench = Bench::new(V4, web());
     bench.play([Change::WorkloadEndpointRemove { id: endpoint_id("web") }]);
     assert_eq!(bench.workload_chains(), Vec::<&String>::new());
-    assert!(bench.family.table.maps.values().all(BTreeMap::is_empty));
+    assert!(bench.family.backend.table.maps.values().all(BTreeMap::is_empty));
 }
 
 #[test]
@@ -371,8 +372,8 @@ fn pools_with_nat_outgoing_are_masqueraded_and_without_them_nothing_is() {
         ]
     );
     bench.play([pool(false)]);
-    assert!(!bench.family.table.chains.contains_key("nat-POSTROUTING"));
-    assert_eq!(bench.family.table.sets.len(), 0);
+    assert!(!bench.family.backend.table.chains.contains_key("nat-POSTROUTING"));
+    assert_eq!(bench.family.backend.table.sets.len(), 0);
 }
 
 #[test]
@@ -462,8 +463,8 @@ fn a_family_that_no_endpoint_has_gets_no_policies_and_no_sets() {
         bench.judged("cali1", Direction::Ingress),
         ["counter drop comment \"no address of the family\""]
     );
-    assert!(!bench.family.table.chains.contains_key("cali-pi-gnp/web"));
-    assert_eq!(bench.family.table.sets.len(), 0);
+    assert!(!bench.family.backend.table.chains.contains_key("cali-pi-gnp/web"));
+    assert_eq!(bench.family.backend.table.sets.len(), 0);
     let mut dual = workload("cali2", "10.65.0.3", vec![tier("default", TierDefault::Deny, &["web"], &[])]);
     dual.ipv6_nets.push("2001:db8::3/128".parse().unwrap());
     bench.play([endpoint("dual", dual)]);
@@ -474,6 +475,6 @@ fn a_family_that_no_endpoint_has_gets_no_policies_and_no_sets() {
         ["counter drop comment \"no address of the family\""]
     );
     bench.play([Change::WorkloadEndpointRemove { id: endpoint_id("dual") }]);
-    assert!(!bench.family.table.chains.contains_key("cali-pi-gnp/web"));
-    assert_eq!(bench.family.table.sets.len(), 0);
+    assert!(!bench.family.backend.table.chains.contains_key("cali-pi-gnp/web"));
+    assert_eq!(bench.family.backend.table.sets.len(), 0);
 }

@@ -7,13 +7,11 @@ use std::sync::Arc;
 
 use calc::contract::{Direction, IpVersion, WorkloadEndpoint};
 use calc::program::{self, BOTH, ChainId, Judgement};
-use kernel::nft::{Member, Verdict};
 
-use super::{FamilyRules, Known, Place, has_family, options, replace};
+use super::{FamilyRules, Known, has_family, options, replace};
+use crate::backend::{Place, RuleSink};
 use crate::config::Parameters;
 use crate::model::Model;
-use crate::nft::{self, chain_name, map};
-use crate::table::DesiredTable;
 
 /// The chains of workloads and who uses them.
 #[derive(Debug, Default)]
@@ -28,8 +26,8 @@ pub(super) struct WorkloadChains {
 /// What a chain is of.
 type Judged = (Arc<Judgement>, Direction);
 
-fn name_of((judgement, direction): &Judged) -> Arc<str> {
-    chain_name(&ChainId::Workload(judgement.clone(), *direction))
+fn name_of((judgement, direction): &Judged, sink: &dyn RuleSink) -> Arc<str> {
+    sink.chain_name(&ChainId::Workload(judgement.clone(), *direction))
 }
 
 #[derive(Debug)]
@@ -46,11 +44,16 @@ impl WorkloadChains {
     }
 
     /// An interface's packets go to another chain, or to none any more. Gives the chain's name, if that is news.
-    fn place(&mut self, place: (Arc<str>, Direction), chain: Option<Judged>) -> Option<Option<Arc<str>>> {
+    fn place(
+        &mut self,
+        place: (Arc<str>, Direction),
+        chain: Option<Judged>,
+        sink: &dyn RuleSink,
+    ) -> Option<Option<Arc<str>>> {
         if self.placed.get(&place) == chain.as_ref() {
             return None;
         }
-        let entered = chain.map(|chain| self.enter(chain));
+        let entered = chain.map(|chain| self.enter(chain, sink));
         let (chain, name) = entered.unzip();
         if let Some(left) = replace(&mut self.placed, place, chain) {
             self.leave(left);
@@ -59,14 +62,14 @@ impl WorkloadChains {
     }
 
     /// One interface more uses a chain; gives the identity that all its users share, and its name.
-    fn enter(&mut self, chain: Judged) -> (Judged, Arc<str>) {
+    fn enter(&mut self, chain: Judged, sink: &dyn RuleSink) -> (Judged, Arc<str>) {
         match self.used.entry(chain) {
             Entry::Occupied(mut known) => {
                 known.get_mut().interfaces += 1;
                 (known.key().clone(), known.get().name.clone())
             }
             Entry::Vacant(new) => {
-                let (chain, name) = (new.key().clone(), name_of(new.key()));
+                let (chain, name) = (new.key().clone(), name_of(new.key(), sink));
                 new.insert(Use { name: name.clone(), interfaces: 1 });
                 self.dirty.insert(chain.clone());
                 (chain, name)
@@ -86,31 +89,27 @@ impl WorkloadChains {
 
 impl FamilyRules {
     /// Leads an interface's packets to the chains that judge its endpoint.
-    pub(super) fn interface(&mut self, interface: &Arc<str>, model: &Model, table: &mut impl DesiredTable) {
+    pub(super) fn interface(&mut self, interface: &Arc<str>, model: &Model, sink: &mut dyn RuleSink) {
         let endpoint = model.on_interface(interface).map(|(_, endpoint)| endpoint);
         for direction in BOTH {
             let judged = |endpoint: &WorkloadEndpoint| judgement(endpoint, direction, self.version).into();
             let chain = endpoint.map(|endpoint| (judged(endpoint), direction));
-            let Some(news) = self.workloads.place((interface.clone(), direction), chain) else { continue };
-            let (map, key) = (dispatch(direction), Member::from(interface.clone()));
-            match news {
-                Some(name) => table.set_map_entry(map, key, Verdict::goto(name)),
-                None => table.remove_map_entry(map, &key),
+            if let Some(news) = self.workloads.place((interface.clone(), direction), chain, sink) {
+                sink.set_workload(direction, interface, news.as_ref());
             }
         }
     }
 
     /// Renders the chains that are new or know of something that changed.
-    pub(super) fn workload_chains(&mut self, parameters: &Parameters, table: &mut impl DesiredTable) {
+    pub(super) fn workload_chains(&mut self, parameters: &Parameters, sink: &mut dyn RuleSink) {
         for judged in std::mem::take(&mut self.workloads.dirty) {
             let Some(known) = self.workloads.used.get(&judged) else {
-                table.remove_chain(&name_of(&judged));
+                sink.remove_chain(&name_of(&judged, sink));
                 continue;
             };
             let (judgement, direction) = judged;
             let chain = program::workload_chain(&judgement, direction, options(parameters), &Known(self));
-            let rules = nft::translate(&chain, &self.context(parameters, Place::default()));
-            table.set_chain(&known.name, None, rules);
+            sink.set_chain(&known.name, &chain, &self.context(parameters, Place::FILTER));
         }
     }
 }
@@ -119,12 +118,5 @@ fn judgement(endpoint: &WorkloadEndpoint, direction: Direction, version: IpVersi
     match has_family(endpoint, version) {
         true => Judgement::of(endpoint, direction),
         false => Judgement::NoAddress,
-    }
-}
-
-fn dispatch(direction: Direction) -> &'static str {
-    match direction {
-        Direction::Egress => map::FROM_WORKLOAD,
-        Direction::Ingress => map::TO_WORKLOAD,
     }
 }
