@@ -193,13 +193,23 @@ impl Resource {
 
     /// Reads a stored row: fields that this version does not know are skipped.
     pub(crate) fn from_row(kind: Kind, text: &str) -> Result<Self, Vec<Problem>> {
-        // The straight way first: the tree is only for rows that other programs wrote with nulls, and for errors.
-        if let Ok(resource) = Self::decode_as(kind, Quickly(text)) {
+        if let Some(resource) = Self::from_known_row(kind, text) {
             return Ok(resource);
         }
         let value: Value =
             serde_json::from_str(text).map_err(|error| vec![Problem::whole(error.to_string())])?;
-        Self::decode_as(kind, Leniently(&Tree::from(&value)))
+        Self::from_lenient_tree(kind, &Tree::from(&value))
+    }
+
+    /// Reads a stored row as this version writes it, the straight way: the tree is only for rows that other programs wrote
+    /// with nulls, or with rules that this version does not know, and for errors.
+    pub(crate) fn from_known_row(kind: Kind, text: &str) -> Option<Self> {
+        Self::decode_as(kind, Quickly(text)).ok()
+    }
+
+    /// Fields that this version does not know are skipped.
+    pub(crate) fn from_lenient_tree(kind: Kind, tree: &Tree) -> Result<Self, Vec<Problem>> {
+        Self::decode_as(kind, Leniently(tree))
     }
 }
 

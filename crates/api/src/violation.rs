@@ -15,6 +15,18 @@ pub struct Violation {
     pub reason: String,
 }
 
+impl Violation {
+    /// The same, seen from a level further up: `place` is what its field is a part of.
+    pub(crate) fn within(self, place: &str) -> Self {
+        let field = match self.field.as_str() {
+            "" => place.to_owned(),
+            field if field.starts_with('[') => format!("{place}{field}"),
+            field => format!("{place}.{field}"),
+        };
+        Self { field, ..self }
+    }
+}
+
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.field)?;

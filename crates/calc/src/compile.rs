@@ -50,6 +50,12 @@ pub enum CompileError {
         /// What is wrong with it.
         source: api::InvalidEstablished,
     },
+    /// A rule that another version wrote and this one cannot read.
+    #[error("{reason}")]
+    Unreadable {
+        /// The field, and what is wrong with it.
+        reason: String,
+    },
     /// A staged Kubernetes policy, or a rule of one, that cannot be converted.
     #[error("cannot be converted: {reason}")]
     Conversion {
@@ -113,6 +119,9 @@ fn compile_rule(
     rule: &v3::Rule,
     namespace: Option<&str>,
 ) -> Result<(Rule, Vec<Definition>), CompileError> {
+    if let Some(reason) = &rule.unreadable {
+        return Err(CompileError::Unreadable { reason: reason.clone() });
+    }
     let mut sets = Vec::new();
     let protocol = rule.protocol.map(|protocol| protocol.number());
     let mut compile =

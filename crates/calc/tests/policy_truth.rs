@@ -11,6 +11,7 @@ use policy_truth::world::World;
 
 use std::collections::BTreeMap;
 
+use serde_json::{Value, json};
 use testkit::vectors::{Case, Runner, load};
 
 fn cases() -> Vec<Case> {
@@ -52,4 +53,57 @@ fn a_series_played_as_changes_gives_the_same_verdicts() {
         }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+/// Two pods, of which one is guarded by a policy with these rules, as they are stored; and what becomes of TCP to ports 80
+/// to 82 of it.
+fn verdicts(policy: Value) -> [&'static str; 3] {
+    let pod = |name: &str, ip: &str| {
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "n", "labels": {"app": name}},
+            "spec": {"containers": []}, "status": {"podIP": ip, "podIPs": [{"ip": ip}]}})
+    };
+    let policy = json!({"apiVersion": "projectcalico.org/v3", "kind": "GlobalNetworkPolicy",
+        "metadata": {"name": "p"}, "spec": policy});
+    let objects = json!([pod("a", "10.0.0.1"), pod("b", "10.0.0.2"), policy]);
+    let mut world = World::default();
+    world.become_(&objects::rows(&objects).expect("something of each can be read"));
+    let probe = |from: &str, port: u16| {
+        let when = json!({"probes": [{"from": from, "to": "n/b", "protocol": "TCP", "port": port}]});
+        let case = |verdict: &str| Case {
+            id: String::new(),
+            suite: String::new(),
+            status: String::new(),
+            given: Value::Null,
+            when: when.clone(),
+            then: json!({"verdicts": [verdict]}),
+            line: Value::Null,
+        };
+        let verdict = ["allow", "deny"].into_iter().find(|verdict| world.check(&case(verdict)).is_ok());
+        verdict.expect("one of the two")
+    };
+    [80, 81, 82].map(|port| probe("n/a", port))
+}
+
+#[test]
+fn what_a_newer_version_wrote_opens_nothing_and_the_rest_of_the_policy_counts() {
+    let to = |action: &str, port: u16| json!({"action": action, "protocol": "TCP", "destination": {"ports": [port]}});
+    let spec = |rules: Value| json!({"selector": "app == 'b'", "types": ["Ingress"], "ingress": rules});
+    // An unknown action denies everything from there on; the rules before it hold.
+    assert_eq!(
+        verdicts(spec(json!([to("Allow", 80), to("Audit", 81), to("Allow", 82)]))),
+        ["allow", "deny", "deny"]
+    );
+    // A condition that is not known: an Allow matches nothing, a Deny everything.
+    let with = |action: &str| json!({"action": action, "source": {"domains": ["example.com"]}});
+    assert_eq!(verdicts(spec(json!([with("Allow"), to("Allow", 81)]))), ["deny", "allow", "deny"]);
+    assert_eq!(
+        verdicts(spec(json!([to("Allow", 80), with("Deny"), to("Allow", 82)]))),
+        ["allow", "deny", "deny"]
+    );
+    // A field of the policy that is not what it was: everything is denied, to those that it selects.
+    let mut odd = spec(json!([to("Allow", 80)]));
+    odd["order"] = json!({"after": "other"});
+    assert_eq!(verdicts(odd.clone()), ["deny", "deny", "deny"]);
+    odd["selector"] = json!("app == 'c'");
+    assert_eq!(verdicts(odd), ["allow", "allow", "allow"]);
 }

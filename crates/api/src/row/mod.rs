@@ -2,6 +2,7 @@
 
 mod affinity;
 mod block;
+mod closed;
 mod config;
 mod handle;
 
@@ -49,13 +50,8 @@ impl Row {
     /// When the text is not JSON, or a field does not hold what it should.
     pub fn decode(key: &Key, text: &str) -> Result<Self, RowError> {
         let row = match key {
-            Key::Resource { kind, namespace, name } => Resource::from_row(*kind, text).map(|mut resource| {
-                let metadata = resource.metadata_mut();
-                metadata.name.clone_from(name);
-                metadata.namespace.clone_from(namespace);
-                metadata.resource_version = None;
-                Self::Resource(resource)
-            }),
+            Key::Resource { kind, namespace, name } => Resource::from_row(*kind, text)
+                .map(|resource| Self::Resource(named(resource, namespace.as_deref(), name))),
             Key::Block(cidr) => {
                 parse(text).map(|block: IpamBlock| Self::Block(IpamBlock { cidr: *cidr, ..block }))
             }
@@ -66,18 +62,6 @@ impl Row {
                 parse(text).map(|handle: IpamHandle| Self::Handle(IpamHandle { id: id.clone(), ..handle }))
             }
             Key::IpamConfig => parse(text).map(Self::IpamConfig),
-        };
-        row.map_err(|problems| RowError { key: key.clone(), violation: Box::new(first(problems)) })
-    }
-
-    /// Writes a row, without the revision.
-    pub fn encode(&self) -> String {
-        let text = match self {
-            Self::Resource(resource) if resource.metadata().resource_version.is_some() => {
-                let mut resource = resource.clone();
-                resource.metadata_mut().resource_version = None;
-                serde_json::to_string(&resource)
-            }
             Self::Resource(resource) => serde_json::to_string(resource),
             Self::Block(block) => return block.encode(),
             Self::BlockAffinity(affinity) => serde_json::to_string(affinity),
@@ -99,6 +83,15 @@ impl Row {
             Self::IpamConfig(_) => Key::IpamConfig,
         }
     }
+}
+
+/// The resource under the name that its key says.
+fn named(mut resource: Resource, namespace: Option<&str>, name: &str) -> Resource {
+    let metadata = resource.metadata_mut();
+    name.clone_into(&mut metadata.name);
+    metadata.namespace = namespace.map(str::to_owned);
+    metadata.resource_version = None;
+    resource
 }
 
 fn parse<T: DeserializeOwned>(text: &str) -> Result<T, Vec<Problem>> {

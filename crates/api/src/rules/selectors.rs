@@ -1,5 +1,5 @@
 use super::Place;
-use crate::selector::Selector;
+use crate::selector::{Selector, SelectorError};
 
 /// The longest selector, in characters.
 const MAX_LENGTH: usize = 1024;
@@ -29,5 +29,8 @@ fn parsed(text: &str, at: &Place<'_>) -> Option<Selector> {
         at.refuse_all(format!("is {length} characters long, but may have {MAX_LENGTH} at most"));
         return None;
     }
-    Selector::parse(text).map_err(|error| at.refuse(text, format!("is not a selector: {error}"))).ok()
+    let refuse = |error: SelectorError| {
+        at.refuse(text, format!("is not a selector: {error}\n{}", error.caret(text)));
+    };
+    Selector::parse(text).map_err(refuse).ok()
 }

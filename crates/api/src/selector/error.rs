@@ -43,7 +43,24 @@ pub enum SelectorError {
     },
 }
 
+/// How many characters of a selector are shown before and after a mistake.
+const SHOWN: usize = 40;
+
 impl SelectorError {
+    /// The text that is no selector, or what is around the mistake in it, and a line with a caret under the mistake; both
+    /// indented.
+    pub fn caret(&self, text: &str) -> String {
+        let place = text.get(..self.position()).map_or(0, |before| before.chars().count());
+        let (first, last) = (place.saturating_sub(SHOWN), place + SHOWN);
+        let is_cut = [first > 0, text.chars().count() > last];
+        let shown = text.chars().skip(first).take(last - first);
+        // A tab or a line's end would move the caret away.
+        let shown: String = shown.map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let [before, after] = is_cut.map(|is_cut| if is_cut { "…" } else { "" });
+        let blanks = " ".repeat(before.chars().count() + place - first);
+        format!("    {before}{shown}{after}\n    {blanks}^")
+    }
+
     /// Where in the text the mistake is, in bytes.
     pub fn position(&self) -> usize {
         match self {

@@ -20,9 +20,9 @@ macro_rules! object {
         ] $($rest)*);
     };
     (@fields [$(#[$meta:meta])*] $name:ident [$($done:tt)*]) => {
-        $(#[$meta])*
         #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
         #[serde(rename_all = "camelCase")]
+        $(#[$meta])*
         pub struct $name { $($done)* }
     };
 }

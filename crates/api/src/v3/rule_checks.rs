@@ -144,6 +144,12 @@ fn check_port(port: &Port, protocol: Option<Protocol>, at: &Place<'_>) {
     if port.range().is_some_and(|(first, _)| first == 0) {
         at.refuse(port, "includes port 0; ports are 1..65535");
     }
+    // It would be a good name, but nobody means one.
+    if let Port::Named(name) = port
+        && name.parse::<i64>().is_ok()
+    {
+        at.refuse(port, "is out of range: ports are 1..65535");
+    }
     match protocol {
         Some(protocol) if !protocol.has_ports() => {
             at.refuse(

@@ -189,3 +189,22 @@ fn staged_policies_are_compiled_unless_they_stage_a_deletion() {
     assert_eq!(policy.order, Some(1000.0));
     assert_eq!(policy.policy.inbound[0].destination.ports, [PortRange { min: 80, max: 80 }]);
 }
+
+#[test]
+fn a_rule_that_cannot_be_read_opens_nothing_and_the_others_keep_their_numbers() {
+    let unreadable = |action| v3::Rule { unreadable: Some("why".to_owned()), ..v3::Rule::new(action) };
+    let rules = [
+        unreadable(v3::Action::Allow),
+        unreadable(v3::Action::Pass),
+        unreadable(v3::Action::Log),
+        v3::Rule::new(v3::Action::Allow),
+    ];
+    let spec = v3::GlobalNetworkPolicySpec { ingress: rules.to_vec(), ..Default::default() };
+    let policy = v3::GlobalNetworkPolicy::new(api::Metadata::named("p"), spec);
+    let id = PolicyId { kind: PolicyKind::GlobalNetworkPolicy, namespace: None, name: "p".into() };
+    let mut errors = Vec::new();
+    let compiled = compile_policy(&id, &policy.into(), &mut errors).unwrap();
+    let rules: Vec<_> = compiled.policy.inbound.iter().map(|rule| (rule.id.index, rule.action)).collect();
+    assert_eq!(rules, [(1, Action::Deny), (3, Action::Allow)]);
+    assert_eq!((errors.len(), errors[0].to_string()), (3, "why".to_owned()));
+}

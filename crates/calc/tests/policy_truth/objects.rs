@@ -104,7 +104,7 @@ fn v3(object: &Value, rows: &mut Rows) -> Result<(), String> {
         Some(namespace) => Key::namespaced(kind, namespace, name),
         None => Key::cluster(kind, name),
     };
-    let row = Row::decode(&key, &object.to_string()).map_err(text)?;
+    let (row, _) = Row::decode_closed(&key, &object.to_string()).map_err(text)?;
     rows.insert(key, Arc::new(row));
     Ok(())
 }

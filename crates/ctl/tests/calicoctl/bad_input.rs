@@ -71,6 +71,194 @@ fn a_policy_without_its_tier_is_refused() {
 }
 
 #[test]
+fn a_selector_that_does_not_parse_is_shown_with_a_caret_under_the_mistake() {
+    let world = World::new();
+    let policy = |spec: &str| resource("GlobalNetworkPolicy", "name: p", spec);
+    let outcome =
+        world.run_with_input(&["apply", "-f", "-"], &policy("selector: \"app = 'db'\"")).failed(&[]);
+    assert_eq!(
+        outcome.errors,
+        "standard input: document 1, line 4: GlobalNetworkPolicy p: spec.selector: \"app = 'db'\" is not a selector: \
+         selector, position 4: found \"=\", expected `==`\n    app = 'db'\n        ^\n"
+    );
+    for (spec, caret) in [
+        ("ingress: [{action: Deny, source: {selector: has(a) &&}}]", "    has(a) &&\n             ^"),
+        ("ingress: [{action: Deny, source: {notSelector: \"a == 'b\"}}]", "    a == 'b\n         ^"),
+        ("ingress: [{action: Deny, source: {namespaceSelector: (all()}}]", "    (all()\n          ^"),
+        ("ingress: [{action: Deny, source: {serviceAccounts: {selector: a b}}}]", "    a b\n      ^"),
+        ("serviceAccountSelector: \"ä == 'b'\"", "    ä == 'b'\n    ^"),
+        ("namespaceSelector: \"a in {'b', 'c'\"", "    a in {'b', 'c'\n                  ^"),
+    ] {
+        world.run_with_input(&["apply", "-f", "-"], &policy(spec)).failed(&["GlobalNetworkPolicy p", caret]);
+    }
+    // Of a long one, what is around the mistake.
+    let long = format!("selector: \"{} || = || {}\"", "has(abc) || ".repeat(20) + "x", "has(abc)");
+    let outcome = world.run_with_input(&["apply", "-f", "-"], &policy(&long)).failed(&[]);
+    let lines: Vec<&str> = outcome.errors.lines().collect();
+    let (shown, caret) = (lines[lines.len() - 2], lines[lines.len() - 1]);
+    assert!(shown.starts_with("    …") && shown.chars().count() < 100, "{shown}");
+    let place = caret.chars().count() - 1;
+    assert_eq!(shown.chars().nth(place), Some('='), "{shown}\n{caret}");
+    assert_eq!(world.snapshot(), []);
+}
+
+#[test]
+fn ports_out_of_range_are_refused_by_field() {
+    for (rule, words) in [
+        ("protocol: TCP, destination: {ports: [0]}", "spec.ingress[0].destination.ports[0]"),
+        ("protocol: TCP, destination: {ports: [80, 65536]}", "spec.ingress[0].destination.ports[1]"),
+        ("protocol: UDP, source: {ports: ['90:80']}", "spec.ingress[0].source.ports[0]"),
+        ("protocol: UDP, source: {notPorts: ['1:70000']}", "spec.ingress[0].source.notPorts[0]"),
+        ("protocol: TCP, destination: {ports: [-1]}", "spec.ingress[0].destination.ports[0]"),
+        ("destination: {ports: [80]}", "spec.ingress[0].destination.ports"),
+        ("protocol: ICMP, icmp: {type: 300}", "spec.ingress[0].icmp.type"),
+    ] {
+        let spec = format!("ingress: [{{action: Allow, {rule}}}]");
+        refused(&resource("GlobalNetworkPolicy", "name: p", &spec), &["GlobalNetworkPolicy p", words]);
+    }
+    refused(
+        &resource(
+            "HostEndpoint",
+            "name: h",
+            "node: n, interfaceName: eth0, ports: [{name: a, protocol: TCP, port: 0}]",
+        ),
+        &["HostEndpoint h", "spec.ports[0].port"],
+    );
+    let kubernetes = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: p}\nspec: {podSelector: {}, \
+                      ingress: [{ports: [{port: 80, endPort: 65536}]}]}\n";
+    refused(kubernetes, &["NetworkPolicy p", "spec.ingress[0].ports[0].endPort", "65535"]);
+}
+
+#[test]
+fn networks_of_the_wrong_family_are_refused_by_field() {
+    for (rule, words) in [
+        ("source: {nets: [10.0.0.0/8, 'fd00::/8']}", ["spec.ingress[0].source.nets[1]", "IPv6"]),
+        (
+            "source: {nets: [10.0.0.0/8]}, destination: {notNets: ['fd00::/8']}",
+            ["destination.notNets[0]", "IPv6"],
+        ),
+        ("ipVersion: 6, source: {nets: [10.0.0.0/8]}", ["spec.ingress[0].source.nets[0]", "IPv4"]),
+        ("ipVersion: 4, protocol: ICMPv6", ["spec.ingress[0].protocol", "write ICMP"]),
+        ("source: {nets: [10.0.0.0/33]}", ["spec.ingress[0].source.nets[0]", "10.0.0.0/33"]),
+    ] {
+        let spec = format!("ingress: [{{action: Allow, {rule}}}]");
+        refused(&resource("GlobalNetworkPolicy", "name: p", &spec), &words);
+    }
+    let kubernetes = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: p}\nspec: {podSelector: {}, \
+                      ingress: [{from: [{ipBlock: {cidr: 10.0.0.0/8, except: ['fd00::/16']}}]}]}\n";
+    refused(kubernetes, &["spec.ingress[0].from[0].ipBlock.except[0]", "inside 10.0.0.0/8"]);
+}
+
+#[test]
+fn a_tier_with_policies_of_any_kind_is_not_deleted() {
+    let kinds = [
+        ("NetworkPolicy", "networkpolicy", "name: t.p, namespace: n"),
+        ("GlobalNetworkPolicy", "globalnetworkpolicy", "name: t.p"),
+        ("StagedNetworkPolicy", "stagednetworkpolicy", "name: t.p, namespace: n"),
+        ("StagedGlobalNetworkPolicy", "stagedglobalnetworkpolicy", "name: t.p"),
+    ];
+    for (kind, word, metadata) in kinds {
+        let world =
+            World::with(&(resource("Tier", "name: t", "order: 5") + &resource(kind, metadata, "tier: t")));
+        let before = world.snapshot();
+        world.run(&["delete", "tier", "t"]).failed(&["Tier t still has policies", kind, "t.p", "move them"]);
+        assert_eq!(world.snapshot(), before);
+        let namespace: &[&str] = if metadata.contains("namespace") { &["-n", "n"] } else { &[] };
+        world.run(&[&["delete", word, "t.p"], namespace].concat()).succeeded();
+        world.run(&["delete", "tier", "t"]).succeeded();
+    }
+    let world = World::with(&resource("Tier", "name: default", "order: 1000000"));
+    world.run(&["delete", "tier", "default"]).failed(&["Tier default is built in"]);
+}
+
+#[test]
+fn an_action_of_another_version_is_refused_in_a_file() {
+    refused(
+        &resource("GlobalNetworkPolicy", "name: p", "ingress: [{action: Audit}]"),
+        &["spec.ingress[0].action", "\"Audit\" is not one of Allow, Deny, Log, Pass"],
+    );
+    refused(
+        &resource(
+            "GlobalNetworkPolicy",
+            "name: p",
+            "egress: [{action: Allow, destination: {domains: [a.b]}}]",
+        ),
+        &["spec.egress[0].destination.domains", "is not a field here"],
+    );
+    refused(&resource("Tier", "name: t", "defaultAction: Ask"), &["spec.defaultAction", "Deny, Pass"]);
+}
+
+#[test]
+fn what_another_version_wrote_is_reported_and_not_written_over() {
+    let world = World::with(&resource("GlobalNetworkPolicy", "name: good", ""));
+    let key = api::Key::cluster(api::Kind::GlobalNetworkPolicy, "newer");
+    let text = r#"{"metadata":{"name":"newer"},"spec":{"ingress":[{"action":"Audit"}]}}"#;
+    datastore::Store::create(&world.store(), &key, text).expect("a new row");
+    let before = world.snapshot();
+    let outcome = world.run(&["get", "gnp"]);
+    assert!(outcome.output.contains("good"), "{outcome:?}");
+    assert!(
+        outcome.errors.contains("GlobalNetworkPolicy newer") && outcome.errors.contains("Audit"),
+        "{outcome:?}"
+    );
+    for arguments in
+        [&["label", "gnp", "newer", "a=b"][..], &["patch", "gnp", "newer", "-p", "spec: {order: 1}"]]
+    {
+        world.run(arguments).failed(&["GlobalNetworkPolicy newer", "spec.ingress[0].action", "Audit"]);
+    }
+    assert_eq!(world.snapshot(), before);
+}
+
+#[test]
+fn a_set_of_100_000_networks_is_taken_and_a_bad_one_in_it_found() {
+    let net = |number: u32| std::net::Ipv4Addr::from((20 << 24) + number).to_string();
+    let mut nets: Vec<String> = (0..100_000).map(net).collect();
+    let world = World::new();
+    let set = |nets: &[String]| {
+        resource("GlobalNetworkSet", "name: large", &format!("nets: [{}]", nets.join(", ")))
+    };
+    world.run_with_input(&["apply", "-f", "-"], &set(&nets)).succeeded();
+    let shown = world.run(&["get", "gns", "large", "-o", "json"]).succeeded();
+    assert_eq!(shown.matches("\"20.").count(), 100_000);
+    let before = world.snapshot();
+    nets[77_777] = "20.1.2.300".to_owned();
+    world.run_with_input(&["apply", "-f", "-"], &set(&nets)).failed(&["spec.nets[77777]", "20.1.2.300"]);
+    assert_eq!(world.snapshot(), before);
+}
+
+#[test]
+fn names_up_to_their_limits_are_taken_and_longer_ones_refused() {
+    let named = |kind: &str, length: usize, spec: &str| {
+        resource(kind, &format!("name: {}", "n".repeat(length)), spec)
+    };
+    let host = "node: n, interfaceName: eth0";
+    for (kind, longest, spec) in [
+        ("Tier", 63, "order: 1"),
+        ("NetworkPolicy", 253, ""),
+        ("GlobalNetworkPolicy", 253, ""),
+        ("StagedGlobalNetworkPolicy", 253, ""),
+        ("GlobalNetworkSet", 253, "nets: [10.0.0.0/8]"),
+        ("HostEndpoint", 253, host),
+    ] {
+        let world = World::new();
+        world.run_with_input(&["apply", "-f", "-"], &named(kind, longest, spec)).succeeded();
+        world.run(&["delete", kind, &"n".repeat(longest)]).succeeded();
+        let words = format!("{} characters long, but may have {longest}", longest + 1);
+        refused(&named(kind, longest + 1, spec), &[kind, "metadata.name", &words]);
+    }
+    refused(&named("GlobalNetworkPolicy", 0, ""), &["metadata.name", "is required"]);
+    let port = |name: &str| {
+        resource(
+            "HostEndpoint",
+            "name: h",
+            &format!("{host}, ports: [{{name: {name}, protocol: TCP, port: 1}}]"),
+        )
+    };
+    World::with(&port("fifteen-letters"));
+    refused(&port("sixteen--letters"), &["spec.ports[0].name", "at most 15"]);
+}
+
+#[test]
 fn a_datastore_that_is_not_there_is_not_made_by_reading() {
     let world = World::without_datastore();
     for arguments in [

@@ -63,7 +63,10 @@ impl ResourceError {
 }
 
 fn list(violations: &[Violation]) -> String {
-    violations.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    let texts: Vec<_> = violations.iter().map(ToString::to_string).collect();
+    // A selector is shown with a caret under the mistake, on lines of their own.
+    let has_lines = texts.iter().any(|text| text.contains('\n'));
+    texts.join(if has_lines { "\n" } else { "; " })
 }
 
 fn names(keys: &[Key]) -> String {

@@ -44,7 +44,10 @@ impl Cache {
         if self.rows.get(&entry.key) == Some(&hash) {
             return None;
         }
-        let row = match R::decode(&entry.key, &entry.value) {
+        let mut complain = |problem: String| {
+            tracing::warn!(row = %entry.key, problem, "part of this row cannot be read; nothing is allowed by it");
+        };
+        let row = match R::decode(&entry.key, &entry.value, &mut complain) {
             Ok(row) => Some(Arc::new(row)),
             Err(reason) => {
                 tracing::warn!(row = %entry.key, reason, "this row is malformed, and treated as if it did not exist");

@@ -4,7 +4,8 @@
 //! ends, because the datastore went away or compacted what the watch had not yet told, it backs off, lists again and
 //! delivers the difference, deletes included; in-sync is not said a second time, and never before a whole list was
 //! delivered. Updates say what *is*: several changes of a row may arrive as one, a row whose text is the same as before
-//! is not delivered again, and a row whose text does not decode does not exist (and is warned of).
+//! is not delivered again, and a row whose text does not decode does not exist (and is warned of). Of a policy that can be read in part the rest
+//! opens nothing ([`Row::decode_closed`]).
 
 mod cache;
 #[cfg(test)]
@@ -43,23 +44,26 @@ pub struct Update<R = Row> {
 
 /// What the text of a row can be decoded to.
 pub trait Decode: Sized + Send + Sync + 'static {
-    /// Decodes the text under a key.
+    /// Decodes the text under a key; tells `complain` what of it could not be used.
     ///
     /// # Errors
-    /// What is wrong with it, for the log.
-    fn decode(key: &Key, text: &str) -> Result<Self, String>;
+    /// Why nothing of it can be used, for the log.
+    fn decode(key: &Key, text: &str, complain: &mut dyn FnMut(String)) -> Result<Self, String>;
 }
 
-/// Typed, as the key promises. `metadata.resource_version` is left empty: a row is the same whichever write made it.
+/// Typed, as the key promises; what cannot be read of it opens nothing. `metadata.resource_version` is left empty: a row is
+/// the same whichever write made it.
 impl Decode for Row {
-    fn decode(key: &Key, text: &str) -> Result<Self, String> {
-        Row::decode(key, text).map_err(|error| error.violation.to_string())
+    fn decode(key: &Key, text: &str, complain: &mut dyn FnMut(String)) -> Result<Self, String> {
+        let (row, problems) = Row::decode_closed(key, text).map_err(|error| error.violation.to_string())?;
+        problems.iter().for_each(|problem| complain(problem.to_string()));
+        Ok(row)
     }
 }
 
 /// The text as it is.
 impl Decode for String {
-    fn decode(_: &Key, text: &str) -> Result<Self, String> {
+    fn decode(_: &Key, text: &str, _: &mut dyn FnMut(String)) -> Result<Self, String> {
         Ok(text.to_owned())
     }
 }

@@ -194,7 +194,7 @@ fn a_malformed_row_does_not_exist_until_it_is_mended() {
     let (_syncer, events) = Syncer::channel::<Row>(Arc::new(memory.clone()), scopes, 16);
     assert_eq!(next(&events), updated(Some(&good)));
     assert_eq!(next(&events), SyncEvent::InSync);
-    for malformed in ["not JSON", &text("7")] {
+    for malformed in ["not JSON", r#"{"metadata": 7, "spec": {}}"#] {
         memory.update(&set("a"), malformed, None).expect("there");
         assert_eq!(next(&events), updated(None), "{malformed}");
     }
@@ -232,4 +232,22 @@ fn a_callback_can_end_the_syncer() {
     assert_eq!(heard.recv_timeout(PATIENCE), Ok(SyncEvent::InSync));
     assert!(heard.recv_timeout(PATIENCE).is_err(), "the callback was dropped with its thread");
     syncer.stop();
+}
+
+#[test]
+fn a_policy_of_a_newer_version_arrives_with_what_opens_nothing_in_place_of_what_is_not_known() {
+    let memory = Memory::new();
+    let key = Key::cluster(Kind::GlobalNetworkPolicy, "p");
+    let text =
+        r#"{"metadata":{},"spec":{"selector":"all()","ingress":[{"action":"Audit"},{"action":"Allow"}]}}"#;
+    memory.create(&key, text).expect("memory is always available");
+    let scopes = vec![Scope::all(Kind::GlobalNetworkPolicy)];
+    let (_syncer, events) = Syncer::channel::<Row>(Arc::new(memory), scopes, 16);
+    let SyncEvent::Updates(updates) = next(&events) else { panic!("no updates") };
+    let Some(Row::Resource(api::Resource::GlobalNetworkPolicy(policy))) = updates[0].row.as_deref() else {
+        panic!("{updates:?}")
+    };
+    let rules: Vec<_> =
+        policy.spec.ingress.iter().map(|rule| (rule.action, rule.unreadable.is_some())).collect();
+    assert_eq!(rules, [(api::Action::Deny, true), (api::Action::Allow, false)]);
 }
