@@ -28,8 +28,8 @@ pub use metadata::{Metadata, OwnerReference};
 pub use object::{NoStatus, Object, Spec};
 pub use resource::{API_VERSION, Resource};
 pub use row::{
-    BlockAffinityState, IpamAllocationAttribute, IpamBlock, IpamBlockAffinity, IpamConfig, IpamHandle, Row,
-    RowError,
+    BlockAffinityState, Confirmation, ConfirmationPhase, IpamAllocationAttribute, IpamBlock,
+    IpamBlockAffinity, IpamConfig, IpamHandle, ReplacedRow, Row, RowError,
 };
 pub use stored::{AffinityOwner, Key};
 pub use v3::*;

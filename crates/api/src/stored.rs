@@ -33,6 +33,8 @@ pub enum Key {
     Handle(String),
     /// The settings of IPAM.
     IpamConfig,
+    /// A change that is undone unless it is confirmed.
+    Confirmation(String),
 }
 
 /// Who a block belongs to: a node, or something that is none, such as `load-balancer`.
@@ -98,6 +100,7 @@ impl fmt::Display for Key {
             Self::BlockAffinity { owner, cidr } => write!(f, "affinity of {owner} for block {cidr}"),
             Self::Handle(id) => write!(f, "IPAM handle {id}"),
             Self::IpamConfig => f.write_str("IPAM configuration"),
+            Self::Confirmation(id) => write!(f, "confirmation of change {id}"),
         }
     }
 }

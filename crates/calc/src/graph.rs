@@ -153,7 +153,7 @@ impl Graph {
                 let fact: Option<BlockFact> = self.blocks.set_affinity(owner, cidr.trunc(), state);
                 self.routes.set_block(cidr.trunc(), fact);
             }
-            (Key::Handle(_) | Key::IpamConfig, _) => {}
+            (Key::Handle(_) | Key::IpamConfig | Key::Confirmation(_), _) => {}
         }
     }
 

@@ -11,8 +11,8 @@ use tracing::level_filters::LevelFilter;
 
 use crate::console::Pipe;
 use crate::{
-    Console, apply, bgp, completion, create, delete, explain, get, ipam, label, node, patch, replace,
-    validate, version,
+    Console, apply, bgp, completion, confirm, create, delete, explain, get, ipam, label, node, patch,
+    replace, validate, version,
 };
 
 /// Manage Calico resources, addresses and nodes.
@@ -94,6 +94,8 @@ enum Verb {
     Create(create::CreateArgs),
     /// Create resources from a file, or change those that exist
     Apply(apply::ApplyArgs),
+    /// Confirm a change that was made with apply --confirm
+    Confirm(confirm::ConfirmArgs),
     /// Replace existing resources by what a file says
     Replace(replace::ReplaceArgs),
     /// Change some fields of a resource
@@ -177,6 +179,7 @@ fn dispatch(args: CtlArgs, console: &mut Console<'_>) -> Result<()> {
     match args.verb {
         Verb::Create(verb) => create::run(&verb, global, console),
         Verb::Apply(verb) => apply::run(&verb, global, console),
+        Verb::Confirm(verb) => confirm::run(&verb, global, console),
         Verb::Replace(verb) => replace::run(&verb, global, console),
         Verb::Patch(verb) => patch::run(&verb, global, console),
         Verb::Delete(verb) => delete::run(&verb, global, console),

@@ -13,6 +13,7 @@ mod cli;
 mod cluster;
 mod columns;
 mod completion;
+mod confirm;
 mod console;
 mod create;
 mod delete;

@@ -8,6 +8,7 @@
 //! | affinity of something else | `/calico/ipam/v2/virtual/<name>/ipv4/block/10.0.0.0-26` |
 //! | IPAM handle | `/calico/ipam/v2/handle/<id>` |
 //! | IPAM configuration | `/calico/ipam/v2/config` |
+//! | change to be confirmed (ours) | `/calico/tortie/v1/confirmation/<id>` |
 //!
 //! The mapping is one to one: [`decode`] accepts exactly what [`encode`] makes. A slash or a percent sign in a name,
 //! which Calico's own names never have, is written `%2f` or `%25`, so that a name can not reach into another prefix.
@@ -25,6 +26,7 @@ const HOSTS: &str = "/calico/ipam/v2/host/";
 const VIRTUALS: &str = "/calico/ipam/v2/virtual/";
 const HANDLES: &str = "/calico/ipam/v2/handle/";
 const CONFIG: &str = "/calico/ipam/v2/config";
+const CONFIRMATIONS: &str = "/calico/tortie/v1/confirmation/";
 
 /// The text key of a row.
 pub fn encode(key: &Key) -> String {
@@ -44,6 +46,7 @@ pub fn encode(key: &Key) -> String {
         }
         Key::Handle(id) => format!("{HANDLES}{}", escape(id)),
         Key::IpamConfig => CONFIG.to_owned(),
+        Key::Confirmation(id) => format!("{CONFIRMATIONS}{}", escape(id)),
     }
 }
 
@@ -58,6 +61,9 @@ pub fn decode(text: &str) -> Option<Key> {
     }
     if let Some(rest) = text.strip_prefix(HANDLES) {
         return unescape(rest).map(Key::Handle);
+    }
+    if let Some(rest) = text.strip_prefix(CONFIRMATIONS) {
+        return unescape(rest).map(Key::Confirmation);
     }
     if let Some(rest) = text.strip_prefix(HOSTS) {
         return decode_affinity(rest, AffinityOwner::Host);
@@ -111,6 +117,7 @@ pub fn ranges(scope: &Scope) -> Vec<KeyRange> {
         }
         Scope::Handles => vec![KeyRange::below(HANDLES.to_owned())],
         Scope::IpamConfig => vec![KeyRange { start: CONFIG.to_owned(), end: format!("{CONFIG}\0") }],
+        Scope::Confirmations => vec![KeyRange::below(CONFIRMATIONS.to_owned())],
     }
 }
 
@@ -198,6 +205,7 @@ mod tests {
             ),
             (Key::Handle("k8s-pod-network.0a1b".into()), "/calico/ipam/v2/handle/k8s-pod-network.0a1b"),
             (Key::IpamConfig, "/calico/ipam/v2/config"),
+            (Key::Confirmation("5f3a".into()), "/calico/tortie/v1/confirmation/5f3a"),
         ];
         for (key, text) in cases {
             assert_eq!(encode(&key), text);
@@ -249,6 +257,7 @@ mod tests {
             (owner, cidr()).prop_map(|(owner, cidr)| Key::BlockAffinity { owner, cidr }),
             name().prop_map(Key::Handle),
             Just(Key::IpamConfig),
+            name().prop_map(Key::Confirmation),
         ]
     }
 
@@ -261,6 +270,7 @@ mod tests {
             prop::option::of(name()).prop_map(|host| Scope::BlockAffinities { host }),
             Just(Scope::Handles),
             Just(Scope::IpamConfig),
+            Just(Scope::Confirmations),
         ]
     }
 
@@ -296,6 +306,7 @@ mod tests {
                 }
                 Key::Handle(_) => Scope::Handles,
                 Key::IpamConfig => Scope::IpamConfig,
+                Key::Confirmation(_) => Scope::Confirmations,
             };
             let text = encode(&key);
             prop_assert!(ranges(&scope).iter().any(|range| range.contains(&text)));

@@ -6,12 +6,14 @@
 //! - [`layout`] maps row identities to Calico's etcd v3 keys and back.
 //! - [`Syncer`] turns list and watch into typed updates and exactly one in-sync.
 //! - [`resources`] reads and writes v3 resources on behalf of users, by the rules that need the rest of the datastore.
+//! - [`confirmation`] keeps what a change replaces, and puts it back unless somebody confirms the change.
 //! - [`config`] chooses the datastore from the environment or from `calicoctl.cfg`.
 //! - [`FaultStore`] lets a test hold up, observe and fail the operations of another store.
 //!
 //! Everything here blocks; run it on a thread of its own. The store is the only coordination between nodes.
 
 pub mod config;
+pub mod confirmation;
 mod fault;
 pub mod layout;
 mod memory;

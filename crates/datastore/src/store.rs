@@ -69,6 +69,7 @@ fn word_for(key: &Key) -> &'static str {
         Key::BlockAffinity { .. } => "BlockAffinity",
         Key::Handle(_) => "IPAMHandle",
         Key::IpamConfig => "IPAMConfig",
+        Key::Confirmation(_) => "Confirmation",
     }
 }
 
@@ -198,6 +199,8 @@ pub enum Scope {
     Handles,
     /// The one IPAM configuration row.
     IpamConfig,
+    /// All changes that are to be confirmed.
+    Confirmations,
 }
 
 impl Scope {
@@ -212,6 +215,7 @@ impl Scope {
             }
             (Self::Blocks, Key::Block(_))
             | (Self::Handles, Key::Handle(_))
+            | (Self::Confirmations, Key::Confirmation(_))
             | (Self::IpamConfig, Key::IpamConfig) => true,
             _ => false,
         }

@@ -10,6 +10,7 @@ mod bfd;
 mod bgp;
 mod cni;
 pub mod config;
+mod confirmation;
 pub mod felix;
 mod handover;
 pub mod health;

@@ -32,7 +32,7 @@ use crate::signals::{OnHangup, work_until_stopped};
 use crate::startup::{self, Addresses};
 use crate::status::Status;
 use crate::unbuilt::Unbuilt;
-use crate::{addresses, http, node_status, recovery, telemetry};
+use crate::{addresses, confirmation, http, node_status, recovery, telemetry};
 
 /// Exit code: the configuration or the state of the host or datastore does not allow the node to run.
 pub const EXIT_CANNOT_START: u8 = 1;
@@ -167,8 +167,10 @@ impl Node {
         let sync_reporter = health.register("datastore", None);
         let reporter = node_status::Reporter::new(bgp.as_ref().map(Bgp::facts));
         let status_rows = node_status::start(&config.node_name, store.clone(), reporter)?;
-        let scopes = agent::scopes().into_iter().chain([node_status::scope()]).collect();
-        let syncer = Syncer::spawn(store.clone(), scopes, deliver(status_rows, agent.clone()));
+        let confirmations = confirmation::start(&config.node_name, store.clone())?;
+        let own = [node_status::scope(), confirmation::scope()];
+        let scopes = agent::scopes().into_iter().chain(own).collect();
+        let syncer = Syncer::spawn(store.clone(), scopes, deliver(status_rows, confirmations, agent.clone()));
         let sync = syncer.monitor();
 
         // From here on this process acts: in the place of another one, if that gives its own.
@@ -282,12 +284,14 @@ impl Node {
 /// Hands on what the syncer delivers: there is one for all, because each write to the datastore wakes every one.
 fn deliver(
     status_rows: node_status::Rows,
+    confirmations: confirmation::Rows,
     agent: AgentHandle,
 ) -> impl FnMut(SyncEvent) -> ControlFlow<()> + Send + 'static {
     let mut to_agent = agent::deliver(agent);
     move |mut event| {
         if let SyncEvent::Updates(updates) = &mut event {
             status_rows.take(updates);
+            confirmations.take(updates);
             if updates.is_empty() {
                 return ControlFlow::Continue(());
             }

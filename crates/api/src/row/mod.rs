@@ -4,6 +4,7 @@ mod affinity;
 mod block;
 mod closed;
 mod config;
+mod confirmation;
 mod handle;
 
 use serde::de::DeserializeOwned;
@@ -12,12 +13,14 @@ use serde_json::Value;
 pub use affinity::{BlockAffinityState, IpamBlockAffinity};
 pub use block::{IpamAllocationAttribute, IpamBlock};
 pub use config::IpamConfig;
+pub use confirmation::{Confirmation, ConfirmationPhase, ReplacedRow};
 pub use handle::IpamHandle;
 
 use crate::decode::{self, Problem, Tree};
 use crate::{Key, Resource, Violation};
 
-/// What a datastore keeps under a key. As JSON it is exactly what Calico keeps in etcd.
+/// What a datastore keeps under a key. As JSON it is exactly what Calico keeps in etcd (but for
+/// confirmations, which are ours).
 #[derive(Debug, Clone, PartialEq)]
 pub enum Row {
     /// Under [`Key::Resource`].
@@ -30,6 +33,8 @@ pub enum Row {
     Handle(IpamHandle),
     /// Under [`Key::IpamConfig`].
     IpamConfig(IpamConfig),
+    /// Under [`Key::Confirmation`].
+    Confirmation(Confirmation),
 }
 
 /// A row that does not hold what its key promises. Not retryable: someone has to mend or delete it.
@@ -62,11 +67,26 @@ impl Row {
                 parse(text).map(|handle: IpamHandle| Self::Handle(IpamHandle { id: id.clone(), ..handle }))
             }
             Key::IpamConfig => parse(text).map(Self::IpamConfig),
+            Key::Confirmation(id) => parse(text)
+                .map(|row: Confirmation| Self::Confirmation(Confirmation { id: id.clone(), ..row })),
+        };
+        row.map_err(|problems| RowError { key: key.clone(), violation: Box::new(first(problems)) })
+    }
+
+    /// Writes a row, without the revision.
+    pub fn encode(&self) -> String {
+        let text = match self {
+            Self::Resource(resource) if resource.metadata().resource_version.is_some() => {
+                let mut resource = resource.clone();
+                resource.metadata_mut().resource_version = None;
+                serde_json::to_string(&resource)
+            }
             Self::Resource(resource) => serde_json::to_string(resource),
             Self::Block(block) => return block.encode(),
             Self::BlockAffinity(affinity) => serde_json::to_string(affinity),
             Self::Handle(handle) => serde_json::to_string(handle),
             Self::IpamConfig(config) => serde_json::to_string(config),
+            Self::Confirmation(row) => serde_json::to_string(row),
         };
         text.expect("rows hold nothing that JSON lacks")
     }
@@ -81,6 +101,7 @@ impl Row {
             }
             Self::Handle(handle) => Key::Handle(handle.id.clone()),
             Self::IpamConfig(_) => Key::IpamConfig,
+            Self::Confirmation(row) => Key::Confirmation(row.id.clone()),
         }
     }
 }

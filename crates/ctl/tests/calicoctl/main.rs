@@ -3,6 +3,7 @@
 mod bad_input;
 mod bgp;
 mod bgp_plan;
+mod confirm;
 mod delete;
 mod explain;
 mod get;

@@ -12,11 +12,11 @@ mod rules;
 #[cfg(test)]
 mod tests;
 
-use api::{Key, Kind, Resource};
+use api::{Key, Kind, ReplacedRow, Resource};
 
 pub use error::ResourceError;
 
-use crate::{Entry, Revision, Store, StoreError};
+use crate::{Entry, Revision, Store, StoreError, layout};
 
 /// Most attempts of a change that others keep getting in the way of.
 const MAX_ATTEMPTS: usize = 100;
@@ -96,15 +96,45 @@ impl<'a> Resources<'a> {
     ///
     /// # Errors
     /// There is one already, it breaks a rule, or the store's.
-    pub fn create(&self, mut resource: Resource) -> Result<Resource, ResourceError> {
-        resource.apply_defaults();
-        rules::check_write(self.store, &resource, None)?;
-        crate::objects::identify(resource.metadata_mut());
-        let entry = match self.store.create(&row_key(&resource)?, &rows::text(&resource)) {
-            Err(StoreError::AlreadyExists(_)) => Err(StoreError::AlreadyExists(resource.key())),
-            other => other,
-        }?;
-        Ok(written(resource, &entry))
+    pub fn create(&self, resource: Resource) -> Result<Resource, ResourceError> {
+        self.carry_out(self.plan_creation(resource)?)
+    }
+
+    /// Checks a resource that is to be created or replaced, as [`Resources::create`] and [`Resources::update`] do, and
+    /// writes nothing but the tier that Calico itself has for it. `None`: it is so already.
+    ///
+    /// # Errors
+    /// As theirs.
+    pub fn plan(&self, resource: &Resource) -> Result<Option<Planned>, ResourceError> {
+        let entry = match self.store.get(&row_key(resource)?) {
+            Ok(entry) => entry,
+            Err(StoreError::NotFound(_)) => return self.plan_creation(resource.clone()).map(Some),
+            Err(error) => return Err(error.into()),
+        };
+        match rows::resource(&entry)? {
+            Some(before) => {
+                let planned = self.plan_replacement(&before, resource.clone())?;
+                Ok(planned.map(|planned| Planned { before: Some(entry), ..planned }))
+            }
+            None => self.plan_creation(resource.clone()).map(Some),
+        }
+    }
+
+    /// Does what was planned, unless somebody has changed the resource since.
+    ///
+    /// # Errors
+    /// It was changed, or the store's.
+    pub fn carry_out(&self, planned: Planned) -> Result<Resource, ResourceError> {
+        let Planned { resource, key, revision, text, .. } = planned;
+        let written = match &revision {
+            Some(revision) => self.store.update(&key, &text, Some(revision)),
+            None => self.store.create(&key, &text),
+        };
+        match written {
+            Ok(entry) => Ok(with_revision(resource, &entry)),
+            Err(StoreError::AlreadyExists(_)) => Err(StoreError::AlreadyExists(resource.key()).into()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Replaces a resource that exists; with `metadata.resource_version`, only if that is still its revision. UID and
@@ -184,7 +214,25 @@ impl<'a> Resources<'a> {
         self.get(resource.kind(), metadata.namespace.as_deref(), &metadata.name)
     }
 
-    fn replace(&self, before: Resource, mut after: Resource) -> Result<(Resource, Applied), ResourceError> {
+    fn replace(&self, before: Resource, after: Resource) -> Result<(Resource, Applied), ResourceError> {
+        match self.plan_replacement(&before, after)? {
+            Some(planned) => Ok((self.carry_out(planned)?, Applied::Changed)),
+            None => Ok((before, Applied::Unchanged)),
+        }
+    }
+
+    fn plan_creation(&self, mut resource: Resource) -> Result<Planned, ResourceError> {
+        resource.apply_defaults();
+        rules::check_write(self.store, &resource, None)?;
+        crate::objects::identify(resource.metadata_mut());
+        Planned::of(resource, None)
+    }
+
+    fn plan_replacement(
+        &self,
+        before: &Resource,
+        mut after: Resource,
+    ) -> Result<Option<Planned>, ResourceError> {
         let revision = before.metadata().resource_version.clone().unwrap_or_default();
         let metadata = after.metadata_mut();
         if let Some(expected) = metadata.resource_version.as_ref().filter(|expected| **expected != revision) {
@@ -195,25 +243,51 @@ impl<'a> Resources<'a> {
         metadata.uid.clone_from(&before.metadata().uid);
         metadata.creation_timestamp = before.metadata().creation_timestamp;
         after.apply_defaults();
-        after.keep_status_of(&before);
-        rules::check_write(self.store, &after, Some(&before))?;
-        if after == before {
-            return Ok((before, Applied::Unchanged));
+        after.keep_status_of(before);
+        rules::check_write(self.store, &after, Some(before))?;
+        match after == *before {
+            true => Ok(None),
+            false => Planned::of(after, Some(Revision::from(revision))).map(Some),
         }
-        let entry =
-            self.store.update(&row_key(&after)?, &rows::text(&after), Some(&Revision::from(revision)))?;
-        Ok((written(after, &entry), Applied::Changed))
     }
 }
 
-/// The time as resources have it: whole seconds (Kubernetes `metav1.Time`).
+/// A write that was checked and is yet to be done.
+#[derive(Debug)]
+pub struct Planned {
+    resource: Resource,
+    key: Key,
+    /// The row's text, as it will be.
+    text: String,
+    /// That of the row that is replaced.
+    revision: Option<Revision>,
+    /// The row that is replaced, if it was asked for.
+    before: Option<Entry>,
+}
+
+impl Planned {
+    fn of(resource: Resource, revision: Option<Revision>) -> Result<Self, ResourceError> {
+        let (key, text) = (row_key(&resource)?, rows::text(&resource));
+        Ok(Self { resource, key, text, revision, before: None })
+    }
+
+    /// The row, as it is and as it will be.
+    pub fn replaced(&self) -> ReplacedRow {
+        ReplacedRow {
+            key: layout::encode(&self.key),
+            before: self.before.as_ref().map(|entry| entry.value.clone()),
+            after: self.text.clone(),
+        }
+    }
+}
+
 fn row_key(resource: &Resource) -> Result<Key, ResourceError> {
     let metadata = resource.metadata();
     rows::row_key(resource.kind(), metadata.namespace.as_deref(), &metadata.name)
         .ok_or_else(|| ResourceError::ReadOnly { key: resource.key() })
 }
 
-fn written(mut resource: Resource, entry: &Entry) -> Resource {
+fn with_revision(mut resource: Resource, entry: &Entry) -> Resource {
     resource.metadata_mut().resource_version = Some(entry.revision.to_string());
     resource
 }

@@ -44,7 +44,7 @@ pub(super) fn resource(entry: &Entry) -> Result<Option<Resource>, StoreError> {
         Row::IpamConfig(config) => configuration(&config).into(),
         Row::BlockAffinity(affinity) if affinity.deleted => return Ok(None),
         Row::BlockAffinity(affinity) => block_affinity(&affinity).into(),
-        Row::Block(_) | Row::Handle(_) => return Ok(None),
+        Row::Block(_) | Row::Handle(_) | Row::Confirmation(_) => return Ok(None),
     };
     resource.metadata_mut().resource_version = Some(entry.revision.to_string());
     Ok(Some(resource))

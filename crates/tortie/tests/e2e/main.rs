@@ -5,6 +5,7 @@
 mod addresses;
 mod bgp;
 mod bgp_questions;
+mod confirm;
 mod datastore;
 mod demo;
 mod health;
