@@ -1,10 +1,11 @@
 //! What the node's unix socket speaks: one JSON request and one JSON answer per connection, each ended by the closing
-//! of its direction or a newline.
+//! of its direction or a newline. Flows are answered with a line each.
 //!
 //! The CNI plugins, `calicoctl node status` and `calicoctl bgp` are its clients; they hold no credentials and know nothing of
 //! the datastore. The types live here because both ends reach this crate.
 
 pub mod bgp;
+pub mod flows;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -36,6 +37,8 @@ pub enum Request {
     NodeStatus,
     /// A question of `calicoctl bgp`.
     Bgp(bgp::Question),
+    /// What `calicoctl flows` shows; answered with any number of lines.
+    Flows(flows::FlowsQuestion),
 }
 
 /// The node's answer.
@@ -54,6 +57,10 @@ pub enum Answer {
     NodeStatus(NodeStatus),
     /// Answer to [`Request::Bgp`].
     Bgp(bgp::Reply),
+    /// A line of the answer to [`Request::Flows`].
+    Flow(Box<flows::Flow>),
+    /// A line of the answer to [`Request::Flows`]: something is missing here.
+    Unseen(flows::Unseen),
 }
 
 /// What an ADD is to do about the IPAM plugin that its configuration names.

@@ -229,6 +229,28 @@ pub struct PolicyId {
     pub name: Arc<str>,
 }
 
+impl PolicyId {
+    /// The enforced policies that a staged one is a draft of: those of its name. (Kubernetes policies are also kept as Calico's,
+    /// `knp.default.NAME`.) None if this is not staged.
+    pub fn stands_for(&self) -> Vec<Self> {
+        let of = |kind, name: Arc<str>| Self { kind, namespace: self.namespace.clone(), name };
+        match self.kind {
+            PolicyKind::StagedNetworkPolicy => vec![of(PolicyKind::NetworkPolicy, self.name.clone())],
+            PolicyKind::StagedGlobalNetworkPolicy => {
+                vec![of(PolicyKind::GlobalNetworkPolicy, self.name.clone())]
+            }
+            PolicyKind::StagedKubernetesNetworkPolicy => vec![
+                of(PolicyKind::KubernetesNetworkPolicy, self.name.clone()),
+                of(PolicyKind::NetworkPolicy, format!("knp.default.{}", self.name).into()),
+            ],
+            PolicyKind::NetworkPolicy
+            | PolicyKind::GlobalNetworkPolicy
+            | PolicyKind::KubernetesNetworkPolicy
+            | PolicyKind::KubernetesClusterNetworkPolicy => Vec::new(),
+        }
+    }
+}
+
 impl fmt::Display for PolicyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.namespace {

@@ -10,7 +10,7 @@ mod sets;
 mod tests;
 
 pub use packet::Packet;
-pub use sets::IpSets;
+pub use sets::{IpSets, Members};
 
 use crate::contract::Direction;
 use crate::program::{ChainId, HostHook, Match, Origin, Program, Rule, Verdict};
@@ -72,12 +72,12 @@ pub struct Explained {
 #[derive(Debug, Clone, Copy)]
 pub struct Evaluator<'a> {
     program: &'a Program,
-    sets: &'a IpSets,
+    sets: &'a dyn Members,
 }
 
 impl<'a> Evaluator<'a> {
     /// An evaluator of a program.
-    pub fn new(program: &'a Program, sets: &'a IpSets) -> Self {
+    pub fn new(program: &'a Program, sets: &'a dyn Members) -> Self {
         Self { program, sets }
     }
 
@@ -134,7 +134,7 @@ enum Flow {
 
 struct Run<'a> {
     program: &'a Program,
-    sets: &'a IpSets,
+    sets: &'a dyn Members,
     packet: &'a Packet,
     passed: bool,
     trace: Vec<Step>,

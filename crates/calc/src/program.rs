@@ -53,7 +53,7 @@ pub use endpoint::{
     HostHook, Judgement, Options, ProtocolPort, TierWalk, failsafe_chain, host_chain,
     untracked_failsafe_chain, workload_chain,
 };
-pub use policy::{policy_chain, profile_chain};
+pub use policy::{note, policy_chain, profile_chain};
 
 use crate::contract::{
     Direction, HostEndpoint, IcmpMatch, IpSetId, IpVersion, Policy, PolicyId, PortRange, Profile, ProfileId,
@@ -395,12 +395,17 @@ impl Program {
     /// Renders both directions of a workload endpoint.
     pub fn set_workload(&mut self, endpoint: &WorkloadEndpoint) {
         for direction in BOTH {
-            let judgement = Arc::new(Judgement::of(endpoint, direction));
-            let chain = workload_chain(&judgement, direction, self.options, self);
-            let id = ChainId::Workload(judgement, direction);
-            self.chains.insert(id.clone(), chain);
-            self.workloads.insert((endpoint.interface.clone(), direction), id);
+            self.set_judgement(&endpoint.interface, direction, Judgement::of(endpoint, direction));
         }
+    }
+
+    /// Renders one direction of a workload endpoint that is judged like this.
+    pub fn set_judgement(&mut self, interface: &Arc<str>, direction: Direction, judgement: Judgement) {
+        let judgement = Arc::new(judgement);
+        let chain = workload_chain(&judgement, direction, self.options, self);
+        let id = ChainId::Workload(judgement, direction);
+        self.chains.insert(id.clone(), chain);
+        self.workloads.insert((interface.clone(), direction), id);
     }
 
     /// Renders all chains of a host endpoint.

@@ -3,8 +3,9 @@
 //! The CNI plugins, `calicoctl` and `tortie lab` all ask the node through here. It starts no runtime and no thread, because
 //! a CNI plugin lives for milliseconds.
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::Shutdown;
+use std::ops::ControlFlow;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -50,6 +51,38 @@ pub fn ask(socket: &Path, request: &Request, patience: Patience) -> Result<Answe
     let answer =
         connect(socket, patience.connect).and_then(|stream| exchange(stream, request, patience.answer));
     answer.map_err(|reason| Unreachable { socket: socket.to_owned(), reason })
+}
+
+/// Sends a request that is answered with any number of lines, and hands each to `take` until that has enough or the node ends
+/// the answer. `limit` is for one line; `None` waits for as long as it takes.
+///
+/// # Errors
+/// No node listens, it broke off in the middle of a line, or a line did not come in time or is none.
+pub fn follow(
+    socket: &Path,
+    request: &Request,
+    limit: Option<Duration>,
+    mut take: impl FnMut(Answer) -> ControlFlow<()>,
+) -> Result<(), Unreachable> {
+    let mut lines = || -> io::Result<()> {
+        let mut stream = connect(socket, Duration::ZERO)?;
+        stream.set_read_timeout(limit)?;
+        stream.set_write_timeout(Some(Patience::TERMINAL.answer))?;
+        stream.write_all(&serde_json::to_vec(request)?)?;
+        stream.shutdown(Shutdown::Write)?;
+        let mut reader = BufReader::new(stream);
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            if reader.by_ref().take(MAX_MESSAGE_BYTES as u64).read_until(b'\n', &mut line)? == 0 {
+                return Ok(());
+            }
+            if take(serde_json::from_slice(&line)?).is_break() {
+                return Ok(());
+            }
+        }
+    };
+    lines().map_err(|reason| Unreachable { socket: socket.to_owned(), reason })
 }
 
 fn connect(socket: &Path, patience: Duration) -> io::Result<UnixStream> {
@@ -122,6 +155,24 @@ mod tests {
         let patience = Patience { connect: Duration::from_secs(10), answer: Duration::from_secs(10) };
         assert_eq!(ask(&socket, &Request::NodeStatus, patience).unwrap(), Answer::Done);
         node.join().unwrap();
+    }
+
+    #[test]
+    fn lines_are_handed_on_one_by_one_until_the_node_ends_or_there_were_enough() {
+        for (enough, expected) in [(usize::MAX, 2), (1, 1)] {
+            let folder = tempfile::tempdir().unwrap();
+            let socket = folder.path().join("s");
+            let node = answering(UnixListener::bind(&socket).unwrap(), b"\"done\"\n\"done\"\n");
+            let mut seen = 0;
+            follow(&socket, &Request::NodeStatus, Some(Duration::from_secs(10)), |answer| {
+                assert_eq!(answer, Answer::Done);
+                seen += 1;
+                if seen < enough { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            })
+            .unwrap();
+            assert_eq!(seen, expected);
+            node.join().unwrap();
+        }
     }
 
     #[test]

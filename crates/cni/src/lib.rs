@@ -118,9 +118,11 @@ fn forward(plugin: Plugin, call: Forwarded, environment: &Environment) -> Result
         Answer::Error(error) => Err(Failure { version, error }),
         Answer::Result(result) => written(&result, version),
         Answer::Done => Ok(String::new()),
-        Answer::NodeStatus(_) | Answer::Delegation(_) | Answer::Bgp(_) => {
-            Err(Failure::new(version, code::FAILED, "the node answered another question"))
-        }
+        Answer::NodeStatus(_)
+        | Answer::Delegation(_)
+        | Answer::Bgp(_)
+        | Answer::Flow(_)
+        | Answer::Unseen(_) => Err(Failure::new(version, code::FAILED, "the node answered another question")),
     }
 }
 

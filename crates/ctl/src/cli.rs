@@ -11,7 +11,7 @@ use tracing::level_filters::LevelFilter;
 
 use crate::console::Pipe;
 use crate::{
-    Console, apply, bgp, completion, confirm, create, delete, explain, get, ipam, label, node, patch,
+    Console, apply, bgp, completion, confirm, create, delete, explain, flows, get, ipam, label, node, patch,
     replace, validate, version,
 };
 
@@ -111,6 +111,8 @@ enum Verb {
     /// This host's node
     #[command(subcommand)]
     Node(node::NodeVerb),
+    /// Show which packets this host's policies deny and allow, and the rules that decide
+    Flows(flows::FlowsArgs),
     /// BGP: what a change would do
     #[command(subcommand)]
     Bgp(bgp::BgpVerb),
@@ -187,6 +189,7 @@ fn dispatch(args: CtlArgs, console: &mut Console<'_>) -> Result<()> {
         Verb::Label(verb) => label::run(&verb, global, console),
         Verb::Validate(verb) => validate::run(&verb, console),
         Verb::Node(verb) => node::run(&verb, console),
+        Verb::Flows(verb) => flows::run(&verb, global, console),
         Verb::Bgp(verb) => bgp::run(&verb, global, console),
         Verb::Explain(verb) => explain::run(&verb, global, console),
         Verb::Ipam(verb) => ipam::run(&verb, global, console),

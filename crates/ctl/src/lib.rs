@@ -20,6 +20,7 @@ mod delete;
 mod explain;
 mod files;
 mod filter_tests;
+mod flows;
 mod get;
 mod ipam;
 mod json_patch;

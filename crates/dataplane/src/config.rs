@@ -17,6 +17,9 @@ pub struct DataplaneConfig {
     pub node_name: String,
     /// Parameters from the environment and the configuration file, which win over those of the datastore.
     pub local_parameters: BTreeMap<String, String>,
+    /// Denied packets are logged to [`kernel::ownership::NFLOG_DENIED`]. Only where the kernel has NFLOG
+    /// ([`kernel::nflog::is_supported`]): it refuses such rules otherwise.
+    pub flow_log: bool,
 }
 
 /// What becomes of traffic from a workload to its own host, after the workload's egress policy allowed it.
@@ -54,6 +57,15 @@ pub enum ServiceLoopPrevention {
     Disabled,
 }
 
+/// Of which packets netlink groups are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FlowLog {
+    /// Of those that are denied, with the rule: [`kernel::ownership::NFLOG_DENIED`].
+    pub denied: bool,
+    /// Of the first packets of what is allowed: [`kernel::ownership::NFLOG_ALLOWED`].
+    pub allowed: bool,
+}
+
 /// The effective parameters. Field names are the parameters' in snake case.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parameters {
@@ -73,6 +85,10 @@ pub struct Parameters {
     pub ip_forwarding: bool,
     /// Program IPv6 too.
     pub ipv6_support: bool,
+    /// What is logged; not a parameter, but what follows from some, and from who listens.
+    pub flow_log: FlowLog,
+    /// The first packets of what is allowed are logged too (FlowLogsLocalReporter).
+    pub flow_logs_local_reporter: bool,
     /// Prefix of the lines of Log rules; `%t` tier, `%k` kind, `%p` policy, `%n` name.
     pub log_prefix: String,
     /// How many lines a Log rule may write, and in what time; any number when absent.
@@ -114,6 +130,8 @@ impl Default for Parameters {
             failsafe_outbound_host_ports: failsafe::outbound_ports(),
             ip_forwarding: true,
             ipv6_support: true,
+            flow_log: FlowLog::default(),
+            flow_logs_local_reporter: false,
             log_prefix: "calico-packet".to_owned(),
             log_action_rate_limit: None,
             log_action_rate_limit_burst: DEFAULT_LOG_BURST,
@@ -207,6 +225,9 @@ impl Parameters {
             "failsafeoutboundhostports" => self.failsafe_outbound_host_ports = failsafe::parse_ports(value)?,
             "ipforwarding" => self.ip_forwarding = word(value, "Enabled", "Disabled", "Enabled or Disabled")?,
             "ipv6support" => self.ipv6_support = boolean(value)?,
+            "flowlogslocalreporter" => {
+                self.flow_logs_local_reporter = word(value, "Enabled", "Disabled", "Enabled or Disabled")?;
+            }
             "logprefix" => self.log_prefix = optional(value).unwrap_or_default().to_owned(),
             "logactionratelimit" => self.log_action_rate_limit = rate_limit(value)?,
             "logactionratelimitburst" => {

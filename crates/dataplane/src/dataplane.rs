@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use calc::contract::{Change, IpVersion, WorkloadEndpoint, WorkloadEndpointId};
+use calc::contract::{Change, IpVersion, PolicyId, WorkloadEndpoint, WorkloadEndpointId};
 use ipnet::IpNet;
 use kernel::address::InterfaceAddress;
 use kernel::conntrack::{Conntrack, ConntrackKernel};
@@ -23,8 +23,9 @@ use tracing::{info, warn};
 
 use crate::arp::ArpRules;
 use crate::backend::{Backend as _, BackendError};
-use crate::config::{DataplaneConfig, Parameters};
+use crate::config::{DataplaneConfig, FlowLog, Parameters};
 use crate::family::Family;
+use crate::judge::{Judge, Judged, Sight};
 use crate::model::{Concerned, Model};
 use crate::nft::NftRules;
 use crate::owners::Owners;
@@ -124,6 +125,8 @@ pub struct Dataplane<N, R, I, C> {
     links: BTreeMap<u32, (Arc<str>, BTreeSet<IpAddr>)>,
     ruleset_failures: u32,
     failures: u32,
+    /// Somebody follows what is allowed.
+    flows_wanted: bool,
 }
 
 impl<N: Transport, R: RouteKernel, I: InterfaceKernel, C: ConntrackKernel> Dataplane<N, R, I, C> {
@@ -131,7 +134,7 @@ impl<N: Transport, R: RouteKernel, I: InterfaceKernel, C: ConntrackKernel> Datap
     pub fn new(config: DataplaneConfig, kernel: Kernel<N, R, I, C>) -> Self {
         let (parameters, invalid) = Parameters::effective(&BTreeMap::new(), &config.local_parameters);
         invalid.iter().for_each(|error| warn!("{error}"));
-        Self {
+        let mut dataplane = Self {
             config,
             parameters,
             in_sync: false,
@@ -157,7 +160,52 @@ impl<N: Transport, R: RouteKernel, I: InterfaceKernel, C: ConntrackKernel> Datap
             unsure: BTreeSet::new(),
             ruleset_failures: 0,
             failures: 0,
+            flows_wanted: false,
+        };
+        dataplane.parameters.flow_log = dataplane.flow_log(&dataplane.parameters);
+        dataplane
+    }
+
+    /// Whether somebody wants to know the first packets of what is allowed, besides the parameters. Memory only.
+    pub fn want_flows(&mut self, wanted: bool) {
+        self.flows_wanted = wanted;
+        let flow_log = self.flow_log(&self.parameters);
+        if flow_log != self.parameters.flow_log {
+            self.parameters.flow_log = flow_log;
+            // What is allowed is logged where every packet comes by.
+            self.families.iter_mut().for_each(|family| family.rules.on_hosts());
         }
+    }
+
+    fn flow_log(&self, parameters: &Parameters) -> FlowLog {
+        let allowed = self.flows_wanted || parameters.flow_logs_local_reporter;
+        FlowLog { denied: self.config.flow_log, allowed: self.config.flow_log && allowed }
+    }
+
+    /// Which rules have decided about packets that the kernel has logged. Policies of `replaced` do not count where it is said
+    /// what staged ones would do ([`PolicyId::stands_for`]). Memory only.
+    pub fn judge(&self, sights: &[Sight], replaced: &BTreeSet<PolicyId>) -> Vec<Judged> {
+        let judge = Judge::new(&self.model, &self.parameters, &self.families, replaced);
+        sights.iter().map(|sight| judge.judge(sight)).collect()
+    }
+
+    /// Whether something is staged that concerns an endpoint of this node: a policy, or one of `replaced` is in force.
+    pub fn has_drafts(&self, replaced: &BTreeSet<&PolicyId>) -> bool {
+        let mut policies = self.model.policies.keys();
+        policies.any(|id| id.kind.is_staged() || (!replaced.is_empty() && replaced.contains(id)))
+    }
+
+    /// How many packets rules have denied, by the counters of those that are there now. The kernel lists all rules for it.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub fn denied_packets(&mut self) -> Result<u64, BackendError> {
+        let denials = crate::judge::denial_comments(&self.model);
+        let counters = self.counters()?;
+        let denied = counters
+            .iter()
+            .filter(|(_, rule)| rule.comment.as_deref().is_some_and(|comment| denials.contains(comment)));
+        Ok(denied.map(|(_, rule)| rule.count.packets).sum())
     }
 
     /// Takes in a change of the desired state. Memory only.
@@ -239,7 +287,8 @@ impl<N: Transport, R: RouteKernel, I: InterfaceKernel, C: ConntrackKernel> Datap
     }
 
     fn on_parameters(&mut self, datastore: &BTreeMap<String, String>) {
-        let (parameters, invalid) = Parameters::effective(datastore, &self.config.local_parameters);
+        let (mut parameters, invalid) = Parameters::effective(datastore, &self.config.local_parameters);
+        parameters.flow_log = self.flow_log(&parameters);
         invalid.iter().for_each(|error| warn!("{error}"));
         if parameters == self.parameters {
             return;

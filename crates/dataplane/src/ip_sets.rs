@@ -11,6 +11,7 @@
 mod widest;
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use calc::contract::{IpSetId, IpSetKind, IpSetMember, IpVersion};
 use ipnet::IpNet;
@@ -84,6 +85,14 @@ impl IpSet {
             .iter()
             .flat_map(|(port, nets)| nets.widest().map(|net| Member { net, port: Some(*port) }));
         nets.chain(ports).collect()
+    }
+
+    /// Whether an address is in the set, or with that protocol and port.
+    pub fn holds(&self, address: IpAddr, port: Option<(u8, u16)>) -> bool {
+        match port {
+            None => self.nets.covers(address),
+            Some(port) => self.ports.get(&port).is_some_and(|nets| nets.covers(address)),
+        }
     }
 
     /// Removes, then adds; the answer is what changes in the kernel's set.

@@ -18,6 +18,7 @@
 //! - [`nft`]: the translation of the rule program to nf_tables; how tables are laid out and why
 //! - [`ip_sets`]: members by family and shape
 //! - [`config`]: the Felix parameters that matter here
+//! - [`judge`]: which rules have decided about a packet that was logged
 //! - [`Dataplane`]: the apply loop; [`ApplyReport`] what it did
 
 mod arp;
@@ -29,6 +30,7 @@ pub mod config;
 mod dataplane;
 mod family;
 pub mod ip_sets;
+pub mod judge;
 mod model;
 pub mod nft;
 mod owners;

@@ -9,17 +9,19 @@
 //! - an endpoint: two map elements, which lead to the chains of all endpoints that are judged alike ([`workloads`]);
 //! - a set: just its members, unless its shape changed: then the chains that look into it.
 
-mod hosts;
+pub(crate) mod hosts;
 #[cfg(test)]
 mod tests;
-mod workloads;
+pub(crate) mod workloads;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use calc::contract::{
     Direction, IpSetId, IpSetKind, IpSetMember, IpVersion, Policy, PolicyId, ProfileId, WorkloadEndpoint,
 };
+use calc::evaluator::Members;
 use calc::program::{self, BOTH, Chain, ChainId, Judgement, Match, Options};
 
 use crate::backend::{Context, Place, Pools, RuleSink, Stage};
@@ -362,6 +364,16 @@ fn looks_into(rule: &calc::contract::Rule, id: &IpSetId) -> bool {
         ];
         lists.iter().any(|list| list.contains(id))
     })
+}
+
+impl Members for FamilyRules {
+    fn contains(&self, id: &IpSetId, address: IpAddr) -> bool {
+        self.sets.get(id).is_some_and(|set| set.holds(address, None))
+    }
+
+    fn contains_port(&self, id: &IpSetId, address: IpAddr, protocol: u8, port: u16) -> bool {
+        self.sets.get(id).is_some_and(|set| set.holds(address, Some((protocol, port))))
+    }
 }
 
 /// The chains that have been rendered, for those that walk them.

@@ -9,6 +9,7 @@
 //! - [`netlink`]: blocking sockets, one for each namespace and protocol, batches, the kernel's own error texts
 //! - [`netns`]: network namespaces, named and unnamed, and running code inside
 //! - [`userns`]: root over one's own namespaces, for whoever is not root
+//! - [`nflog`]: packets that rules have logged
 //! - [`nft`]: nf_tables: typed rules and sets, encoder, decoder, and the reconciler for a table
 //! - [`ownership`]: every mark by which a restarted process knows its own objects
 //! - [`Rtnetlink`]: a socket for [`link`], [`address`], [`neighbour`] and [`route`]
@@ -36,6 +37,7 @@ mod name;
 pub mod neighbour;
 pub mod netlink;
 pub mod netns;
+pub mod nflog;
 pub mod nft;
 pub mod ownership;
 pub mod passing;

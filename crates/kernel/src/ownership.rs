@@ -9,6 +9,7 @@
 //! | nf_tables table | name [`NFT_TABLE`], families ip, ip6 and arp: the whole table is ours |
 //! | nf_tables chain and set | inside that table; chains begin with [`CHAIN_PREFIX`] |
 //! | nf_tables rule | comment begins with [`COMMENT_PREFIX`], then the hash of what was meant |
+//! | NFLOG group | numbers [`NFLOG_DENIED`] and [`NFLOG_ALLOWED`]; a group ends with the process that listens |
 //! | IP set | name begins with [`IP_SET_PREFIX_V4`] or [`IP_SET_PREFIX_V6`] |
 //!
 //! Sources: datapath.md 1.1 of the project's reference (what Calico's own agent goes by), `linux/rtnetlink.h` for the
@@ -29,6 +30,12 @@ pub const INTERFACE_PREFIX: &str = "cali";
 
 /// Link group of interfaces that are about to be deleted together (any number but 0, the default group).
 pub const CONDEMNED_GROUP: u32 = 0x6361_6c69;
+
+/// NFLOG group of packets that policy denies (any numbers that others do not use; Calico's 1 and 2 tell directions apart).
+pub const NFLOG_DENIED: u16 = 0x7401;
+
+/// NFLOG group of the first packets of what is allowed.
+pub const NFLOG_ALLOWED: u16 = 0x7402;
 
 /// Name of our nf_tables table in each family.
 pub const NFT_TABLE: &str = "calico";

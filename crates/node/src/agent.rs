@@ -5,6 +5,7 @@
 //! them once, and tells whoever waits. Nothing else writes routes, rules or settings of this host.
 
 mod bgp_routes;
+pub(crate) mod flows;
 mod gateway;
 pub(crate) mod imagine;
 mod interfaces;
@@ -22,11 +23,13 @@ use std::time::{Duration, Instant};
 use calc::bgp_plan::{BgpPlan, BgpPlanner, SessionFeedback};
 use calc::contract::{Change, WorkloadEndpointId};
 use calc::{Graph, GraphConfig};
+use dataplane::judge::Sight;
 use dataplane::{ApplyReport, RealDataplane};
 use datastore::{Scope, SyncEvent, Update};
 use kernel::{Rtnetlink, monitor};
 
 use crate::felix;
+use crate::flows::Said;
 use crate::handover::Hold;
 use crate::health::Reporter;
 use crate::rounds::next_round;
@@ -64,6 +67,8 @@ pub(crate) enum Event {
     Sessions(SessionFeedback),
     /// What would BGP's plan be if these rows were so?
     Imagine(imagine::Imagined),
+    /// A question of the watcher of flows.
+    Flows(flows::FlowEvent),
     /// Write nothing any more, or again.
     Hold(Hold),
     /// Somebody wants to know when an endpoint is there, or gone.
@@ -100,6 +105,21 @@ impl AgentHandle {
     /// What BGP's plan would be with these rows; `None`: the agent is busy for too long, or has ended.
     pub(crate) fn imagine(&self, rows: Vec<Update>) -> Option<BgpPlan> {
         imagine::ask(rows, |imagined| self.send(Event::Imagine(imagined)))
+    }
+
+    /// Asks which rules have decided about packets; the answer comes by itself.
+    pub(crate) fn judge(&self, sights: Vec<Sight>, answer: Sender<Said>) {
+        self.send(Event::Flows(flows::FlowEvent::Judge(sights, answer)));
+    }
+
+    /// Asks how many packets rules have denied; the answer comes by itself.
+    pub(crate) fn count_denied(&self, answer: Sender<Said>) {
+        self.send(Event::Flows(flows::FlowEvent::CountDenied(answer)));
+    }
+
+    /// Says whether somebody follows what is allowed.
+    pub(crate) fn want_flows(&self, wanted: bool) {
+        self.send(Event::Flows(flows::FlowEvent::Want(wanted)));
     }
 
     /// Waits until the kernel has an endpoint's policy, routes and settings.
@@ -223,6 +243,7 @@ impl Agent {
             interfaces: Interfaces::default(),
             peering: Peering::default(),
             routes: BgpRoutes::default(),
+            flows: flows::FlowWatch::default(),
             graph: Graph::new(GraphConfig::new(node_name)),
             in_sync: false,
             held,
@@ -249,6 +270,7 @@ struct Worker {
     interfaces: Interfaces,
     peering: Peering,
     routes: BgpRoutes,
+    flows: flows::FlowWatch,
     graph: Graph,
     /// The datastore's initial rows are all here.
     in_sync: bool,
@@ -305,6 +327,7 @@ impl Worker {
                 .for_each(|change| program(dataplane, change)),
             Event::Sessions(feedback) => self.planner.on_sessions(feedback),
             Event::Hold(hold) => self.held = hold.obey(&self.health),
+            Event::Flows(event) => self.flows.on_event(event, dataplane),
             Event::Imagine(imagined) => imagined.answer(&self.planner),
             Event::Wait(waiter) => self.waiters.add(waiter),
             Event::Stop => return ControlFlow::Break(()),
@@ -314,6 +337,7 @@ impl Worker {
 
     fn take_in_rows(&mut self, updates: Vec<Update>) {
         for Update { key, row } in updates {
+            self.flows.on_row(&key, row.as_deref());
             self.planner.on_update(&key, row.clone());
             self.graph.on_update(&key, row);
         }
@@ -355,6 +379,7 @@ impl Worker {
         if let Some(addresses) = self.peering.news(start) {
             self.dataplane.set_peering_addresses(addresses);
         }
+        self.flows.tell(&mut self.dataplane);
         if self.held {
             self.untold_sync = told;
             self.next_apply = None;

@@ -12,6 +12,7 @@ mod cni;
 pub mod config;
 mod confirmation;
 pub mod felix;
+mod flows;
 mod handover;
 pub mod health;
 mod http;

@@ -115,7 +115,7 @@ impl Reflector {
         let http = pages.serve(args.health.as_ref(), args.metrics.as_ref(), taken.http)?;
         let handle = plans.handle();
         let questions = bgp.questions(Box::new(move |rows| handle.imagine(rows)));
-        let status = Status::new(&args.node, Some(bgp.peers()), Some(questions), health);
+        let status = Status::new(&args.node, Some(bgp.peers()), Some(questions), None, health);
         let requests = cni::serve(&socket, taken.requests, None, Arc::new(status))?;
         let speaker = Some(bgp.freezer());
         let shared = name.as_ref().map(NameLock::share).transpose()?;

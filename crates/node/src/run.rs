@@ -24,6 +24,7 @@ use crate::bgp::{Bgp, BgpMetrics, after_earlier_processes, routes_to};
 use crate::cni::{self, Cni};
 use crate::config::{NodeConfig, RouterId};
 use crate::felix::{self, Live, Parameters, Sources};
+use crate::flows::Flows;
 use crate::handover::{self, Ending, Giver, Owner, Parts, Predecessor, Taken};
 use crate::health::{Health, Reporter};
 use crate::instance::{NameClaim, NameLock};
@@ -144,7 +145,8 @@ impl Node {
         let bgp =
             config.bgp.then(|| Bgp::prepare(routes, config.secrets_dir.clone(), &health)).transpose()?;
         bgp.iter().for_each(|bgp| bgp_metrics.follow(bgp.peers()));
-        let (dataplane, own_port) = open_dataplane(&config, sources.local())?;
+        let flow_log = can_log_flows()?;
+        let (dataplane, own_port) = open_dataplane(&config, sources.local(), flow_log)?;
         let interface_prefixes = dataplane.parameters().interface_prefix.join(",");
         let wanted = Subscriptions { routes: RouteNews::ByOthersThan(own_port), ..Default::default() };
         let monitor = Monitor::start(None, wanted, agent::kernel_events(agent.clone()))?;
@@ -194,7 +196,12 @@ impl Node {
         write_mtu(&config.nodename_file, mtu)?;
         let planner = agent.clone();
         let questions = bgp.as_ref().map(|bgp| bgp.questions(Box::new(move |rows| planner.imagine(rows))));
-        let status = Status::new(&config.node_name, bgp.as_ref().map(Bgp::peers), questions, health.clone());
+        let flows = match flow_log {
+            true => Some(Flows::start(&config.node_name, agent.clone())?),
+            false => None,
+        };
+        let peers = bgp.as_ref().map(Bgp::peers);
+        let status = Status::new(&config.node_name, peers, questions, flows, health.clone());
         let cni = Cni::new(cni::Parts {
             node_name: config.node_name.clone(),
             nodename_file: config.nodename_file.clone(),
@@ -340,14 +347,24 @@ fn write_mtu(nodename_file: &Path, mtu: Option<u32>) -> Result<()> {
     fs::write(&file, mtu.to_string()).with_context(|| format!("cannot write {}", file.display()))
 }
 
+/// Whether the kernel can say which packets rules deny; without, it would refuse the rules.
+fn can_log_flows() -> Result<bool> {
+    let can = kernel::nflog::is_supported()?;
+    if !can {
+        tracing::warn!("the kernel has no NFLOG (CONFIG_NETFILTER_NETLINK_LOG): flows are not watched");
+    }
+    Ok(can)
+}
+
 /// The dataplane, and the port of the socket with which it changes routes.
 fn open_dataplane(
     config: &NodeConfig,
     local_parameters: std::collections::BTreeMap<String, String>,
+    flow_log: bool,
 ) -> Result<(RealDataplane, u32)> {
     let kernel = Kernel::open().context("the kernel cannot be programmed; a node runs as root")?;
     let own_port = kernel.routes.port()?;
-    let config = DataplaneConfig { node_name: config.node_name.clone(), local_parameters };
+    let config = DataplaneConfig { node_name: config.node_name.clone(), local_parameters, flow_log };
     Ok((RealDataplane::new(config, kernel), own_port))
 }
 

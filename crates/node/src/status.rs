@@ -1,13 +1,16 @@
 //! What `calicoctl node status` shows.
 
+use std::os::unix::net::UnixStream;
 use std::time::{Instant, SystemTime};
 
 use api::cni::code;
 use api::wire::bgp::Question;
+use api::wire::flows::FlowsQuestion;
 use api::wire::{Answer, NodeStatus, PeerStatus, WireError};
 
 use crate::bgp::Questions;
 use crate::cni::StatusSource;
+use crate::flows::Flows;
 use crate::health::Health;
 use crate::speaker::StatusQuery;
 
@@ -18,6 +21,8 @@ pub(crate) struct Status {
     peers: Option<StatusQuery>,
     /// Absent when BGP is off.
     questions: Option<Questions>,
+    /// Absent where nothing is judged (a reflector), or the kernel cannot log.
+    flows: Option<Flows>,
     health: Health,
 }
 
@@ -27,9 +32,10 @@ impl Status {
         node: &str,
         peers: Option<StatusQuery>,
         questions: Option<Questions>,
+        flows: Option<Flows>,
         health: Health,
     ) -> Self {
-        Self { node: node.to_owned(), peers, questions, health }
+        Self { node: node.to_owned(), peers, questions, flows, health }
     }
 }
 
@@ -57,6 +63,19 @@ impl StatusSource for Status {
                 Err(error) => refused(error.to_string()),
             },
         }
+    }
+
+    fn flows(&self, question: FlowsQuestion, stream: &UnixStream) -> Option<Answer> {
+        let Some(flows) = &self.flows else {
+            let text = "this node watches no flows: it is a reflector, or its kernel has no NFLOG \
+                        (CONFIG_NETFILTER_NETLINK_LOG; see the log of its start)";
+            return Some(refused(text.to_owned()));
+        };
+        match stream.try_clone() {
+            Ok(stream) => flows.answer(question, stream),
+            Err(error) => return Some(refused(format!("the connection cannot be kept: {error}"))),
+        }
+        None
     }
 }
 

@@ -44,6 +44,13 @@ pub(crate) const CNI_CALLS: &str = "tortie_cni_calls_total";
 /// Seconds that CNI calls took, by `command`; a summary.
 pub(crate) const CNI_SECONDS: &str = "tortie_cni_seconds";
 
+/// Packets that policy denied or allowed and that were looked at, by `action`.
+pub(crate) const FLOW_PACKETS: &str = "tortie_flow_packets_total";
+/// Packets that were not looked at, because there were too many.
+pub(crate) const FLOW_UNSEEN: &str = "tortie_flow_unseen_packets_total";
+/// Packets about which a staged policy would have decided, by `rule` (at most 512, then `others`) and `action`.
+pub(crate) const STAGED_PACKETS: &str = "tortie_staged_policy_packets_total";
+
 /// Installs the process' recorder and describes every metric; the answer renders them.
 ///
 /// # Errors
@@ -67,7 +74,31 @@ pub(crate) fn install() -> Result<PrometheusHandle> {
     describe_counter!(BFD_REFUSED, "BFD packets that were thrown away");
     describe_counter!(CNI_CALLS, "CNI calls by command and outcome");
     describe_histogram!(CNI_SECONDS, Unit::Seconds, "Time that CNI calls took by command");
+    describe_counter!(
+        FLOW_PACKETS,
+        "Denied packets, and first packets of allowed flows, that were looked at"
+    );
+    describe_counter!(FLOW_UNSEEN, "Such packets that were not looked at because there were too many");
+    describe_counter!(
+        STAGED_PACKETS,
+        "Packets about which a rule would have decided if staged policies were enforced"
+    );
     Ok(handle)
+}
+
+/// Notes packets of flows.
+pub(crate) fn flow_packets(action: &'static str, packets: u64) {
+    metrics::counter!(FLOW_PACKETS, "action" => action).increment(packets);
+}
+
+/// Notes packets of flows that were not seen.
+pub(crate) fn flows_unseen(packets: u64) {
+    metrics::counter!(FLOW_UNSEEN).increment(packets);
+}
+
+/// Notes what a rule would have done if staged policies were enforced.
+pub(crate) fn staged_packets(rule: &str, action: &'static str, packets: u64) {
+    metrics::counter!(STAGED_PACKETS, "rule" => rule.to_owned(), "action" => action).increment(packets);
 }
 
 /// Sets a gauge to a count.

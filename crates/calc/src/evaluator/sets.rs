@@ -7,6 +7,14 @@ use ipnet::IpNet;
 
 use crate::contract::{Change, IpSetId, IpSetMember};
 
+/// Who is in which IP set.
+pub trait Members: std::fmt::Debug {
+    /// Whether an address lies in a member of the set.
+    fn contains(&self, id: &IpSetId, address: IpAddr) -> bool;
+    /// Whether (address, protocol, port) is in the set.
+    fn contains_port(&self, id: &IpSetId, address: IpAddr, protocol: u8, port: u16) -> bool;
+}
+
 /// The members of every IP set. A set that is not known has none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct IpSets {
@@ -43,16 +51,17 @@ impl IpSets {
     pub fn members(&self, id: &IpSetId) -> Option<&BTreeSet<IpSetMember>> {
         self.sets.get(id)
     }
+}
 
-    /// Whether an address lies in a member of the set: one look-up for each possible prefix length.
-    pub fn contains(&self, id: &IpSetId, address: IpAddr) -> bool {
+impl Members for IpSets {
+    /// One look-up for each possible prefix length.
+    fn contains(&self, id: &IpSetId, address: IpAddr) -> bool {
         self.sets
             .get(id)
             .is_some_and(|members| supernets(address).any(|net| members.contains(&IpSetMember::Net(net))))
     }
 
-    /// Whether (address, protocol, port) is in the set.
-    pub fn contains_port(&self, id: &IpSetId, address: IpAddr, protocol: u8, port: u16) -> bool {
+    fn contains_port(&self, id: &IpSetId, address: IpAddr, protocol: u8, port: u16) -> bool {
         self.sets.get(id).is_some_and(|members| {
             supernets(address).any(|net| members.contains(&IpSetMember::NetPort { net, protocol, port }))
         })

@@ -105,6 +105,24 @@ impl Judgement {
         Self::Policies { tiers, profiles: endpoint.profiles.clone() }
     }
 
+    /// As [`Judgement::of`], if what is staged were so: staged policies count, and those that they are drafts of
+    /// ([`PolicyId::stands_for`]) do not. `None`: that makes no difference for the endpoint.
+    pub fn staged(
+        endpoint: &WorkloadEndpoint,
+        direction: Direction,
+        replaced: &BTreeSet<PolicyId>,
+    ) -> Option<Self> {
+        if !endpoint.active {
+            return None;
+        }
+        let walks_of = |counts: &dyn Fn(&PolicyId) -> bool| -> Vec<TierWalk> {
+            endpoint.tiers.iter().filter_map(|tier| walk(tier, direction, counts)).collect()
+        };
+        let tiers = walks_of(&|id| !replaced.contains(id));
+        let is_news = tiers != walks_of(&|id| !id.kind.is_staged());
+        is_news.then(|| Self::Policies { tiers, profiles: endpoint.profiles.clone() })
+    }
+
     /// Whether the policy has a say.
     pub fn walks_policy(&self, id: &PolicyId) -> bool {
         matches!(self, Self::Policies { tiers, .. } if tiers.iter().any(|tier| tier.policies.contains(id)))
@@ -328,13 +346,15 @@ impl<S: Shapes> Walk<'_, S> {
 
 /// The tiers that have something to enforce in a direction; the others are skipped, default action included.
 fn walks(tiers: &[Tier], direction: Direction) -> impl Iterator<Item = TierWalk> {
-    tiers.iter().filter_map(move |tier| {
-        let policies = match direction {
-            Direction::Ingress => &tier.ingress,
-            Direction::Egress => &tier.egress,
-        };
-        let policies: Vec<_> = policies.iter().filter(|id| !id.kind.is_staged()).cloned().collect();
-        let default_action = tier.default_action;
-        (!policies.is_empty()).then(|| TierWalk { tier: tier.name.clone(), default_action, policies })
-    })
+    tiers.iter().filter_map(move |tier| walk(tier, direction, &|id| !id.kind.is_staged()))
+}
+
+fn walk(tier: &Tier, direction: Direction, counts: &dyn Fn(&PolicyId) -> bool) -> Option<TierWalk> {
+    let policies = match direction {
+        Direction::Ingress => &tier.ingress,
+        Direction::Egress => &tier.egress,
+    };
+    let policies: Vec<_> = policies.iter().filter(|id| counts(id)).cloned().collect();
+    let default_action = tier.default_action;
+    (!policies.is_empty()).then(|| TierWalk { tier: tier.name.clone(), default_action, policies })
 }

@@ -53,7 +53,8 @@ fn render(rule: &contract::Rule, version: IpVersion, untracked: bool) -> Vec<Rul
     rules
 }
 
-fn note(rule: &contract::Rule) -> String {
+/// A rule's annotations as `name=value`, with blanks between.
+pub fn note(rule: &contract::Rule) -> String {
     let annotations = rule.annotations.iter().map(|(name, value)| format!("{name}={value}"));
     annotations.collect::<Vec<_>>().join(" ")
 }

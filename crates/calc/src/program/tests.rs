@@ -210,3 +210,44 @@ fn numeric_ports_without_protocol_pick_the_protocols_that_have_ports() {
     let matches = rendered(ports, IpVersion::V4).remove(0);
     assert_eq!(matches[0], Match::Protocol { protocols: vec![6, 17, 132], negated: false });
 }
+
+fn staged_id(name: &str) -> PolicyId {
+    PolicyId { kind: PolicyKind::StagedGlobalNetworkPolicy, ..policy_id(name) }
+}
+
+#[test]
+fn a_staged_policy_takes_the_place_of_the_one_that_it_is_a_draft_of() {
+    let mut tier = tier("default", TierDefault::Deny, &["first", "second"]);
+    tier.ingress.insert(1, staged_id("second"));
+    let endpoint = endpoint(vec![tier], &[]);
+    let replaced = staged_id("second").stands_for().into_iter().collect();
+    let Some(Judgement::Policies { tiers, .. }) = Judgement::staged(&endpoint, Direction::Ingress, &replaced)
+    else {
+        panic!("it makes a difference")
+    };
+    assert_eq!(tiers[0].policies, [policy_id("first"), staged_id("second")]);
+    let Judgement::Policies { tiers, .. } = Judgement::of(&endpoint, Direction::Ingress) else { panic!() };
+    assert_eq!(tiers[0].policies, [policy_id("first"), policy_id("second")]);
+}
+
+#[test]
+fn a_policy_that_is_staged_to_be_deleted_does_not_count_and_its_tier_may_end() {
+    let endpoint = endpoint(vec![tier("default", TierDefault::Deny, &["only"])], &["p"]);
+    let replaced = BTreeSet::from([policy_id("only")]);
+    let staged = Judgement::staged(&endpoint, Direction::Ingress, &replaced);
+    assert_eq!(staged, Some(Judgement::Policies { tiers: vec![], profiles: vec![ProfileId("p".into())] }));
+    assert_eq!(Judgement::staged(&endpoint, Direction::Egress, &replaced), None);
+    assert_eq!(Judgement::staged(&endpoint, Direction::Ingress, &BTreeSet::new()), None);
+}
+
+#[test]
+fn a_draft_of_a_kubernetes_policy_stands_for_it_however_it_is_kept() {
+    let staged = PolicyId {
+        kind: PolicyKind::StagedKubernetesNetworkPolicy,
+        namespace: Some("n".into()),
+        name: "p".into(),
+    };
+    let names: Vec<_> = staged.stands_for().iter().map(ToString::to_string).collect();
+    assert_eq!(names, ["KubernetesNetworkPolicy/n/p", "NetworkPolicy/n/knp.default.p"]);
+    assert_eq!(policy_id("p").stands_for(), []);
+}

@@ -21,9 +21,12 @@ pub(super) fn ask(question: Question, console: &Console<'_>) -> Result<Reply> {
     match client::ask(Path::new(&socket), &Request::Bgp(question), Patience::TERMINAL)? {
         Answer::Bgp(reply) => Ok(reply),
         Answer::Error(error) => Err(anyhow!("{}", error.msg)),
-        Answer::Result(_) | Answer::Done | Answer::Delegation(_) | Answer::NodeStatus(_) => {
-            Err(other_question(&socket))
-        }
+        Answer::Result(_)
+        | Answer::Done
+        | Answer::Delegation(_)
+        | Answer::NodeStatus(_)
+        | Answer::Flow(_)
+        | Answer::Unseen(_) => Err(other_question(&socket)),
     }
 }
 

@@ -38,9 +38,12 @@ pub(crate) fn run(console: &mut Console<'_>) -> Result<()> {
             Ok(console.output.write_all(render(&status, &now).as_bytes())?)
         }
         Answer::Error(error) => Err(anyhow!("the node on {socket} says: {}", error.msg)),
-        Answer::Result(_) | Answer::Done | Answer::Delegation(_) | Answer::Bgp(_) => {
-            Err(anyhow!("the node on {socket} answered another question"))
-        }
+        Answer::Result(_)
+        | Answer::Done
+        | Answer::Delegation(_)
+        | Answer::Bgp(_)
+        | Answer::Flow(_)
+        | Answer::Unseen(_) => Err(anyhow!("the node on {socket} answered another question")),
     }
 }
 

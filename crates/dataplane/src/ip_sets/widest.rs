@@ -56,6 +56,12 @@ impl Widest {
         })
     }
 
+    /// Whether an address is in one of the networks.
+    pub fn covers(&self, address: IpAddr) -> bool {
+        let net = host(address);
+        self.all.contains(&net) || self.is_covered(net)
+    }
+
     /// Whether there are no networks.
     pub fn is_empty(&self) -> bool {
         self.all.is_empty()

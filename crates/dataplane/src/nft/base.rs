@@ -9,10 +9,18 @@ use kernel::nft::{
     BaseChain, ChainType, Field, Hook, Match, Policy, Reject, Rule, SetMark, Statement, Verdict, priority,
 };
 
-use super::chain::in_networks;
+use super::chain::{allowed, denied, in_networks};
 use super::names::{host_map, map};
 use crate::backend::Features;
 use crate::config::{EndpointToHostAction, Parameters, ServiceLoopPrevention};
+
+/// Why base chains deny: the comments of their rules, and the prefixes of what they log.
+pub const BASE_DENIALS: [&str; 4] = [SPOOFED, UNKNOWN_INTERFACE, TO_HOST, NO_SERVICE];
+
+const SPOOFED: &str = "spoofed source";
+const UNKNOWN_INTERFACE: &str = "unknown interface";
+const TO_HOST: &str = "workload to host: DefaultEndpointToHostAction";
+const NO_SERVICE: &str = "no Service took it: ServiceLoopPrevention";
 
 /// A base chain and its rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +61,14 @@ pub fn base_chains(version: IpVersion, parameters: &Parameters, features: &Featu
             priority::FILTER,
             builder.host(HostHook::Normal, Direction::Egress),
         ),
+        filter("filter-INPUT-flows", Hook::Input, priority::FILTER + 2, builder.flows(&[Field::Iifname])),
+        filter(
+            "filter-FORWARD-flows",
+            Hook::Forward,
+            priority::FILTER + 2,
+            builder.flows(&[Field::Iifname, Field::Oifname]),
+        ),
+        filter("filter-OUTPUT-flows", Hook::Output, priority::FILTER + 2, builder.flows(&[])),
     ];
     chains.into_iter().filter(|chain| !chain.rules.is_empty()).collect()
 }
@@ -105,11 +121,7 @@ impl Builder<'_> {
                 IpVersion::V4 => matched,
                 IpVersion::V6 => matched.when(Match::is(Field::Ip6Saddr, Ipv6Addr::UNSPECIFIED).negate()),
             };
-            matched
-                .when(Match::no_reverse_path(true))
-                .counter()
-                .verdict(Verdict::Drop)
-                .comment("spoofed source")
+            self.drops(matched.when(Match::no_reverse_path(true)), SPOOFED)
         }));
         rules.extend(self.host(HostHook::Untracked, Direction::Ingress));
         rules
@@ -133,11 +145,9 @@ impl Builder<'_> {
         let mut rules =
             vec![Rule::new().when(Match::ct_state(known)).verdict(Verdict::Accept).comment("established")];
         rules.extend(self.neighbour_discovery());
-        rules.extend(self.each_prefix(Field::Iifname, |matched| {
-            matched
-                .counter()
-                .verdict(verdict.clone())
-                .comment("workload to host: DefaultEndpointToHostAction")
+        rules.extend(self.each_prefix(Field::Iifname, |matched| match verdict {
+            Verdict::Drop => self.drops(matched, TO_HOST),
+            _ => matched.counter().verdict(verdict.clone()).comment(TO_HOST),
         }));
         rules
     }
@@ -162,21 +172,61 @@ impl Builder<'_> {
         if networks.is_empty() || prevention == ServiceLoopPrevention::Disabled {
             return Vec::new();
         }
-        let matched = Rule::new().when(in_networks(self.version, Side::Destination, &networks)).counter();
+        let matched = Rule::new().when(in_networks(self.version, Side::Destination, &networks));
+        let logged = self.logged(matched.counter(), NO_SERVICE);
         let rule = match prevention {
-            ServiceLoopPrevention::Reject => matched.reject(Reject::PortUnreachable),
-            _ => matched.verdict(Verdict::Drop),
+            ServiceLoopPrevention::Reject => logged.reject(Reject::PortUnreachable),
+            _ => logged.verdict(Verdict::Drop),
         };
-        vec![rule.comment("no Service took it: ServiceLoopPrevention")]
+        vec![rule.comment(NO_SERVICE)]
     }
 
     /// Into the endpoint's chain; a workload interface without one drops.
     fn dispatch(&self, field: Field, map: &str) -> Vec<Rule> {
         let mut rules = vec![lookup(field, map)];
-        rules.extend(self.each_prefix(field, |matched| {
-            matched.counter().verdict(Verdict::Drop).comment("unknown interface")
-        }));
+        rules.extend(self.each_prefix(field, |matched| self.drops(matched, UNKNOWN_INTERFACE)));
         rules
+    }
+
+    fn drops(&self, matched: Rule, why: &'static str) -> Rule {
+        self.logged(matched.counter(), why).verdict(Verdict::Drop).comment(why)
+    }
+
+    fn logged(&self, rule: Rule, why: &'static str) -> Rule {
+        if self.parameters.flow_log.denied { rule.log(denied(why.to_owned())) } else { rule }
+    }
+
+    /// Behind all judgements: the first packets of what comes from a workload or goes to one, each once; those of everybody
+    /// where there is a host endpoint.
+    fn flows(&self, fields: &[Field]) -> Vec<Rule> {
+        if !self.parameters.flow_log.allowed {
+            return Vec::new();
+        }
+        let told = |rule: Rule| {
+            rule.when(Match::ct_state(kernel::nft::ct_state::NEW)).log(allowed()).comment("allowed")
+        };
+        if !self.features.host_hooks.is_empty() {
+            return vec![told(Rule::new())];
+        }
+        let mut rules = Vec::new();
+        for field in fields {
+            let others = match field {
+                Field::Oifname => self.but_workloads(Field::Iifname),
+                _ => Rule::new(),
+            };
+            let of_prefix =
+                |prefix: &String| told(others.clone().when(Match::is(*field, format!("{prefix}*"))));
+            rules.extend(self.parameters.interface_prefix.iter().map(of_prefix));
+        }
+        rules
+    }
+
+    /// Packets whose interface is no workload's.
+    fn but_workloads(&self, field: Field) -> Rule {
+        self.parameters
+            .interface_prefix
+            .iter()
+            .fold(Rule::new(), |rule, prefix| rule.when(Match::is(field, format!("{prefix}*")).negate()))
     }
 
     /// Into a host endpoint's chain by interface, else into that of the endpoint for every interface.
@@ -197,11 +247,7 @@ impl Builder<'_> {
         rules.push(lookup(field, host_map(hook, direction)));
         if let Some(chain) = self.features.any_host.get(&(hook, direction)) {
             // The host and its own workloads talk freely, and nobody polices the loopback.
-            let but_workloads =
-                self.parameters.interface_prefix.iter().fold(Rule::new(), |rule, prefix| {
-                    rule.when(Match::is(field, format!("{prefix}*")).negate())
-                });
-            let rule = but_workloads.when(Match::is(field, "lo").negate());
+            let rule = self.but_workloads(field).when(Match::is(field, "lo").negate());
             rules.push(
                 rule.verdict(Verdict::goto(chain.clone())).comment("host endpoint for every interface"),
             );

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use calc::contract::{IpSetId, IpVersion, PortRange};
 use calc::program::{self, Conntrack, Side, Verdict as Verdict_};
 use ipnet::IpNet;
+use kernel::nflog::Headers;
 use kernel::nft::{
-    Field, Log, Match, Part, Reject, Rule, SetMark, Statement, Verdict, ct_direction, ct_state,
+    Field, Log, LogTarget, Match, Part, Reject, Rule, SetMark, Statement, Verdict, ct_direction, ct_state,
 };
+use kernel::ownership;
 
-use super::names::{chain_name, comment};
+use super::names::{chain_name, comment, log_prefix};
 use crate::backend::Context;
 use crate::config::{DenyAction, MarkBits};
 use crate::ip_sets::{Shape, Widest, kernel_name};
@@ -45,10 +47,16 @@ impl Translator<'_> {
             Verdict_::AcceptUntracked => {
                 self.mark_final(matched.counter().then(Statement::Notrack)).verdict(Verdict::Accept)
             }
-            Verdict_::Drop => match self.context.deny_action() {
-                DenyAction::Drop => matched.counter().verdict(Verdict::Drop),
-                DenyAction::Reject => matched.counter().reject(Reject::PortUnreachable),
-            },
+            Verdict_::Drop => {
+                let mut counted = matched.counter();
+                if self.context.parameters.flow_log.denied {
+                    counted = counted.log(denied(log_prefix(&rule.origin)));
+                }
+                match self.context.deny_action() {
+                    DenyAction::Drop => counted.verdict(Verdict::Drop),
+                    DenyAction::Reject => counted.reject(Reject::PortUnreachable),
+                }
+            }
             // What is counted is what is written.
             Verdict_::Log => {
                 let limit = self.context.parameters.log_limit();
@@ -144,6 +152,20 @@ pub(super) fn in_networks(version: IpVersion, side: Side, nets: &[IpNet]) -> Mat
         [net] => Match::net(field, net),
         _ => Match::one_of(field, nets),
     }
+}
+
+/// Tells whoever listens of a packet that is denied.
+pub(super) fn denied(prefix: String) -> Log {
+    Log { prefix, target: group(ownership::NFLOG_DENIED) }
+}
+
+/// Tells whoever listens of a packet that is allowed.
+pub(super) fn allowed() -> Log {
+    Log { prefix: String::new(), target: group(ownership::NFLOG_ALLOWED) }
+}
+
+fn group(group: u16) -> LogTarget {
+    LogTarget::Group { group, snaplen: Headers::SNAP_BYTES }
 }
 
 fn conntrack_bit(state: Conntrack) -> u32 {

@@ -103,6 +103,14 @@ pub fn comment(origin: &Origin, note: &str) -> Arc<str> {
     text.into()
 }
 
+/// Longest prefix of a logged packet: what fits Calico's, and iptables' 64 octets with their zero.
+const LONGEST_PREFIX: usize = 63;
+
+/// The prefix with which a packet that a rule of this origin denies is logged: the origin, which ends in a hash if it is long.
+pub fn log_prefix(origin: &Origin) -> String {
+    shorten(&origin.to_string(), LONGEST_PREFIX)
+}
+
 /// Too long a text keeps its beginning and gets a hash of the whole in place of its end.
 fn shorten(text: &str, longest: usize) -> String {
     if text.len() <= longest {
@@ -153,6 +161,22 @@ mod tests {
             ["x", "y"].map(|end| policy(PolicyKind::NetworkPolicy, Some("a"), &("n".repeat(250) + end)));
         assert!(names.iter().all(|name| name.len() == LONGEST_NAME), "{names:?}");
         assert_ne!(names[0], names[1]);
+    }
+
+    #[test]
+    fn prefixes_of_long_names_stay_short_and_are_told_apart() {
+        let prefix = |end: &str| {
+            let name = "n".repeat(60) + end;
+            let id = PolicyId {
+                kind: PolicyKind::GlobalNetworkPolicy,
+                namespace: None,
+                name: name.as_str().into(),
+            };
+            log_prefix(&Origin::MissingPolicy(id))
+        };
+        assert_eq!(log_prefix(&Origin::NoProfile(Direction::Ingress)), "no profile matched ingress");
+        assert_eq!(prefix("x").len(), LONGEST_PREFIX);
+        assert_ne!(prefix("x"), prefix("y"));
     }
 
     #[test]

@@ -113,7 +113,7 @@ fn needs_chain(hook: HostHook, direction: Direction, endpoint: &HostEndpoint) ->
 }
 
 /// The endpoint of each interface: by name, else by an address of the interface; the first by name where several claim it.
-fn place(model: &Model) -> BTreeMap<Arc<str>, (Arc<str>, Arc<HostEndpoint>)> {
+pub(crate) fn place(model: &Model) -> BTreeMap<Arc<str>, (Arc<str>, Arc<HostEndpoint>)> {
     let mut placed = BTreeMap::new();
     for (name, endpoint) in &model.hosts {
         let interfaces = match &endpoint.interface {

@@ -114,7 +114,8 @@ impl FamilyRules {
     }
 }
 
-fn judgement(endpoint: &WorkloadEndpoint, direction: Direction, version: IpVersion) -> Judgement {
+/// How a direction of an endpoint is judged in a family.
+pub(crate) fn judgement(endpoint: &WorkloadEndpoint, direction: Direction, version: IpVersion) -> Judgement {
     match has_family(endpoint, version) {
         true => Judgement::of(endpoint, direction),
         false => Judgement::NoAddress,

@@ -86,7 +86,8 @@ impl Host {
 }
 
 fn started() -> RealDataplane {
-    let config = DataplaneConfig { node_name: "node".to_owned(), ..DataplaneConfig::default() };
+    let config =
+        DataplaneConfig { node_name: "node".to_owned(), flow_log: true, ..DataplaneConfig::default() };
     let mut dataplane = RealDataplane::new(config, Kernel::open().unwrap());
     dataplane.set_gateway_route(true);
     dataplane

@@ -28,6 +28,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use crate::netlink::{Error, Refusal};
+use crate::nflog::Headers;
 
 pub use socket::Conntrack;
 
@@ -55,6 +56,9 @@ pub struct Connection {
     pub reply: Ends,
     /// The kernel's number for it, not used again soon (`CTA_ID`).
     pub id: u32,
+    /// Its first packet as rules saw it, between the translation of its destination and that of its source: who asked, and who
+    /// answers (`CTA_TUPLE_PROTO` of both tuples).
+    pub headers: Headers,
     /// The attributes that name it in a request.
     key: Box<[u8]>,
 }
@@ -68,7 +72,8 @@ impl Connection {
 
     /// A connection whose answers go another way, for [`crate::fake::FakeKernel::add_connection`].
     pub fn translated(id: u32, original: Ends, reply: Ends) -> Self {
-        Self { original, reply, id, key: Box::default() }
+        let headers = Headers::bare(original.source, reply.source, 0);
+        Self { original, reply, id, headers, key: Box::default() }
     }
 
     /// Its addresses: source and destination of both directions.

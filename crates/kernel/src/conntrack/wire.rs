@@ -11,6 +11,7 @@ use std::net::IpAddr;
 
 use super::{Connection, Ends};
 use crate::netlink::{Attribute, Message, attributes, flags};
+use crate::nflog::Headers;
 
 /// `NFNL_SUBSYS_CTNETLINK` and `IPCTNL_MSG_CT_*`.
 mod kind {
@@ -29,6 +30,8 @@ mod attribute {
     pub(super) const FILTER: u16 = 25;
     /// `CTA_TUPLE_IP`, inside a tuple.
     pub(super) const TUPLE_IP: u16 = 1;
+    /// `CTA_TUPLE_PROTO`, inside a tuple.
+    pub(super) const TUPLE_PROTOCOL: u16 = 2;
     /// `CTA_STATS_GLOBAL_ENTRIES`, of the answer to `GET_STATS`.
     pub(super) const STATS_GLOBAL_ENTRIES: u16 = 1;
 }
@@ -138,10 +141,12 @@ pub(super) fn read(payload: &[u8]) -> Option<Connection> {
             _ => {}
         }
     }
-    let (original, id) = (original?, id?);
+    let (original, reply, id) = (original?, reply?, id?);
+    let (asking, answering) = (ends(&original)?, ends(&reply)?);
     Some(Connection {
-        original: ends(&original)?,
-        reply: ends(&reply?)?,
+        headers: headers(asking.source, answering.source, &original, &reply),
+        original: asking,
+        reply: answering,
         id: u32::from_be_bytes(id.value.try_into().ok()?),
         key: key(&original, &id, zone.as_ref()),
     })
@@ -158,6 +163,32 @@ fn ends(tuple: &Attribute<'_>) -> Option<Ends> {
         }
     }
     Some(Ends { source: source?, destination: destination? })
+}
+
+/// The first packet: ports of who asks are in the one tuple, those of who answers in the other.
+fn headers(source: IpAddr, destination: IpAddr, original: &Attribute<'_>, reply: &Attribute<'_>) -> Headers {
+    let mut headers = Headers::bare(source, destination, 0);
+    for attribute in protocol(original) {
+        match (attribute.kind, attribute.value) {
+            (1, [number]) => headers.protocol = *number,
+            (2, [high, low]) => headers.source_port = u16::from_be_bytes([*high, *low]),
+            (5 | 8, [kind]) => headers.icmp.0 = *kind,
+            (6 | 9, [code]) => headers.icmp.1 = *code,
+            _ => {}
+        }
+    }
+    for attribute in protocol(reply) {
+        if let (2, [high, low]) = (attribute.kind, attribute.value) {
+            headers.destination_port = u16::from_be_bytes([*high, *low]);
+        }
+    }
+    headers
+}
+
+/// `CTA_PROTO_*`: 1 number, 2 and 3 ports, 5 and 6 type and code of ICMP, 8 and 9 those of ICMPv6.
+fn protocol<'a>(tuple: &Attribute<'a>) -> impl Iterator<Item = Attribute<'a>> + use<'a> {
+    let found = tuple.nested().find(|attribute| attribute.kind == attribute::TUPLE_PROTOCOL);
+    found.into_iter().flat_map(|attribute| attribute.nested())
 }
 
 /// The attributes that name an entry, as they were given. A zone may be in the tuple (of one direction only) or beside it.
@@ -177,13 +208,14 @@ fn key(original: &Attribute<'_>, id: &Attribute<'_>, zone: Option<&Attribute<'_>
 mod tests {
     use super::*;
 
-    fn tuple(message: &mut Message, kind: u16, source: &[u8], destination: &[u8], first: u16) {
+    fn tuple(message: &mut Message, kind: u16, source: &[u8], destination: &[u8], ports: [u16; 2]) {
         message.nested(kind, |tuple| {
             tuple.nested(1, |ip| {
-                ip.attribute(first, source).attribute(first + 1, destination);
+                ip.attribute(1, source).attribute(2, destination);
             });
             tuple.nested(2, |protocol| {
                 protocol.attribute(1, &[6]);
+                protocol.attribute(2, &ports[0].to_be_bytes()).attribute(3, &ports[1].to_be_bytes());
             });
         });
     }
@@ -192,8 +224,8 @@ mod tests {
     fn translated() -> Message {
         let mut message = Message::new(0, 0);
         message.push(&header(2));
-        tuple(&mut message, 1, &[10, 0, 0, 1], &[10, 96, 0, 1], 1);
-        tuple(&mut message, 2, &[10, 0, 0, 2], &[10, 0, 0, 1], 1);
+        tuple(&mut message, 1, &[10, 0, 0, 1], &[10, 96, 0, 1], [40000, 80]);
+        tuple(&mut message, 2, &[10, 0, 0, 2], &[10, 0, 0, 1], [8080, 40000]);
         message.attribute(3, &8_u32.to_be_bytes()).attribute(12, &77_u32.to_be_bytes());
         message.attribute(18, &7_u16.to_be_bytes());
         message
@@ -208,6 +240,9 @@ mod tests {
         let connection = read(translated().body()).unwrap();
         assert_eq!(connection.addresses(), ["10.0.0.1", "10.96.0.1", "10.0.0.2", "10.0.0.1"].map(ip));
         assert_eq!(connection.id, 77);
+        let headers = connection.headers;
+        assert_eq!((headers.source, headers.destination), (ip("10.0.0.1"), ip("10.0.0.2")));
+        assert_eq!((headers.protocol, headers.source_port, headers.destination_port), (6, 40000, 8080));
         let request = delete(&connection);
         assert_eq!(request.body()[..4], [2, 0, 0, 0]);
         let kinds: Vec<_> = attributes(&request.body()[4..]).map(|attribute| attribute.kind).collect();

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use api::cni::code;
 use api::wire::bgp::Question;
+use api::wire::flows::FlowsQuestion;
 use api::wire::{Answer, CniCommand, CniRequest, MAX_MESSAGE_BYTES, NodeStatus, Request};
 
 use super::{Cni, deferred, refuse};
@@ -27,12 +28,15 @@ const CLIENT_LIMIT: Duration = Duration::from_secs(10);
 /// Room that a thread keeps for its requests and answers: as they usually are, so that one is read in one go.
 const USUAL_BYTES: usize = 8 * 1024;
 
-/// Answers `calicoctl node status` and `calicoctl bgp`.
+/// Answers `calicoctl node status`, `calicoctl bgp` and `calicoctl flows`.
 pub(crate) trait StatusSource: Send + Sync + 'static {
     /// The node's state now.
     fn node_status(&self) -> NodeStatus;
     /// The answer to a question about BGP.
     fn bgp(&self, question: Question) -> Answer;
+    /// Has a question about flows answered on this connection by whoever watches them, which can take as long as whoever asks
+    /// likes; or gives the answer, if nobody does.
+    fn flows(&self, question: FlowsQuestion, stream: &UnixStream) -> Option<Answer>;
 }
 
 /// Binds the socket, replays deferred requests and serves on a thread of its own until the process ends. A socket that an
@@ -234,6 +238,10 @@ fn serve_one(mut stream: UnixStream, text: &mut Vec<u8>, cni: Option<&Cni>, stat
         Ok(Request::Delegate(request)) => by_cni(&|cni| cni.prepare_delegation(&request)),
         Ok(Request::NodeStatus) => Answer::NodeStatus(status.node_status()),
         Ok(Request::Bgp(question)) => status.bgp(question),
+        Ok(Request::Flows(question)) => match status.flows(question, &stream) {
+            None => return,
+            Some(answer) => answer,
+        },
         Err(error) => Answer::Error(refuse(code::DECODING_FAILURE, format!("not a request: {error}"))),
     };
     text.clear();
