@@ -66,6 +66,8 @@ kinds! {
     IPReservation, "ipreservations", cluster, ["reservation", "reservations"];
     /// Settings of the cluster controllers.
     KubeControllersConfiguration, "kubecontrollersconfigurations", cluster, ["kubecontrollersconfig", "kcc"];
+    /// Some endpoints of a Kubernetes Service; kept for an EndpointSlice.
+    KubernetesEndpointSlice, "kubernetesendpointslices", namespaced, ["endpointslice", "endpointslices"];
     /// Policy of one namespace.
     NetworkPolicy, "networkpolicies", namespaced, ["policy", "policies", "pol", "pols", "np", "nps", "cnp", "caliconetworkpolicy"];
     /// Networks that selectors of one namespace can name.

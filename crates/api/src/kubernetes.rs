@@ -28,6 +28,7 @@ mod quantity;
 mod rules;
 mod stored;
 mod stored_cluster;
+mod stored_endpoint_slice;
 mod uid;
 
 #[cfg(test)]

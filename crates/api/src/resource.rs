@@ -121,7 +121,7 @@ macro_rules! resources {
 resources! {
     BGPConfiguration BGPFilter BGPPeer BlockAffinity CalicoNodeStatus ClusterInformation FelixConfiguration
     GlobalNetworkPolicy GlobalNetworkSet HostEndpoint IPAMConfiguration IPPool IPReservation
-    KubeControllersConfiguration NetworkPolicy NetworkSet Node Profile StagedGlobalNetworkPolicy
+    KubeControllersConfiguration KubernetesEndpointSlice NetworkPolicy NetworkSet Node Profile StagedGlobalNetworkPolicy
     StagedKubernetesNetworkPolicy StagedNetworkPolicy Tier WorkloadEndpoint
 }
 

@@ -44,7 +44,7 @@ pub type Rows = BTreeMap<Key, Arc<Row>>;
 #[derive(Debug, Clone, Default)]
 pub struct Cluster {
     rows: Rows,
-    /// By namespace and name. No datastore but Kubernetes has them.
+    /// By namespace and name: those that are no rows.
     slices: BTreeMap<(String, String), EndpointSlice>,
     /// By namespace and name; as the slices.
     services: BTreeMap<(String, String), Service>,
@@ -54,12 +54,13 @@ pub struct Cluster {
 
 impl Cluster {
     /// The kinds of resource that have a say. IPAM's blocks and block affinities do so too, for routes.
-    pub const KINDS: [Kind; 14] = [
+    pub const KINDS: [Kind; 15] = [
         Kind::FelixConfiguration,
         Kind::GlobalNetworkPolicy,
         Kind::GlobalNetworkSet,
         Kind::HostEndpoint,
         Kind::IPPool,
+        Kind::KubernetesEndpointSlice,
         Kind::NetworkPolicy,
         Kind::NetworkSet,
         Kind::Node,

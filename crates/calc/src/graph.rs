@@ -157,8 +157,8 @@ impl Graph {
         }
     }
 
-    /// An EndpointSlice is now this. Only a Kubernetes datastore has them; without, rules that name a Service match
-    /// nothing.
+    /// An EndpointSlice is now this: rules that name a Service match what its slices hold. A datastore without Kubernetes has
+    /// them as rows ([`Kind::KubernetesEndpointSlice`]).
     pub fn on_endpoint_slice(&mut self, namespace: &str, name: &str, slice: Option<EndpointSlice>) {
         self.sets.set_slice((namespace.to_owned(), name.to_owned()), slice);
     }
@@ -231,6 +231,15 @@ impl Graph {
             Kind::Node => self.on_node(name, resource),
             Kind::BGPConfiguration => self.on_bgp_configuration(name, resource),
             Kind::FelixConfiguration => self.on_felix_configuration(name, resource),
+            Kind::KubernetesEndpointSlice => {
+                let slice = resource.and_then(|resource| match resource {
+                    Resource::KubernetesEndpointSlice(slice) => {
+                        Some(EndpointSlice::from_resource(&slice.spec))
+                    }
+                    _ => None,
+                });
+                self.on_endpoint_slice(namespace, name, slice);
+            }
             kind => self.on_policy(key, kind, namespace, name, resource),
         }
     }

@@ -1,6 +1,6 @@
 //! Endpoint slices, for rules that name a Kubernetes Service.
 //!
-//! The etcd and embedded datastores hold none; a Kubernetes datastore hands them in beside its rows.
+//! The embedded datastore holds those that users apply; a Kubernetes datastore hands them in beside its rows.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -20,6 +20,15 @@ pub struct EndpointSlice {
 }
 
 impl EndpointSlice {
+    /// What policy needs of a row.
+    pub(crate) fn from_resource(spec: &api::KubernetesEndpointSliceSpec) -> Self {
+        Self {
+            service: spec.service.clone(),
+            addresses: spec.addresses.clone(),
+            ports: spec.ports.iter().map(|port| (port.protocol.number(), port.port)).collect(),
+        }
+    }
+
     /// What policy needs of a Kubernetes object; `None` if it belongs to no Service. Addresses that are host names, and
     /// ports that stand for all ports, are left out: no set can hold them.
     pub fn from_kubernetes(slice: &api::kubernetes::EndpointSlice) -> Option<Self> {

@@ -67,21 +67,22 @@ fn verdicts(policy: Value) -> [&'static str; 3] {
     let objects = json!([pod("a", "10.0.0.1"), pod("b", "10.0.0.2"), policy]);
     let mut world = World::default();
     world.become_(&objects::rows(&objects).expect("something of each can be read"));
-    let probe = |from: &str, port: u16| {
-        let when = json!({"probes": [{"from": from, "to": "n/b", "protocol": "TCP", "port": port}]});
-        let case = |verdict: &str| Case {
-            id: String::new(),
-            suite: String::new(),
-            status: String::new(),
-            given: Value::Null,
-            when: when.clone(),
-            then: json!({"verdicts": [verdict]}),
-            line: Value::Null,
-        };
-        let verdict = ["allow", "deny"].into_iter().find(|verdict| world.check(&case(verdict)).is_ok());
-        verdict.expect("one of the two")
+    [80, 81, 82].map(|port| verdict(&world, "n/b", port))
+}
+
+/// What becomes of TCP from the pod `n/a`.
+fn verdict(world: &World, to: &str, port: u16) -> &'static str {
+    let case = |verdict: &str| Case {
+        id: String::new(),
+        suite: String::new(),
+        status: String::new(),
+        given: Value::Null,
+        when: json!({"probes": [{"from": "n/a", "to": to, "protocol": "TCP", "port": port}]}),
+        then: json!({"verdicts": [verdict]}),
+        line: Value::Null,
     };
-    [80, 81, 82].map(|port| probe("n/a", port))
+    let verdict = ["allow", "deny"].into_iter().find(|verdict| world.check(&case(verdict)).is_ok());
+    verdict.expect("one of the two")
 }
 
 #[test]
@@ -106,4 +107,37 @@ fn what_a_newer_version_wrote_opens_nothing_and_the_rest_of_the_policy_counts() 
     assert_eq!(verdicts(odd.clone()), ["deny", "deny", "deny"]);
     odd["selector"] = json!("app == 'c'");
     assert_eq!(verdicts(odd), ["allow", "allow", "allow"]);
+}
+
+#[test]
+fn a_rule_that_names_a_service_follows_its_slices() {
+    let pod = |name: &str, ip: &str| {
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "n", "labels": {"app": name}},
+            "spec": {"containers": []}, "status": {"podIP": ip, "podIPs": [{"ip": ip}]}})
+    };
+    let policy = json!({"apiVersion": "projectcalico.org/v3", "kind": "NetworkPolicy",
+        "metadata": {"name": "p", "namespace": "n"}, "spec": {"selector": "app == 'a'", "types": ["Egress"],
+        "egress": [{"action": "Allow", "destination": {"services": {"name": "web"}}}]}});
+    let slice = |address: &str, port: u16| {
+        json!({"apiVersion": "projectcalico.org/v3", "kind": "KubernetesEndpointSlice",
+            "metadata": {"name": format!("web-{port}"), "namespace": "n"}, "spec": {"service": "web",
+            "addresses": [address], "ports": [{"protocol": "TCP", "port": port}]}})
+    };
+    let pods = [pod("a", "10.0.0.1"), pod("b", "10.0.0.2"), pod("c", "10.0.0.3")];
+    let mut world = World::default();
+    for (slices, open) in [
+        (vec![], vec![]),
+        (vec![slice("10.0.0.2", 80)], vec![("n/b", 80)]),
+        (vec![slice("10.0.0.2", 80), slice("10.0.0.3", 81)], vec![("n/b", 80), ("n/c", 81)]),
+        (vec![slice("10.0.0.3", 80)], vec![("n/c", 80)]),
+    ] {
+        let objects: Vec<Value> = pods.iter().chain([&policy]).chain(&slices).cloned().collect();
+        world.become_(&objects::rows(&json!(objects)).expect("good objects"));
+        for to in ["n/b", "n/c"] {
+            for port in [80, 81] {
+                let expected = if open.contains(&(to, port)) { "allow" } else { "deny" };
+                assert_eq!(verdict(&world, to, port), expected, "{to} {port} {slices:?}");
+            }
+        }
+    }
 }

@@ -35,7 +35,7 @@ Examples:
   calicoctl ipam show --show-blocks          which addresses are in use
 
 Files may also hold Kubernetes NetworkPolicies, ClusterNetworkPolicies, AdminNetworkPolicies,
-Namespaces and ServiceAccounts.
+Namespaces, ServiceAccounts and EndpointSlices.
 
 Which datastore: what --config FILE says, else the file that TORTIE_DATASTORE names, else what
 /etc/calico/calicoctl.cfg says, else DATASTORE_TYPE (embedded: /var/lib/calico/tortie.db).

@@ -11,7 +11,7 @@ use api::kubernetes::{
     DEFAULT_INTERFACE_PREFIX, NAMESPACE_LABEL_PREFIX, Namespace, Pod, ServiceAccount, namespace_profile,
     namespace_profile_name, pod_endpoint, service_account_profile,
 };
-use api::{Kind, Metadata, Resource};
+use api::{Kind, Metadata, Resource, Row};
 use calc::cluster::Cluster;
 use clap::Args;
 use datastore::{Scope, Store};
@@ -38,26 +38,39 @@ impl ClusterArgs {
     pub(crate) fn load(&self, global: &Global, console: &mut Console<'_>) -> Result<Cluster> {
         if self.file.is_empty() {
             let session = Session::open(global, console, Access::Existing)?;
-            return of_store(session.store());
+            let (cluster, notes) = of_store(session.store())?;
+            return noted(cluster, &notes, console);
         }
         let (cluster, notes) = of_files(&FileArgs::of(self.file.clone()), console)?;
-        for note in notes {
-            writeln!(console.errors, "{note}")?;
-        }
-        Ok(cluster)
+        noted(cluster, &notes, console)
     }
 }
 
-/// All rows of a datastore that have a say.
-pub(crate) fn of_store(store: &dyn Store) -> Result<Cluster> {
-    let kinds = Cluster::KINDS.into_iter().map(Scope::all);
-    let scopes: Vec<Scope> = kinds.chain([Scope::Blocks, Scope::BlockAffinities { host: None }]).collect();
-    let mut cluster = Cluster::default();
-    for entry in store.list_scopes(&scopes)?.entries {
-        let row = entry.row()?;
-        cluster.set(entry.key, Some(Arc::new(row)));
+/// The cluster, when what there is to say of it is said.
+fn noted(cluster: Cluster, notes: &[String], console: &mut Console<'_>) -> Result<Cluster> {
+    for note in notes {
+        writeln!(console.errors, "{note}")?;
     }
     Ok(cluster)
+}
+
+/// All rows of a datastore that have a say, and what of them cannot be read.
+pub(crate) fn of_store(store: &dyn Store) -> Result<(Cluster, Vec<String>)> {
+    let kinds = Cluster::KINDS.into_iter().map(Scope::all);
+    let scopes: Vec<Scope> = kinds.chain([Scope::Blocks, Scope::BlockAffinities { host: None }]).collect();
+    let (mut cluster, mut notes) = (Cluster::default(), Vec::new());
+    for entry in store.list_scopes(&scopes)?.entries {
+        // As a node takes it: what it cannot read opens nothing.
+        match Row::decode_closed(&entry.key, &entry.value) {
+            Ok((row, problems)) => {
+                let problem = |problem| format!("{}: {problem}; nothing is allowed by that", entry.key);
+                notes.extend(problems.iter().map(problem));
+                cluster.set(entry.key.clone(), Some(Arc::new(row)));
+            }
+            Err(error) => notes.push(format!("{error}; it counts as not there")),
+        }
+    }
+    Ok((cluster, notes))
 }
 
 /// What files say, and what had to be assumed: Kubernetes would have filled it in.

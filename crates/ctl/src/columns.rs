@@ -138,6 +138,7 @@ fn view(kind: Kind) -> View {
         Kind::BlockAffinity => BLOCK_AFFINITY,
         Kind::CalicoNodeStatus => NODE_STATUS,
         Kind::NetworkSet | Kind::GlobalNetworkSet => NETWORK_SET,
+        Kind::KubernetesEndpointSlice => ENDPOINT_SLICE,
         Kind::NetworkPolicy
         | Kind::GlobalNetworkPolicy
         | Kind::StagedNetworkPolicy
@@ -145,6 +146,23 @@ fn view(kind: Kind) -> View {
         | Kind::StagedKubernetesNetworkPolicy => POLICY,
         Kind::KubeControllersConfiguration => NAME_ONLY,
     }
+}
+
+const ENDPOINT_SLICE: View = View {
+    columns: &[
+        NAME,
+        field("SERVICE", "/spec/service"),
+        field("ADDRESSES", "/spec/addresses"),
+        computed("PORTS", ports),
+    ],
+    ps: &["NAME", "SERVICE"],
+    wide: &["NAME", "SERVICE", "ADDRESSES", "PORTS"],
+};
+
+fn ports(slice: &Value, _: &Context) -> String {
+    let ports = slice.pointer("/spec/ports").and_then(Value::as_array).into_iter().flatten();
+    let text = |port: &Value| format!("{}/{}", port["port"], port["protocol"].as_str().unwrap_or_default());
+    ports.map(text).collect::<Vec<_>>().join(",")
 }
 
 const IP_POOL: View = View {

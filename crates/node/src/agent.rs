@@ -187,8 +187,9 @@ pub(crate) struct Agent {
 pub(crate) fn scopes() -> Vec<Scope> {
     use api::Kind::{
         BGPConfiguration, BGPFilter, BGPPeer, FelixConfiguration, GlobalNetworkPolicy, GlobalNetworkSet,
-        HostEndpoint, IPPool, NetworkPolicy, NetworkSet, Node, Profile, StagedGlobalNetworkPolicy,
-        StagedKubernetesNetworkPolicy, StagedNetworkPolicy, Tier, WorkloadEndpoint,
+        HostEndpoint, IPPool, KubernetesEndpointSlice, NetworkPolicy, NetworkSet, Node, Profile,
+        StagedGlobalNetworkPolicy, StagedKubernetesNetworkPolicy, StagedNetworkPolicy, Tier,
+        WorkloadEndpoint,
     };
     let kinds = [
         BGPConfiguration,
@@ -199,6 +200,7 @@ pub(crate) fn scopes() -> Vec<Scope> {
         GlobalNetworkSet,
         HostEndpoint,
         IPPool,
+        KubernetesEndpointSlice,
         NetworkPolicy,
         NetworkSet,
         Node,

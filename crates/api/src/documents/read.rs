@@ -243,7 +243,7 @@ fn is_kubernetes(tree: &Tree) -> bool {
 
 fn is_namespaced(tree: &Tree) -> bool {
     let kind = text(tree, "kind");
-    let of_kubernetes = ["NetworkPolicy", "ServiceAccount"];
+    let of_kubernetes = ["EndpointSlice", "NetworkPolicy", "ServiceAccount"];
     match is_kubernetes(tree) {
         true => of_kubernetes.contains(&kind),
         false => Kind::ALL.iter().any(|known| known.name() == kind && known.is_namespaced()),

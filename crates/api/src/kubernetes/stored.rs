@@ -11,6 +11,7 @@ use super::objects::{
 use super::stored_cluster::{
     stored_admin_network_policy, stored_baseline_policy, stored_cluster_network_policy,
 };
+use super::stored_endpoint_slice::{relevant, stored_endpoint_slice};
 use super::{FieldError, namespace_or_default, namespace_profile, network_policy, service_account_profile};
 use crate::decode::{self, Content, Problem, Tree};
 use crate::{Metadata, Resource, Violation};
@@ -19,18 +20,19 @@ use crate::{Metadata, Resource, Violation};
 const MAX_NAME_LENGTH: usize = 253;
 
 /// The kinds that can be stored, by `apiVersion` and `kind`, and the fields of theirs that only Kubernetes needs.
-const STORABLE: [(&str, &str, &[&str]); 7] = [
+const STORABLE: [(&str, &str, &[&str]); 8] = [
     ("networking.k8s.io/v1", "NetworkPolicy", &["status"]),
     ("policy.networking.k8s.io/v1alpha2", "ClusterNetworkPolicy", &["status"]),
     ("policy.networking.k8s.io/v1beta1", "ClusterNetworkPolicy", &["status"]),
     ("policy.networking.k8s.io/v1alpha1", "AdminNetworkPolicy", &["status"]),
     ("policy.networking.k8s.io/v1alpha1", "BaselineAdminNetworkPolicy", &["status"]),
+    ("discovery.k8s.io/v1", "EndpointSlice", &["addressType"]),
     ("v1", "Namespace", &["spec", "status"]),
     ("v1", "ServiceAccount", &["secrets", "imagePullSecrets", "automountServiceAccountToken"]),
 ];
 
 /// Whether [`stored_resource`] knows the kind: a Kubernetes `NetworkPolicy`, `ClusterNetworkPolicy`, `AdminNetworkPolicy`,
-/// `BaselineAdminNetworkPolicy`, `Namespace` or `ServiceAccount`.
+/// `BaselineAdminNetworkPolicy`, `EndpointSlice`, `Namespace` or `ServiceAccount`.
 pub fn is_storable(api_version: &str, kind: &str) -> bool {
     STORABLE.iter().any(|(known_version, known_kind, _)| (*known_version, *known_kind) == (api_version, kind))
 }
@@ -42,7 +44,7 @@ pub fn stored_network_policy_name(name: &str) -> String {
 
 /// Reads a Kubernetes object that a user wrote, as strictly as the API server would, and makes the resource that is kept
 /// for it: policy `knp.default.NAME`; global policy `kcnp.NAME`, `kanp.NAME` or `kbanp.default`; profile `kns.NAME` or
-/// `ksa.NAMESPACE.NAME`.
+/// `ksa.NAMESPACE.NAME`; a slice of the same name.
 ///
 /// # Errors
 /// Everything that is wrong, by field of the Kubernetes object.
@@ -69,6 +71,7 @@ pub(crate) fn stored_from_tree(tree: &Tree) -> Result<Resource, Vec<Problem>> {
     match *kind {
         "Namespace" => stored_namespace(&read(tree)?).map_err(located),
         "ServiceAccount" => stored_service_account(&read(tree)?).map_err(located),
+        "EndpointSlice" => stored_endpoint_slice(&read(&relevant(tree.clone()))?).map_err(located),
         "ClusterNetworkPolicy" => stored_cluster_network_policy(read(tree)?).map_err(located),
         "AdminNetworkPolicy" => stored_admin_network_policy(read(tree)?).map_err(located),
         "BaselineAdminNetworkPolicy" => stored_baseline_policy(read(tree)?).map_err(located),
@@ -134,7 +137,7 @@ pub(super) fn user_owned(metadata: &Metadata) -> Metadata {
     }
 }
 
-fn identity_errors(metadata: &Metadata) -> Vec<FieldError> {
+pub(super) fn identity_errors(metadata: &Metadata) -> Vec<FieldError> {
     let name = name_error("metadata.name", &metadata.name);
     let namespace = name_error("metadata.namespace", namespace_or_default(metadata));
     name.into_iter().chain(namespace).collect()

@@ -201,6 +201,20 @@ fn what_another_version_wrote_is_reported_and_not_written_over() {
         outcome.errors.contains("GlobalNetworkPolicy newer") && outcome.errors.contains("Audit"),
         "{outcome:?}"
     );
+    let explained = world.run(&[
+        "explain",
+        "--from",
+        "10.0.0.1",
+        "--to",
+        "10.0.0.2",
+        "--protocol",
+        "tcp",
+        "--port",
+        "80",
+    ]);
+    let note = "GlobalNetworkPolicy newer: spec.ingress[0].action: \"Audit\" is not one of Allow, Deny, Log, Pass; \
+                nothing is allowed by that";
+    assert!(explained.errors.contains(note), "{explained:?}");
     for arguments in
         [&["label", "gnp", "newer", "a=b"][..], &["patch", "gnp", "newer", "-p", "spec: {order: 1}"]]
     {

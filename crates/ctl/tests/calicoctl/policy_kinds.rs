@@ -201,3 +201,45 @@ fn staged_policies_are_written_shown_and_deleted() {
     world.run_with_input(&["delete", "-f", "-"], &text).succeeded();
     assert_eq!(world.run(&["get", "sgnp", "-o", "name"]).succeeded(), "");
 }
+
+#[test]
+fn endpoint_slices_are_kept_for_rules_that_name_their_service() {
+    let world = World::new();
+    let slice = "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata:\n  name: web-x\n  namespace: shop\n  \
+                 labels: {kubernetes.io/service-name: web}\naddressType: IPv4\nendpoints:\n- addresses: [10.65.0.7]\n  \
+                 conditions: {ready: true, serving: true}\n  nodeName: node-1\n  targetRef: {kind: Pod, name: web}\nports:\n\
+                 - {name: http, port: 8080, protocol: TCP, appProtocol: http}\n- {port: 53, protocol: UDP}\n";
+    let line = world.run_with_input(&["apply", "-f", "-"], slice).succeeded();
+    assert_eq!(line, "Successfully applied 1 'EndpointSlice' resource(s)\n");
+    assert_eq!(
+        world.run(&["get", "endpointslices", "-n", "shop", "-o", "wide"]).succeeded(),
+        "NAME    SERVICE   ADDRESSES   PORTS\nweb-x   web       10.65.0.7   8080/TCP,53/UDP\n"
+    );
+    let shown = world.run(&["get", "endpointslices", "-A", "-o", "yaml"]).succeeded();
+    world.run_with_input(&["apply", "-f", "-"], &shown).succeeded();
+    for (from, to, words) in [
+        ("10.65.0.7", "web.example", "endpoints[0].addresses[0]: \"web.example\" is not an IP address"),
+        ("port: 53, ", "", "ports[1].port is required"),
+        ("labels: {kubernetes.io/service-name: web}", "labels: {a: b}", "kubernetes.io/service-name"),
+        ("addresses:", "address:", "did you mean \"addresses\"?"),
+    ] {
+        world
+            .run_with_input(&["apply", "-f", "-"], &slice.replace(from, to))
+            .failed(&["EndpointSlice shop/web-x", words]);
+    }
+    world.run_with_input(&["delete", "-f", "-"], slice).succeeded();
+    assert_eq!(world.run(&["get", "endpointslices", "-A", "-o", "name"]).succeeded(), "");
+}
+
+#[test]
+fn words_for_kinds_of_kubernetes_say_where_to_look() {
+    let world = World::new();
+    for (word, hint) in [
+        ("clusternetworkpolicies", "ClusterNetworkPolicy NAME is kept as GlobalNetworkPolicy kcnp.NAME"),
+        ("adminnetworkpolicy", "GlobalNetworkPolicy kanp.NAME: calicoctl get globalnetworkpolicies"),
+        ("namespaces", "Namespace NAME is kept as Profile kns.NAME: calicoctl get profiles"),
+    ] {
+        world.run(&["get", word]).failed(&[hint]);
+        world.run(&["delete", word, "a"]).failed(&[hint]);
+    }
+}

@@ -244,7 +244,8 @@ pub fn undo(
     let Some((row, revision)) = claim(store, id, by, now())? else { return Ok(None) };
     let undone = restore::restore_all(store, &row.changes)?;
     let kept = undone.kept.iter().map(ToString::to_string).collect();
-    let phase = ConfirmationPhase::Undone { by: by.to_owned(), at: now(), kept };
+    let at = Timestamp::from_second(now().as_second()).unwrap_or(Timestamp::MAX);
+    let phase = ConfirmationPhase::Undone { by: by.to_owned(), at, kept };
     match write(store, &Confirmation { phase, ..row }, &revision) {
         // Somebody took it over meanwhile, and finds everything back.
         Ok(_) | Err(StoreError::Conflict { .. } | StoreError::NotFound(_)) => Ok(Some(undone)),

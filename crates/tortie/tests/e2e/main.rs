@@ -12,6 +12,7 @@ mod health;
 mod host;
 mod lab;
 mod labs;
+mod policy_kinds;
 mod reflection;
 mod repair;
 mod restart;
