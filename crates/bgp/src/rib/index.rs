@@ -77,6 +77,22 @@ impl Index {
         self.used -= 1;
     }
 
+    /// Takes out the numbers that are not to stay: once through the cells, where [`Index::remove`] would have to fetch a
+    /// cell from anywhere in memory for each.
+    pub(crate) fn retain(&mut self, stays: impl Fn(u32) -> bool) {
+        let Some(gap) = self.cells.iter().position(|cell| cell.number == 0) else { return };
+        // From behind a gap on nothing has been pushed past what is still to be looked at, so each is put where it is or
+        // before that.
+        for at in (gap + 1..self.cells.len()).chain(0..gap) {
+            let cell = std::mem::take(&mut self.cells[at]);
+            match cell.number.checked_sub(1) {
+                Some(number) if stays(number) => self.put(cell),
+                Some(_) => self.used -= 1,
+                None => {}
+            }
+        }
+    }
+
     /// Forgets everything.
     pub(crate) fn clear(&mut self) {
         *self = Self::default();
@@ -139,6 +155,26 @@ mod tests {
             }
             index.clear();
             assert!((0..500).all(|number| index.find(hash_of(number), |other| other == number).is_none()));
+        }
+    }
+
+    #[test]
+    fn what_stays_is_found_and_what_does_not_is_gone() {
+        let mut rng = fastrand::Rng::with_seed(12);
+        for bits in [2, 10, 64] {
+            let hash_of = |number: u32| mix(5, u64::from(number)) >> (64 - bits);
+            for count in [0, 1, 40, 42, 500] {
+                let mut index = Index::default();
+                (0..count).for_each(|number| index.insert(hash_of(number), number));
+                let of_ten = rng.u32(0..=10);
+                let stays: BTreeSet<u32> = (0..count).filter(|_| rng.u32(0..10) < of_ten).collect();
+                index.retain(|number| stays.contains(&number));
+                assert_eq!(index.used, stays.len());
+                for number in 0..count {
+                    let found = index.find(hash_of(number), |other| other == number);
+                    assert_eq!(found.is_some(), stays.contains(&number), "{number} of {count}");
+                }
+            }
         }
     }
 

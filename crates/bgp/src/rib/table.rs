@@ -78,13 +78,15 @@ struct Entry<N> {
     prefix: N,
     /// It has a change in this round.
     noted: bool,
+    /// It is among those that have lost their last route.
+    emptied: bool,
     paths: Paths,
 }
 
 /// The routes for a prefix.
 #[derive(Debug, Clone, Copy)]
 enum Paths {
-    /// None (any more): the slot is free at the end of the round.
+    /// None (any more): the slot is free once the changes that wait are told.
     None,
     /// One, without path identifiers.
     One { peer: PeerNumber, attributes: AttributeId, ineligible: bool, stale: bool, best: bool },
@@ -121,6 +123,8 @@ pub struct Rib<N> {
     key: u64,
     /// Free slots.
     free: Vec<u32>,
+    /// Slots that have lost their last route, and are free as soon as nothing more is to be told; they may have routes again.
+    emptied: Vec<u32>,
     many: Vec<Many>,
     free_many: Vec<u32>,
     /// What has changed in this round, in the order of first changes.
@@ -145,6 +149,7 @@ impl<N: Net> Rib<N> {
             index: Index::default(),
             key,
             free: Vec::new(),
+            emptied: Vec::new(),
             many: Vec::new(),
             free_many: Vec::new(),
             changes: VecDeque::new(),
@@ -284,7 +289,7 @@ impl<N: Net> Rib<N> {
         if let Some(slot) = self.find(prefix) {
             return slot;
         }
-        let entry = Entry { prefix, noted: false, paths: Paths::None };
+        let entry = Entry { prefix, noted: false, emptied: false, paths: Paths::None };
         let slot = match self.free.pop() {
             Some(slot) => {
                 self.entries[slot as usize] = entry;
