@@ -257,8 +257,14 @@ proptest! {
         let key = Key::cluster(kind, "a");
         for text in [text.clone(), format!("{{\"spec\":{text}}}"), format!("{{\"metadata\":{text}}}")] {
             let _outcome = Row::decode(&key, &text);
+            let _outcome = Row::decode_closed(&key, &text);
             let _outcome = Row::decode(&Key::Handle("h".to_owned()), &text);
         }
+    }
+
+    #[test]
+    fn a_row_that_can_be_read_is_read_the_same_by_those_who_enforce_it(row in row()) {
+        prop_assert_eq!(Row::decode_closed(&row.key(), &row.encode()), Ok((row, Vec::new())));
     }
 
     #[test]

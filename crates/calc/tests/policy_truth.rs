@@ -141,3 +141,11 @@ fn a_rule_that_names_a_service_follows_its_slices() {
         }
     }
 }
+
+#[test]
+fn a_policy_of_a_tier_that_does_not_exist_denies_what_it_does_not_allow_and_nobody_else_notices() {
+    let allow = json!([{"action": "Allow", "protocol": "TCP", "destination": {"ports": [80]}}]);
+    let policy = |selector: &str| json!({"tier": "gone", "selector": selector, "types": ["Ingress"], "ingress": allow});
+    assert_eq!(verdicts(policy("app == 'b'")), ["allow", "deny", "deny"]);
+    assert_eq!(verdicts(policy("app == 'c'")), ["allow", "allow", "allow"]);
+}

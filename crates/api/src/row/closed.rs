@@ -8,6 +8,7 @@
 //! | whom a policy is about (`selector`, …) | a row that does not exist |
 //! | a tier's order or default action | absent: 1,000,000, `Deny` |
 //! | a network of a set | not in it |
+//! | `profiles` or another field of a host endpoint | absent: without profiles it is closed; but its `node` and `interfaceName` have to be read |
 
 use serde_json::{Value, json};
 
@@ -16,13 +17,14 @@ use crate::decode::{self, Problem, Tree};
 use crate::scalars::Net;
 use crate::{Key, Kind, Resource, Rule, Violation};
 
-/// The fields that say whom a policy is about.
-const SUBJECT: [&str; 3] = ["selector", "namespaceSelector", "serviceAccountSelector"];
+/// The fields that say whom a policy or a host endpoint is about.
+const SUBJECT: [&str; 5] =
+    ["selector", "namespaceSelector", "serviceAccountSelector", "node", "interfaceName"];
 const DIRECTIONS: [&str; 2] = ["ingress", "egress"];
 
 impl Row {
-    /// Reads a row for those who enforce it. What cannot be read of a policy, profile, tier or network set is replaced by
-    /// something that opens nothing, and is told; a rule in which that happened says so ([`Rule::unreadable`]).
+    /// Reads a row for those who enforce it. What cannot be read of a policy, profile, tier, network set or host
+    /// endpoint is replaced by something that opens nothing, and is told; a rule in which that happened says so ([`Rule::unreadable`]).
     ///
     /// # Errors
     /// When there is nothing left that could be enforced. The row counts as not there.
@@ -44,7 +46,8 @@ impl Row {
 }
 
 fn can_be_closed(kind: Kind) -> bool {
-    has_rules(kind) || matches!(kind, Kind::Tier | Kind::NetworkSet | Kind::GlobalNetworkSet)
+    let others = [Kind::Tier, Kind::HostEndpoint, Kind::NetworkSet, Kind::GlobalNetworkSet];
+    has_rules(kind) || others.contains(&kind)
 }
 
 fn has_rules(kind: Kind) -> bool {
@@ -282,6 +285,15 @@ mod tests {
             problems[0].starts_with("spec.nets[1]") && problems[1].starts_with("spec.nets[3]"),
             "{problems:?}"
         );
+    }
+
+    #[test]
+    fn a_host_endpoint_loses_only_what_cannot_be_read() {
+        let host = json!({ "node": "n", "interfaceName": "eth0", "profiles": { "any": ["p"] },
+            "ports": [{ "name": "a", "protocol": "QUIC", "port": 1 }] });
+        let (spec, _, problems) = closed(Kind::HostEndpoint, host);
+        assert_eq!((spec, problems.len()), (json!({ "node": "n", "interfaceName": "eth0" }), 2));
+        refused(Kind::HostEndpoint, r#"{"metadata":{},"spec":{"node":"n","interfaceName":["eth0"]}}"#);
     }
 
     #[test]
