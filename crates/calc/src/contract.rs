@@ -477,6 +477,62 @@ pub struct WorkloadEndpoint {
     pub profiles: Vec<ProfileId>,
     /// Extra source prefixes that it may send from.
     pub allow_spoofed_source_prefixes: Vec<IpNet>,
+    /// Limits on its traffic (`spec.qosControls`).
+    pub qos: Qos,
+}
+
+/// Limits on a workload's traffic, and a mark on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Qos {
+    /// Of what it receives.
+    pub ingress: Limits,
+    /// Of what it sends.
+    pub egress: Limits,
+    /// DSCP of what it sends to outside the cluster, 0..=63.
+    pub dscp: Option<u8>,
+}
+
+impl Qos {
+    /// Those of a direction.
+    pub fn limits(&self, direction: Direction) -> &Limits {
+        match direction {
+            Direction::Ingress => &self.ingress,
+            Direction::Egress => &self.egress,
+        }
+    }
+}
+
+/// Limits of one direction; what is absent is unlimited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Limits {
+    /// Of octets.
+    pub bandwidth: Option<Bandwidth>,
+    /// Of packets.
+    pub packets: Option<PacketRate>,
+    /// TCP connections at one time.
+    pub max_connections: Option<u32>,
+}
+
+/// A rate of octets: a token bucket, and one behind it for the peak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Bandwidth {
+    /// Bits per second, not 0.
+    pub rate: u64,
+    /// Bits that may pass at once.
+    pub burst: u64,
+    /// Bits per second while the burst lasts, above `rate`; no bound when absent.
+    pub peak: Option<u64>,
+    /// Octets that may pass at once at that rate; those of a packet when absent.
+    pub peak_burst: Option<u32>,
+}
+
+/// A rate of packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PacketRate {
+    /// Packets per second, not 0.
+    pub rate: u32,
+    /// Packets beyond the rate that may pass at once, not 0.
+    pub burst: u32,
 }
 
 /// A host endpoint of this node.

@@ -5,15 +5,16 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use api::endpoint_name::WorkloadEndpointName;
-use api::scalars::{Net, Protocol};
+use api::scalars::{Dscp, Net, Protocol};
 use api::{
-    BGPConfigurationSpec, EncapsulationMode, HostEndpointSpec, IPPoolSpec, NodeSpec, TierSpec,
+    BGPConfigurationSpec, EncapsulationMode, HostEndpointSpec, IPPoolSpec, NodeSpec, QoSControls, TierSpec,
     WorkloadEndpointSpec,
 };
 use ipnet::IpNet;
 
 use crate::contract::{
-    EncapMode, HostEndpoint, Pool, ProfileId, TierDefault, TunnelKind, WorkloadEndpoint, WorkloadEndpointId,
+    Bandwidth, EncapMode, HostEndpoint, Limits, PacketRate, Pool, ProfileId, Qos, TierDefault, TunnelKind,
+    WorkloadEndpoint, WorkloadEndpointId,
 };
 use crate::ip_sets::{Item, NamedPort};
 use crate::policies::TierFact;
@@ -88,7 +89,54 @@ pub(crate) fn workload_endpoint(spec: &WorkloadEndpointSpec) -> WorkloadEndpoint
         tiers: Vec::new(),
         profiles: profile_ids(&spec.profiles),
         allow_spoofed_source_prefixes: nets(&spec.allow_spoofed_source_prefixes).collect(),
+        qos: spec.qos_controls.as_deref().map(qos).unwrap_or_default(),
     }
+}
+
+/// Limits of an endpoint. Numbers that validation would have refused are none.
+fn qos(controls: &QoSControls) -> Qos {
+    let ingress = Limits {
+        bandwidth: bandwidth(
+            controls.ingress_bandwidth,
+            controls.ingress_burst,
+            controls.ingress_peakrate,
+            controls.ingress_minburst,
+        ),
+        packets: packet_rate(controls.ingress_packet_rate, controls.ingress_packet_burst),
+        max_connections: positive(controls.ingress_max_connections),
+    };
+    let egress = Limits {
+        bandwidth: bandwidth(
+            controls.egress_bandwidth,
+            controls.egress_burst,
+            controls.egress_peakrate,
+            controls.egress_minburst,
+        ),
+        packets: packet_rate(controls.egress_packet_rate, controls.egress_packet_burst),
+        max_connections: positive(controls.egress_max_connections),
+    };
+    Qos { ingress, egress, dscp: controls.dscp.map(Dscp::code_point) }
+}
+
+fn bandwidth(
+    rate: Option<i64>,
+    burst: Option<i64>,
+    peak: Option<i64>,
+    minburst: Option<i64>,
+) -> Option<Bandwidth> {
+    let rate = positive(rate)?;
+    let burst = positive(burst).or(positive(Some(api::DEFAULT_BURST)))?;
+    let peak = positive(peak).filter(|peak| *peak > rate);
+    Some(Bandwidth { rate, burst, peak, peak_burst: positive(minburst) })
+}
+
+fn packet_rate(rate: Option<i64>, burst: Option<i64>) -> Option<PacketRate> {
+    let burst = positive(burst).or(positive(Some(api::DEFAULT_PACKET_BURST)))?;
+    Some(PacketRate { rate: positive(rate)?, burst })
+}
+
+fn positive<T: TryFrom<i64>>(number: Option<i64>) -> Option<T> {
+    number.filter(|number| *number > 0).and_then(|number| T::try_from(number).ok())
 }
 
 /// A local host endpoint; its tiers are filled in later.
@@ -177,5 +225,31 @@ mod tests {
         let id = workload_id("ns", "n--1-k8s-a--b-eth0", &spec);
         assert_eq!(id.to_string(), "k8s/ns/a-b/eth0");
         assert_eq!(workload_id("ns", "odd", &spec).to_string(), "/ns/odd/");
+    }
+
+    #[test]
+    fn limits_have_defaults_and_nonsense_limits_nothing() {
+        let spec = |controls: serde_json::Value| {
+            let controls = serde_json::from_value(controls).unwrap();
+            let spec = WorkloadEndpointSpec { qos_controls: Some(Box::new(controls)), ..Default::default() };
+            workload_endpoint(&spec).qos
+        };
+        let qos = spec(serde_json::json!({
+            "ingressBandwidth": 1_000_000, "egressBandwidth": 2_000_000, "egressBurst": 8000,
+            "egressPeakrate": 4_000_000, "egressMinburst": 1514, "ingressPacketRate": 10,
+            "egressMaxConnections": 3, "dscp": "EF",
+        }));
+        let bandwidth = Bandwidth { rate: 1_000_000, burst: 4_294_967_296, peak: None, peak_burst: None };
+        let packets = PacketRate { rate: 10, burst: 5 };
+        let ingress = Limits { bandwidth: Some(bandwidth), packets: Some(packets), max_connections: None };
+        assert_eq!(qos.ingress, ingress);
+        let bandwidth =
+            Bandwidth { rate: 2_000_000, burst: 8000, peak: Some(4_000_000), peak_burst: Some(1514) };
+        let egress = Limits { bandwidth: Some(bandwidth), packets: None, max_connections: Some(3) };
+        assert_eq!((qos.egress, qos.dscp), (egress, Some(46)));
+        let nonsense = serde_json::json!({
+            "ingressBandwidth": -1, "egressPacketRate": 0, "egressMaxConnections": 1_i64 << 40,
+        });
+        assert_eq!(spec(nonsense), Qos::default());
     }
 }

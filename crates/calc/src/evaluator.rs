@@ -184,7 +184,7 @@ impl Run<'_> {
     fn act(&mut self, verdict: &Verdict) -> Option<Flow> {
         match verdict {
             Verdict::Accept | Verdict::AcceptUntracked => Some(Flow::Decided(Decision::Allow)),
-            Verdict::Drop => Some(Flow::Decided(Decision::Deny)),
+            Verdict::Drop | Verdict::Discard | Verdict::Reset => Some(Flow::Decided(Decision::Deny)),
             Verdict::Log => None,
             Verdict::Pass => {
                 self.passed = true;
@@ -210,6 +210,7 @@ impl Run<'_> {
         match condition {
             Match::Conntrack(states) => states.contains(&packet.conntrack),
             Match::Reply => packet.is_reply,
+            Match::OverRate(_) | Match::OverConnections(_) => false,
             Match::Passed(wanted) => self.passed == *wanted,
             Match::Protocol { protocols, negated } => protocols.contains(&packet.protocol) != *negated,
             Match::Icmp { icmp, negated } => {

@@ -39,6 +39,7 @@
 
 mod endpoint;
 pub mod failsafe;
+mod limits;
 mod policy;
 #[cfg(test)]
 mod tests;
@@ -53,11 +54,12 @@ pub use endpoint::{
     HostHook, Judgement, Options, ProtocolPort, TierWalk, failsafe_chain, host_chain,
     untracked_failsafe_chain, workload_chain,
 };
+pub use limits::limits_chain;
 pub use policy::{note, policy_chain, profile_chain};
 
 use crate::contract::{
-    Direction, HostEndpoint, IcmpMatch, IpSetId, IpVersion, Policy, PolicyId, PortRange, Profile, ProfileId,
-    RuleId, WorkloadEndpoint,
+    Direction, HostEndpoint, IcmpMatch, IpSetId, IpVersion, PacketRate, Policy, PolicyId, PortRange, Profile,
+    ProfileId, RuleId, WorkloadEndpoint,
 };
 
 /// Identity of a chain.
@@ -69,6 +71,8 @@ pub enum ChainId {
     Profile(ProfileId, Direction),
     /// What the workloads of a judgement may receive (ingress) or send (egress).
     Workload(Arc<Judgement>, Direction),
+    /// What the workload on an interface may receive or send in a time and at one time, and then its judgement.
+    Limits(Arc<str>, Direction),
     /// A host endpoint's chain at a hook; named by the endpoint.
     Host(Arc<str>, HostHook, Direction),
     /// Ports of the host that host endpoint policy cannot close.
@@ -83,6 +87,7 @@ impl fmt::Display for ChainId {
             Self::Policy(id, direction) => write!(f, "policy {id} {direction}"),
             Self::Profile(id, direction) => write!(f, "profile {id} {direction}"),
             Self::Workload(judgement, direction) => write!(f, "workloads {direction}: {judgement}"),
+            Self::Limits(interface, direction) => write!(f, "limits {interface} {direction}"),
             Self::Host(name, hook, direction) => write!(f, "host endpoint {name} {hook} {direction}"),
             Self::Failsafe(direction) => write!(f, "failsafe {direction}"),
             Self::UntrackedFailsafe(direction) => write!(f, "untracked failsafe {direction}"),
@@ -163,6 +168,10 @@ pub enum Verdict {
     AcceptUntracked,
     /// Final.
     Drop,
+    /// Final, and nobody is told, whatever is done with what policy denies.
+    Discard,
+    /// Final; the sender of the TCP packet is told that its connection is none.
+    Reset,
     /// Log, and go on with the next rule.
     Log,
     /// Set the pass flag, and return from the chain.
@@ -189,6 +198,10 @@ pub enum Match {
     Conntrack(BTreeSet<Conntrack>),
     /// It goes against the direction of its connection's first packet.
     Reply,
+    /// More packets have come to the rule than this, lately. Never in the evaluator, which has no time.
+    OverRate(PacketRate),
+    /// More connections than this have come to the rule and are still there. Never in the evaluator, which has one packet.
+    OverConnections(u32),
     /// The pass flag is set (or, negated by `false`, is not).
     Passed(bool),
     /// The IP protocol is one of these.
@@ -295,6 +308,10 @@ pub enum Origin {
     Established,
     /// Connection tracking calls the packet invalid.
     Invalid,
+    /// More packets than the workload may receive or send.
+    PacketRate(Direction),
+    /// More connections than the workload may have.
+    ConnectionLimit(Direction),
     /// A port that is always open.
     Failsafe(Direction),
     /// Forwarded traffic of a host endpoint that no policy applies to.
@@ -314,6 +331,8 @@ impl fmt::Display for Origin {
             Self::MissingProfile(id) => write!(f, "profile not known: {id}"),
             Self::Established => f.write_str("established"),
             Self::Invalid => f.write_str("invalid"),
+            Self::PacketRate(direction) => write!(f, "over the packet rate {direction}"),
+            Self::ConnectionLimit(direction) => write!(f, "over the connection limit {direction}"),
             Self::Failsafe(direction) => write!(f, "failsafe {direction}"),
             Self::NoForwardPolicy => f.write_str("no policy on forwarded traffic"),
         }

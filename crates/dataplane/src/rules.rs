@@ -187,7 +187,7 @@ impl FamilyRules {
             self.profile(&id, model, parameters, sink);
         }
         for interface in std::mem::take(&mut self.dirty.interfaces) {
-            self.interface(&interface, model, sink);
+            self.interface(&interface, model, parameters, sink);
         }
         self.workload_chains(parameters, sink);
         if std::mem::take(&mut self.dirty.hosts) {

@@ -44,6 +44,7 @@ pub mod passing;
 pub mod pod;
 pub mod route;
 mod rtnetlink;
+pub mod shaping;
 mod sys;
 pub mod sysctl;
 pub mod tcp;

@@ -5,6 +5,8 @@
 //! | route in the main table | its protocol: [`ROUTE_FELIX`], [`ROUTE_BIRD`], or [`ROUTE_BOOT`] on a workload's device |
 //! | host side of a workload's veth | name begins with [`INTERFACE_PREFIX`] |
 //! | address of the host for workloads to dial | /32 or /128 on the host side of a workload's veth |
+//! | device that queues what a workload sends | `ifb` whose name begins with [`SHAPER_PREFIX`] |
+//! | token bucket | handle [`SHAPER_HANDLE`] |
 //! | link on its way out | group [`CONDEMNED_GROUP`] and the prefix |
 //! | nf_tables table | name [`NFT_TABLE`], families ip, ip6 and arp: the whole table is ours |
 //! | nf_tables chain and set | inside that table; chains begin with [`CHAIN_PREFIX`] |
@@ -27,6 +29,12 @@ pub const ROUTE_BOOT: u8 = 3;
 
 /// Names of the host side of workloads' interfaces begin with this (FelixConfiguration `interfacePrefix`).
 pub const INTERFACE_PREFIX: &str = "cali";
+
+/// Names of the devices that queue what workloads send begin with this; a hash of the workload's interface follows.
+pub const SHAPER_PREFIX: &str = "bwcali";
+
+/// Handle of our token buckets, `ca11:` as `tc` writes it.
+pub const SHAPER_HANDLE: u32 = 0xca11_0000;
 
 /// Link group of interfaces that are about to be deleted together (any number but 0, the default group).
 pub const CONDEMNED_GROUP: u32 = 0x6361_6c69;

@@ -11,7 +11,9 @@ use kernel::interface::{
     HostInterfaces, InterfaceKernel, InterfaceSettings, InterfaceTable, Setting, WorkloadSettings,
     default_reverse_path_filter, forwarding_host,
 };
+use kernel::link::{NewVeth, VethEnd};
 use kernel::netlink::Errno;
+use kernel::shaping::{Bucket, Shaping, device_of};
 use kernel::sysctl::{Family, ProcSys, Sysctl, Sysctls};
 use kernel::{InterfaceName, Rtnetlink};
 use testkit::TestNamespace;
@@ -35,6 +37,7 @@ fn settings(interface: &str, sysctls: &mut impl Sysctls) -> InterfaceSettings {
         mtu: Some(1440),
         settings: families.of_host_side(&name(interface), &default_reverse_path_filter(sysctls)),
         addresses: BTreeSet::from(["169.254.0.179", "fdc9::1"].map(|text| text.parse().unwrap())),
+        shaping: Shaping::default(),
     }
 }
 
@@ -118,8 +121,8 @@ fn an_interface_that_refuses_is_retried_without_holding_up_the_others() {
     kernel.add_link("cali1", true);
     kernel.add_link("cali2", true);
     let (mut table, now) = (table(&kernel), Instant::now());
-    // The first calls list links and addresses, the third changes the first link.
-    kernel.fail_after(2, Fault::Refuse(Errno::BUSY));
+    // The first calls list links, addresses and queues, the fourth changes the first link.
+    kernel.fail_after(3, Fault::Refuse(Errno::BUSY));
     let report = table.apply(now).unwrap();
     assert!(is_right(&kernel, "cali2") && !is_right(&kernel, "cali1"));
     let (interface, failure) = table.failures().next().unwrap();
@@ -259,7 +262,7 @@ fn what_an_interface_refused_is_forgotten_with_it() {
     let kernel = fake();
     let index = kernel.add_link("cali1", true);
     let (mut table, now) = (table(&kernel), Instant::now());
-    kernel.fail_after(2, Fault::Refuse(Errno::BUSY));
+    kernel.fail_after(3, Fault::Refuse(Errno::BUSY));
     let again = table.apply(now).unwrap().next_apply.expect("another try");
     kernel.remove_link(index);
     table.on_link_gone(index);
@@ -340,5 +343,65 @@ fn a_refused_value_and_an_absent_interface_are_named() {
         let mut kernel = HostInterfaces::open().unwrap();
         assert!(kernel.change_link(4711, &kernel::link::LinkChange::up()).unwrap_err().is_absent());
         assert!(kernel.set(&Sysctl::new("net/ipv4/conf/none/rp_filter"), "1").unwrap_err().is_absent());
+    });
+}
+
+fn bucket(rate: u64, burst: u64) -> Bucket {
+    Bucket { rate, burst, peak: None, peak_burst: None }
+}
+
+#[test]
+fn limits_that_are_refused_are_tried_again_and_go_when_nobody_wants_them() {
+    let kernel = FakeKernel::new();
+    let index = kernel.add_link("cali1", true);
+    let limits = Shaping { to: Some(bucket(1000, 5000)), from: None };
+    let mut table = InterfaceTable::new(kernel.clone());
+    let wanted = InterfaceSettings { shaping: limits, ..InterfaceSettings::default() };
+    table.set(name("cali1"), wanted);
+    let now = Instant::now();
+    // Links, addresses and queues are listed first.
+    kernel.fail_after(3, Fault::Refuse(Errno::NOMEM));
+    table.apply(now).unwrap();
+    assert!(!table.is_settled(&name("cali1")));
+    table.apply(now + Duration::from_secs(1)).unwrap();
+    assert!(table.is_settled(&name("cali1")));
+    assert_eq!(kernel.shaping(index), limits);
+    table.set(name("cali1"), InterfaceSettings::default());
+    table.apply(now + Duration::from_secs(1)).unwrap();
+    assert_eq!(kernel.shaping(index), Shaping::default());
+
+    table.set(name("cali1"), InterfaceSettings { shaping: limits, ..InterfaceSettings::default() });
+    table.apply(now).unwrap();
+    let mut restarted = InterfaceTable::new(kernel.clone());
+    restarted.apply(now).unwrap();
+    assert_eq!(kernel.shaping(index), Shaping::default(), "an earlier process left them");
+}
+
+#[test]
+fn the_kernel_keeps_every_bucket_as_it_was_meant() {
+    let namespace = TestNamespace::new();
+    namespace.run(|| {
+        let mut links = Rtnetlink::open().unwrap();
+        let end =
+            |name: &str| VethEnd { name: InterfaceName::new(name).unwrap(), mac: None, namespace: None };
+        let veth = NewVeth { near: end("cali1"), far: end("far"), mtu: Some(1450), queues: Some(2) };
+        links.create_veth(&veth).unwrap();
+        let link = links.link(&name("cali1")).unwrap().unwrap();
+        let peak =
+            Bucket { peak: Some(6_000_000_000), peak_burst: Some(3000), ..bucket(5_000_000_000, 1 << 29) };
+        for one in [bucket(125, 125), bucket(1 << 20, 1 << 29), bucket(u64::from(u32::MAX), 9000), peak] {
+            for limits in [
+                Shaping { to: Some(one), from: None },
+                Shaping { to: None, from: Some(one) },
+                Shaping { to: Some(one), from: Some(one) },
+            ] {
+                assert!(links.shape(&link, &limits).unwrap() > 0, "{limits:?}");
+                assert_eq!(links.shape(&link, &limits).unwrap(), 0, "{limits:?}");
+                assert_eq!(links.shaped_links().unwrap().contains(&link.index), limits.to.is_some());
+            }
+        }
+        assert_eq!(links.shape(&link, &Shaping::default()).unwrap(), 2);
+        assert_eq!(links.shaped_links().unwrap(), BTreeSet::new());
+        assert_eq!(links.link(&device_of(&link.name)).unwrap(), None);
     });
 }

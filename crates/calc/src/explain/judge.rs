@@ -162,7 +162,7 @@ impl Judge<'_> {
         let verdicts = matched.filter_map(|entry| self.rendered(entry).map(|rule| &rule.verdict));
         let rulings = verdicts.filter_map(|verdict| match verdict {
             Verdict::Accept | Verdict::AcceptUntracked => Some(Ruling::Allow),
-            Verdict::Drop => Some(Ruling::Deny),
+            Verdict::Drop | Verdict::Discard | Verdict::Reset => Some(Ruling::Deny),
             Verdict::Pass => Some(Ruling::Pass),
             Verdict::Log | Verdict::ClearPass | Verdict::Jump(_) => None,
         });

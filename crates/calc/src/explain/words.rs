@@ -100,6 +100,8 @@ pub fn condition(condition: &Match, holds: bool, packet: &Packet, model: &NodeMo
             "the packet {} its connection's first direction",
             if holds { "goes against" } else { "goes in" }
         ),
+        Match::OverRate(rate) => format!("more than {} packets a second have come", rate.rate),
+        Match::OverConnections(most) => format!("there are more than {most} connections"),
         Match::Passed(_) => "an earlier policy of the tier passed it on".to_owned(),
         Match::Protocol { protocols, negated } => {
             let names: Vec<String> = protocols.iter().map(|number| protocol(*number)).collect();

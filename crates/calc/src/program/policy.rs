@@ -64,6 +64,7 @@ fn cost(condition: &Match) -> u8 {
     match condition {
         Match::Protocol { .. } => 0,
         Match::Icmp { .. } | Match::Ports { .. } | Match::Conntrack(_) | Match::Reply | Match::Passed(_) => 1,
+        Match::OverRate(_) | Match::OverConnections(_) => 4,
         Match::Net { .. } => 2,
         Match::IpSet { .. } | Match::PortSet { .. } => 3,
     }

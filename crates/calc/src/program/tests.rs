@@ -1,7 +1,7 @@
 //! What the renderer makes of policies and endpoints.
 
 use super::*;
-use crate::contract::{Action, PolicyKind, Rule as ContractRule, RuleOwner, Tier, TierDefault};
+use crate::contract::{Action, PolicyKind, Qos, Rule as ContractRule, RuleOwner, Tier, TierDefault};
 
 fn policy_id(name: &str) -> PolicyId {
     PolicyId { kind: PolicyKind::GlobalNetworkPolicy, namespace: None, name: name.into() }
@@ -51,6 +51,7 @@ fn endpoint(tiers: Vec<Tier>, profiles: &[&str]) -> WorkloadEndpoint {
         tiers,
         profiles: profiles.iter().map(|name| ProfileId((*name).into())).collect(),
         allow_spoofed_source_prefixes: Vec::new(),
+        qos: Qos::default(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use calc::contract::WorkloadEndpoint;
+use calc::contract::{Limits, WorkloadEndpoint};
 use ipnet::IpNet;
 use kernel::InterfaceName;
 use kernel::conntrack::ConntrackKernel;
@@ -14,6 +14,7 @@ use kernel::interface::{
 };
 use kernel::nft::Transport;
 use kernel::route::{Route, RouteClass, RouteKernel};
+use kernel::shaping::{Bucket, Shaping};
 use kernel::sysctl::{Family as SysctlFamily, Sysctl};
 
 use super::{Dataplane, nets_of};
@@ -77,10 +78,11 @@ impl<N: Transport, R: RouteKernel, I: InterfaceKernel, C: ConntrackKernel> Datap
         let kernel = self.interfaces.kernel();
         let filter = self.reverse_path_filter.get_or_insert_with(|| default_reverse_path_filter(kernel));
         let settings = settings.of_host_side(&device, filter);
+        let shaping = shaping(&endpoint);
         let own = self.peering_addresses.get(&interface).into_iter().flatten().copied();
         let addresses = own.filter(|address| address.is_ipv4() || self.parameters.ipv6_support).collect();
         self.interfaces
-            .set(device, InterfaceSettings { settings, addresses, ..InterfaceSettings::default() });
+            .set(device, InterfaceSettings { settings, addresses, shaping, ..InterfaceSettings::default() });
     }
 
     fn workload_routes(&self, endpoint: &WorkloadEndpoint, device: &InterfaceName) -> Vec<Route> {
@@ -132,4 +134,17 @@ impl<N: Transport, R: RouteKernel, I: InterfaceKernel, C: ConntrackKernel> Datap
             }
         }
     }
+}
+
+/// How fast an endpoint may receive and send: bits become octets.
+fn shaping(endpoint: &WorkloadEndpoint) -> Shaping {
+    let bucket = |limits: &Limits| {
+        limits.bandwidth.map(|bandwidth| Bucket {
+            rate: (bandwidth.rate / 8).max(1),
+            burst: bandwidth.burst / 8,
+            peak: bandwidth.peak.map(|peak| peak / 8),
+            peak_burst: bandwidth.peak_burst,
+        })
+    };
+    Shaping { to: bucket(&endpoint.qos.ingress), from: bucket(&endpoint.qos.egress) }
 }

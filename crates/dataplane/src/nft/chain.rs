@@ -7,7 +7,8 @@ use calc::program::{self, Conntrack, Side, Verdict as Verdict_};
 use ipnet::IpNet;
 use kernel::nflog::Headers;
 use kernel::nft::{
-    Field, Log, LogTarget, Match, Part, Reject, Rule, SetMark, Statement, Verdict, ct_direction, ct_state,
+    Field, Limit, LimitUnit, Log, LogTarget, Match, Part, Reject, Rule, SetMark, Statement, Verdict,
+    ct_direction, ct_state,
 };
 use kernel::ownership;
 
@@ -32,8 +33,8 @@ struct Translator<'a> {
 
 impl Translator<'_> {
     pub(super) fn rule(&self, rule: &program::Rule) -> Rule {
-        let conditions = rule.matches.iter().flat_map(|condition| self.condition(condition));
-        let matched = conditions.fold(Rule::new(), Rule::when);
+        let conditions = rule.matches.iter().map(|condition| self.condition(condition));
+        let matched = conditions.fold(Rule::new(), Rule::then);
         let rendered = self.verdict(matched, rule);
         match rule.origin {
             program::Origin::Walk => rendered,
@@ -57,6 +58,8 @@ impl Translator<'_> {
                     DenyAction::Reject => counted.reject(Reject::PortUnreachable),
                 }
             }
+            Verdict_::Discard => matched.counter().verdict(Verdict::Drop),
+            Verdict_::Reset => matched.counter().reject(Reject::TcpReset),
             // What is counted is what is written.
             Verdict_::Log => {
                 let limit = self.context.parameters.log_limit();
@@ -79,13 +82,20 @@ impl Translator<'_> {
         }
     }
 
-    fn condition(&self, condition: &program::Match) -> Vec<Match> {
+    fn condition(&self, condition: &program::Match) -> Statement {
         let (one, negated) = match condition {
             program::Match::Conntrack(states) => {
                 let bits = states.iter().fold(0, |bits, state| bits | conntrack_bit(*state));
                 (Match::ct_state(bits), false)
             }
             program::Match::Reply => (Match::is(Field::CtDirection, ct_direction::REPLY), false),
+            program::Match::OverRate(rate) => {
+                let (unit, burst) = (LimitUnit::Second, rate.burst);
+                return Statement::Limit(Limit { rate: rate.rate.into(), unit, burst, over: true });
+            }
+            program::Match::OverConnections(most) => {
+                return Statement::ConnectionLimit { count: *most, over: true };
+            }
             program::Match::Passed(set) => {
                 (Match::mark(if *set { self.marks.pass } else { 0 }, self.marks.pass), false)
             }
@@ -103,7 +113,7 @@ impl Translator<'_> {
                 (Match::fields_in_set(fields, self.set_name(set, Shape::Ports)), *negated)
             }
         };
-        vec![if negated { one.negate() } else { one }]
+        Statement::Match(if negated { one.negate() } else { one })
     }
 
     /// The set as the kernel knows it now. One that is not known has no members, hence the shape without networks.

@@ -38,7 +38,7 @@ const LONGEST_NAME: usize = 120;
 const LONGEST_COMMENT: usize = 127;
 
 /// The name of a chain: `cali-pi-…` policy in, `cali-po-…` policy out, `cali-pri-…`, `cali-pro-…` profiles, `cali-tw-…`, `cali-fw-…` to and
-/// from workloads (with a hash of what judges them), `cali-th-…`, `cali-fh-…` to and from a host endpoint.
+/// from workloads (with a hash of what judges them, or the interface of one with limits), `cali-th-…`, `cali-fh-…` to and from a host endpoint.
 pub fn chain_name(id: &ChainId) -> Arc<str> {
     let by_direction = |direction: &Direction, ingress, egress| match direction {
         Direction::Ingress => ingress,
@@ -52,6 +52,9 @@ pub fn chain_name(id: &ChainId) -> Arc<str> {
         // As `Debug` writes it, with quotes around names: no two judgements read alike.
         ChainId::Workload(judgement, direction) => {
             (by_direction(direction, "cali-tw-", "cali-fw-"), hash(&format!("{judgement:?}")))
+        }
+        ChainId::Limits(interface, direction) => {
+            (by_direction(direction, "cali-tw-", "cali-fw-"), interface.to_string())
         }
         // Ingress of a host endpoint is what comes *from* its interface.
         ChainId::Host(name, hook, direction) => {

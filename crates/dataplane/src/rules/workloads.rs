@@ -19,6 +19,8 @@ pub(super) struct WorkloadChains {
     /// By interface and direction.
     placed: BTreeMap<(Arc<str>, Direction), Judged>,
     used: BTreeMap<Judged, Use>,
+    /// Where a chain with the limits of one workload stands before the one that judges it.
+    limited: BTreeSet<(Arc<str>, Direction)>,
     /// To be rendered again, or taken away where nobody uses them any more.
     dirty: BTreeSet<Judged>,
 }
@@ -77,6 +79,11 @@ impl WorkloadChains {
         }
     }
 
+    /// The chain that judges an interface's packets.
+    fn name_at(&self, place: &(Arc<str>, Direction)) -> Option<&Arc<str>> {
+        self.placed.get(place).and_then(|chain| self.used.get(chain)).map(|chain| &chain.name)
+    }
+
     fn leave(&mut self, chain: Judged) {
         let Some(known) = self.used.get_mut(&chain) else { return };
         known.interfaces -= 1;
@@ -88,13 +95,33 @@ impl WorkloadChains {
 }
 
 impl FamilyRules {
-    /// Leads an interface's packets to the chains that judge its endpoint.
-    pub(super) fn interface(&mut self, interface: &Arc<str>, model: &Model, sink: &mut dyn RuleSink) {
+    /// Leads an interface's packets to the chains that judge its endpoint, past its limits if it has any.
+    pub(super) fn interface(
+        &mut self,
+        interface: &Arc<str>,
+        model: &Model,
+        parameters: &Parameters,
+        sink: &mut dyn RuleSink,
+    ) {
         let endpoint = model.on_interface(interface).map(|(_, endpoint)| endpoint);
         for direction in BOTH {
             let judged = |endpoint: &WorkloadEndpoint| judgement(endpoint, direction, self.version).into();
-            let chain = endpoint.map(|endpoint| (judged(endpoint), direction));
-            if let Some(news) = self.workloads.place((interface.clone(), direction), chain, sink) {
+            let chain: Option<Judged> = endpoint.map(|endpoint| (judged(endpoint), direction));
+            let limits = endpoint.zip(chain.as_ref()).and_then(|(endpoint, (judgement, _))| {
+                let judged = ChainId::Workload(judgement.clone(), direction);
+                program::limits_chain(endpoint.qos.limits(direction), direction, judged)
+            });
+            let place = (interface.clone(), direction);
+            let news = self.workloads.place(place.clone(), chain, sink);
+            let name = sink.chain_name(&ChainId::Limits(interface.clone(), direction));
+            if let Some(limits) = limits {
+                sink.set_chain(&name, &limits, &self.context(parameters, Place::FILTER));
+                sink.set_workload(direction, interface, Some(&name));
+                self.workloads.limited.insert(place);
+            } else if self.workloads.limited.remove(&place) {
+                sink.set_workload(direction, interface, self.workloads.name_at(&place));
+                sink.remove_chain(&name);
+            } else if let Some(news) = news {
                 sink.set_workload(direction, interface, news.as_ref());
             }
         }

@@ -92,6 +92,7 @@ pub fn workload(interface: &str, address: &str, tiers: Vec<Tier>) -> WorkloadEnd
         tiers,
         profiles: vec![ProfileId("open".into())],
         allow_spoofed_source_prefixes: Vec::new(),
+        qos: Qos::default(),
     }
 }
 

@@ -6,6 +6,7 @@ mod established;
 mod logging;
 #[path = "../common/net.rs"]
 mod net;
+mod qos;
 mod services;
 
 use calc::contract::Change;

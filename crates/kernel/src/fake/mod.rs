@@ -26,6 +26,7 @@ use crate::interface::InterfaceKernel;
 use crate::link::{Link, LinkChange};
 use crate::netlink::{Errno, Error, Refusal};
 use crate::route::{KernelRoute, RouteChange, RouteKernel};
+use crate::shaping::Shaping;
 use crate::sysctl::{self, Family, Sysctl, Sysctls};
 use crate::{InterfaceName, ownership};
 
@@ -48,6 +49,7 @@ struct State {
     routes: Routes,
     connections: Connections,
     sysctls: BTreeMap<String, String>,
+    shaping: BTreeMap<u32, Shaping>,
     faults: Faults,
 }
 
@@ -93,7 +95,13 @@ impl FakeKernel {
             state.sysctls.retain(|path, _| !path.contains(&of_link));
         }
         state.addresses.retain(|(link, _)| *link != index);
+        state.shaping.remove(&index);
         state.routes.drop_device(index);
+    }
+
+    /// The limits on the bandwidth of a link.
+    pub fn shaping(&self, index: u32) -> Shaping {
+        self.state().shaping.get(&index).copied().unwrap_or_default()
     }
 
     /// Someone adds an address to a link, which has to be there.
@@ -363,6 +371,35 @@ impl InterfaceKernel for FakeKernel {
             tentative: false,
         };
         self.state().list("addresses", |state| state.addresses.iter().map(read).collect())
+    }
+
+    fn shaped_links(&mut self) -> Result<BTreeSet<u32>, Error> {
+        self.state().list("queueing disciplines", |state| state.shaping.keys().copied().collect())
+    }
+
+    fn shape(&mut self, link: &Link, wanted: &Shaping) -> Result<usize, Error> {
+        let object = format!("link {}", link.name);
+        let mut state = self.state();
+        let fault = state.faults.next();
+        if let Some(Fault::Refuse(errno)) = fault {
+            return Err(Error::refused(object, Refusal::new(errno)));
+        }
+        if !state.links.contains_key(&link.index) {
+            return Err(Error::refused(object, Refusal::new(Errno::NODEV)));
+        }
+        let before = match wanted.is_unlimited() {
+            true => state.shaping.remove(&link.index),
+            false => state.shaping.insert(link.index, *wanted),
+        };
+        if fault.is_some() {
+            return Err(Error::Overrun { object });
+        }
+        Ok(usize::from(before.unwrap_or_default() != *wanted))
+    }
+
+    /// Limits go with their link here.
+    fn delete_shaper(&mut self, _: &InterfaceName) -> Result<bool, Error> {
+        Ok(false)
     }
 
     fn add_host_address(&mut self, index: u32, address: IpAddr) -> Result<(), Error> {

@@ -3,20 +3,22 @@
 //! [`InterfaceTable`] is told which interfaces are to have which settings; it sets them when the interface appears, when
 //! an event says that something was changed, and after a resync. An interface that is missing is waited for; one that
 //! refuses is tried again, later and later, without holding up the others. Settings are never undone: they go with their
-//! interface. Addresses of the host on a workload's interface are: those that nobody wants are taken away, also those of an
+//! interface. Limits on bandwidth are: also their devices, which outlive the interface. Addresses of the host on a workload's interface are: those that nobody wants are taken away, also those of an
 //! earlier process.
 
 mod addresses;
 mod settings;
 mod table;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use crate::Rtnetlink;
 use crate::address::{AddressOptions, InterfaceAddress};
 use crate::link::{Link, LinkChange};
 use crate::netlink::Error;
+use crate::shaping::Shaping;
 use crate::sysctl::{self, NetSysctls, Sysctl, Sysctls};
+use crate::{InterfaceName, Rtnetlink};
 
 pub(crate) use settings::no_advertisements;
 pub use settings::{Setting, WorkloadSettings, default_reverse_path_filter, forwarding_host};
@@ -55,6 +57,24 @@ pub trait InterfaceKernel: Sysctls {
     /// # Errors
     /// When the kernel refuses.
     fn delete_host_address(&mut self, index: u32, address: IpAddr) -> Result<(), Error>;
+
+    /// The links on which bandwidth is limited by us, by number.
+    ///
+    /// # Errors
+    /// Retryable.
+    fn shaped_links(&mut self) -> Result<BTreeSet<u32>, Error>;
+
+    /// Makes the limits on the bandwidth of a workload's interface these, whatever there was. Gives how much it changed.
+    ///
+    /// # Errors
+    /// When the kernel refuses; parts of the change may have been made.
+    fn shape(&mut self, link: &Link, wanted: &Shaping) -> Result<usize, Error>;
+
+    /// Deletes a device that queued what a workload sent, if it is there.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    fn delete_shaper(&mut self, device: &InterfaceName) -> Result<bool, Error>;
 
     /// Makes those settings of a link that are not so yet. Gives how many it changed, and what it could not.
     fn enforce(&mut self, index: u32, settings: &[Setting]) -> (usize, Vec<sysctl::Error>) {
@@ -126,6 +146,18 @@ impl InterfaceKernel for HostInterfaces {
 
     fn delete_host_address(&mut self, index: u32, address: IpAddr) -> Result<(), Error> {
         self.socket.delete_address(index, address.into()).map(drop)
+    }
+
+    fn shaped_links(&mut self) -> Result<BTreeSet<u32>, Error> {
+        self.socket.shaped_links()
+    }
+
+    fn shape(&mut self, link: &Link, wanted: &Shaping) -> Result<usize, Error> {
+        self.socket.shape(link, wanted)
+    }
+
+    fn delete_shaper(&mut self, device: &InterfaceName) -> Result<bool, Error> {
+        self.socket.delete_link(device)
     }
 
     /// What messages about the link carry is read and set by one each; what they do not, or what is refused, by its file.

@@ -8,6 +8,7 @@ use super::{InterfaceKernel, Setting, enforce_each};
 use crate::address::InterfaceAddress;
 use crate::link::{Link, LinkChange};
 use crate::monitor::Event;
+use crate::shaping::{self, Shaping, device_of};
 use crate::{InterfaceName, netlink, ownership, sysctl};
 
 const FIRST_RETRY: Duration = Duration::from_millis(100);
@@ -24,6 +25,8 @@ pub struct InterfaceSettings {
     pub settings: Vec<Setting>,
     /// The addresses of the host on it, each for itself (/32, /128); others of full length are taken away.
     pub addresses: BTreeSet<IpAddr>,
+    /// How fast the workload may receive and send.
+    pub shaping: Shaping,
 }
 
 impl InterfaceSettings {
@@ -75,6 +78,10 @@ pub struct InterfaceTable<K> {
     links: BTreeMap<InterfaceName, Link>,
     /// Addresses of full length by number of the link: see [`crate::ownership`].
     addresses: BTreeMap<u32, BTreeSet<IpAddr>>,
+    /// Links whose bandwidth is limited, by number.
+    shaped: BTreeSet<u32>,
+    /// Devices of interfaces that are gone.
+    orphans: BTreeSet<InterfaceName>,
     /// An IPv4 address may have been taken away since this was last told.
     took_ipv4: bool,
     dirty: BTreeSet<Subject>,
@@ -95,6 +102,8 @@ impl<K: InterfaceKernel> InterfaceTable<K> {
             desired: BTreeMap::new(),
             links: BTreeMap::new(),
             addresses: BTreeMap::new(),
+            shaped: BTreeSet::new(),
+            orphans: BTreeSet::new(),
             took_ipv4: false,
             dirty: BTreeSet::new(),
             failures: BTreeMap::new(),
@@ -155,8 +164,13 @@ impl<K: InterfaceKernel> InterfaceTable<K> {
 
     /// A link is gone. Memory only.
     pub fn on_link_gone(&mut self, index: u32) {
-        self.links.retain(|_, link| link.index != index);
+        for (name, _) in self.links.extract_if(.., |_, link| link.index == index) {
+            if self.shaped.contains(&index) {
+                self.orphans.insert(device_of(&name));
+            }
+        }
         self.addresses.remove(&index);
+        self.shaped.remove(&index);
     }
 
     /// The kernel says that an address is there (`present`), or gone. Memory only.
@@ -240,18 +254,22 @@ impl<K: InterfaceKernel> InterfaceTable<K> {
         let due = self.failures.iter().filter(|(_, failure)| failure.next_try <= now);
         self.dirty.extend(due.map(|(subject, _)| subject.clone()));
         let mut report = Report::default();
+        // Before their names are wanted again.
+        report.changed += self.delete_orphans();
         for subject in std::mem::take(&mut self.dirty) {
             report.changed += self.enforce(&subject, now);
         }
         report.routes_lost = std::mem::take(&mut self.took_ipv4);
         let retries = self.failures.values().map(|failure| failure.next_try);
-        report.next_apply = retries.chain(self.resync.then_some(now + FIRST_RETRY)).min();
+        report.next_apply =
+            retries.chain((self.resync || !self.orphans.is_empty()).then_some(now + FIRST_RETRY)).min();
         Ok(report)
     }
 
     fn read_back(&mut self) -> Result<(), netlink::Error> {
         let links = self.kernel.list_links()?;
         let addresses = self.kernel.list_addresses()?;
+        let limited = self.kernel.shaped_links()?;
         self.links = links.into_iter().map(|link| (link.name.clone(), link)).collect();
         self.addresses.clear();
         for address in addresses {
@@ -259,11 +277,34 @@ impl<K: InterfaceKernel> InterfaceTable<K> {
                 self.addresses.entry(address.index).or_default().insert(host);
             }
         }
+        self.find_shaped(&limited);
         self.dirty.extend(self.desired.keys().cloned());
         let all = self.links.keys().cloned().map(Some);
         let left: Vec<Subject> = all.filter(|subject| self.has_leftovers(subject)).collect();
         self.dirty.extend(left);
         Ok(())
+    }
+
+    /// An interface is limited by its own bucket or by its device; a device whose interface is not there is an orphan.
+    fn find_shaped(&mut self, limited: &BTreeSet<u32>) {
+        let devices = self.links.values().filter(|link| shaping::is_device(link));
+        self.orphans = devices.map(|link| link.name.clone()).collect();
+        self.shaped.clear();
+        for link in self.links.values().filter(|link| ownership::is_workload_interface(link.name.as_str())) {
+            let has_device = self.orphans.remove(&device_of(&link.name));
+            if has_device || limited.contains(&link.index) {
+                self.shaped.insert(link.index);
+            }
+        }
+    }
+
+    /// Gives how many it deleted. One that refuses is tried again.
+    fn delete_orphans(&mut self) -> usize {
+        let all = std::mem::take(&mut self.orphans);
+        let count = all.len();
+        let left = all.into_iter().filter(|device| self.kernel.delete_shaper(device).is_err());
+        self.orphans = left.collect();
+        count - self.orphans.len()
     }
 
     fn touch(&mut self, subject: Subject) {
@@ -273,11 +314,11 @@ impl<K: InterfaceKernel> InterfaceTable<K> {
         }
     }
 
-    /// Whether nothing is wanted of an interface of ours, and it has addresses all the same.
+    /// Whether nothing is wanted of an interface of ours, and it has addresses or limits all the same.
     fn has_leftovers(&self, subject: &Subject) -> bool {
         let link = subject.as_ref().and_then(|name| self.links.get(name));
         let ours = link.filter(|link| ownership::is_workload_interface(link.name.as_str()));
-        ours.is_some_and(|link| self.addresses.contains_key(&link.index))
+        ours.is_some_and(|link| self.addresses.contains_key(&link.index) || self.shaped.contains(&link.index))
             && !self.desired.contains_key(subject)
     }
 
@@ -312,6 +353,10 @@ impl<K: InterfaceKernel> InterfaceTable<K> {
                 changed += placed.changed;
                 self.took_ipv4 |= placed.took_ipv4;
                 errors.extend(placed.refused.map(InterfaceError::from));
+                match shape(&mut self.kernel, link, &wanted.shaping, &mut self.shaped) {
+                    Ok(done) => changed += done,
+                    Err(error) => errors.push(error.into()),
+                }
                 self.kernel.enforce(link.index, &wanted.settings)
             }
         };
@@ -335,6 +380,25 @@ impl<K: InterfaceKernel> InterfaceTable<K> {
         let pause = FIRST_RETRY.saturating_mul(2_u32.saturating_pow(attempts - 1)).min(LONGEST_RETRY);
         self.failures.insert(subject, Failure { errors, attempts, next_try: now + pause });
     }
+}
+
+/// Looks at the limits only where there are some, or shall be: a new interface without costs nothing.
+fn shape(
+    kernel: &mut impl InterfaceKernel,
+    link: &Link,
+    wanted: &Shaping,
+    shaped: &mut BTreeSet<u32>,
+) -> Result<usize, netlink::Error> {
+    if wanted.is_unlimited() && !shaped.contains(&link.index) {
+        return Ok(0);
+    }
+    // What was made in part is to be taken away as well.
+    shaped.insert(link.index);
+    let changed = kernel.shape(link, wanted)?;
+    if wanted.is_unlimited() {
+        shaped.remove(&link.index);
+    }
+    Ok(changed)
 }
 
 /// Gives whether anything was changed, and remembers it.

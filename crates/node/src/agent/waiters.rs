@@ -102,6 +102,7 @@ mod tests {
             tiers: Vec::new(),
             profiles: Vec::new(),
             allow_spoofed_source_prefixes: Vec::new(),
+            qos: calc::contract::Qos::default(),
         })
     }
 

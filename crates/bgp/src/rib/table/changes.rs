@@ -211,9 +211,15 @@ mod tests {
                         rib.finish_removals(number, &sources, &mut interner);
                         for _ in 0..rng.u32(1..60) / peer {
                             let at = rng.u32(0..PREFIXES);
-                            let attributes = interner.intern(AttributeSet::originated(&Origination::default()));
-                            let path =
-                                Path { peer: number, path_id: 0, attributes, ineligible: false, stale: false };
+                            let attributes =
+                                interner.intern(AttributeSet::originated(&Origination::default()));
+                            let path = Path {
+                                peer: number,
+                                path_id: 0,
+                                attributes,
+                                ineligible: false,
+                                stale: false,
+                            };
                             rib.insert(prefix(at), path, &sources, &mut interner);
                             model.insert((at, peer));
                         }

@@ -37,6 +37,7 @@ pub(super) fn workload(tiers: Vec<Tier>) -> WorkloadEndpoint {
         tiers,
         profiles: Vec::new(),
         allow_spoofed_source_prefixes: Vec::new(),
+        qos: Qos::default(),
     }
 }
 
