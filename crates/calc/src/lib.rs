@@ -5,6 +5,7 @@
 //! - [`reflection`] chooses route reflectors among the nodes.
 //! - [`bgp_plan`] makes the plan of the BGP speaker from the same rows.
 //! - [`cluster`] is the whole cluster as rows, and what a node makes of it; [`explain`] says why a packet passes or does not.
+//! - [`flow_plan`] says what a change does to flows that were seen.
 //! - [`program`] renders policy to a rule program for any backend; [`evaluator`] interprets such a program.
 //!
 //! Everything here is pure and synchronous: no clock, no I/O, no randomness. Equal rows give equal state, in whatever
@@ -20,6 +21,7 @@ mod endpoints;
 pub mod evaluator;
 pub mod explain;
 mod felix_config;
+pub mod flow_plan;
 mod graph;
 mod ip_sets;
 mod label_index;

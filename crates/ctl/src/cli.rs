@@ -12,7 +12,7 @@ use tracing::level_filters::LevelFilter;
 use crate::console::Pipe;
 use crate::{
     Console, apply, bgp, completion, confirm, create, delete, explain, flows, get, ipam, label, node, patch,
-    replace, validate, version,
+    policy, replace, validate, version,
 };
 
 /// Manage Calico resources, addresses and nodes.
@@ -118,6 +118,9 @@ enum Verb {
     Bgp(bgp::BgpVerb),
     /// Say whether a packet would pass, and why
     Explain(explain::ExplainArgs),
+    /// Policy as a whole: what a change would do
+    #[command(subcommand)]
+    Policy(policy::PolicyVerb),
     /// Addresses, blocks and their settings
     #[command(subcommand)]
     Ipam(ipam::IpamVerb),
@@ -167,6 +170,10 @@ fn execute(args: CtlArgs, console: &mut Console<'_>) -> u8 {
     let outcome = dispatch(args, console).and_then(|()| Ok(console.output.flush()?));
     match outcome {
         Ok(()) => 0,
+        Err(error) if error.is::<Exit>() => {
+            let _ = console.output.flush();
+            error.downcast_ref::<Exit>().map_or(1, |exit| exit.0)
+        }
         Err(error) => {
             // What was shown before it failed comes first; if that cannot be written, the error still can.
             let _ = console.output.flush();
@@ -175,6 +182,18 @@ fn execute(args: CtlArgs, console: &mut Console<'_>) -> u8 {
         }
     }
 }
+
+/// All is said; the process is to end with this code, which the verb's help explains.
+#[derive(Debug)]
+pub(crate) struct Exit(pub(crate) u8);
+
+impl std::fmt::Display for Exit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "exit code {}", self.0)
+    }
+}
+
+impl std::error::Error for Exit {}
 
 fn dispatch(args: CtlArgs, console: &mut Console<'_>) -> Result<()> {
     let global = &args.global;
@@ -192,6 +211,7 @@ fn dispatch(args: CtlArgs, console: &mut Console<'_>) -> Result<()> {
         Verb::Flows(verb) => flows::run(&verb, global, console),
         Verb::Bgp(verb) => bgp::run(&verb, global, console),
         Verb::Explain(verb) => explain::run(&verb, global, console),
+        Verb::Policy(verb) => policy::run(&verb, global, console),
         Verb::Ipam(verb) => ipam::run(&verb, global, console),
         Verb::Version(verb) => version::run(&verb, global, console),
         Verb::Completion(verb) => completion::run(&verb, &mut Calicoctl::command(), console),

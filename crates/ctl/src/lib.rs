@@ -30,6 +30,7 @@ mod merge_patch;
 mod node;
 mod output;
 mod patch;
+mod policy;
 mod removal;
 mod replace;
 mod session;

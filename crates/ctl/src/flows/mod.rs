@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use api::wire::flows::{Flow, FlowsQuestion};
 use api::wire::{Answer, Request};
 use clap::{Args, ValueEnum};
@@ -17,6 +17,7 @@ use clap::{Args, ValueEnum};
 use crate::Console;
 use crate::cli::Global;
 use names::Names;
+pub(crate) use text::protocol;
 
 /// How long a node may take for what it remembers.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -151,4 +152,48 @@ fn question(args: &FlowsArgs, names: &mut Names) -> Result<FlowsQuestion> {
     };
     let FlowsArgs { follow, denied, connections, .. } = *args;
     Ok(FlowsQuestion { follow, denied, pod, addresses, connections })
+}
+
+/// Asks a node for all that it remembers, and the connections that it tracks.
+///
+/// # Errors
+/// No node answers, or it watches no flows.
+pub(crate) fn remembered(socket: &str) -> Result<Vec<Flow>> {
+    let request = Request::Flows(FlowsQuestion { connections: true, ..FlowsQuestion::default() });
+    let (mut flows, mut failure, mut ended) = (Vec::new(), None, false);
+    client::follow(Path::new(socket), &request, Some(LIMIT), |answer| {
+        match answer {
+            Answer::Flow(flow) => {
+                flows.push(*flow);
+                return ControlFlow::Continue(());
+            }
+            Answer::Unseen(_) => return ControlFlow::Continue(()),
+            Answer::Done => ended = true,
+            Answer::Error(error) => failure = Some(anyhow!("{}", error.msg)),
+            other => failure = Some(anyhow!("the node answered another question: {other:?}")),
+        }
+        ControlFlow::Break(())
+    })?;
+    match failure {
+        Some(error) => Err(error).with_context(|| format!("flows of the node on {socket}")),
+        None if !ended => {
+            Err(anyhow!("the node on {socket} ended before it had told all its flows; ask again"))
+        }
+        None => Ok(flows),
+    }
+}
+
+/// Reads what `calicoctl flows -o json` has written.
+///
+/// # Errors
+/// A line is not a flow.
+pub(crate) fn read(text: &str) -> Result<Vec<Flow>> {
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    lines
+        .map(|(index, line)| {
+            serde_json::from_str(line).with_context(|| {
+                format!("line {} is not a flow as `calicoctl flows -o json` writes it", index + 1)
+            })
+        })
+        .collect()
 }

@@ -34,7 +34,8 @@ fn end(end: &FlowEnd, with_port: bool) -> String {
     }
 }
 
-fn protocol(flow: &Flow) -> String {
+/// The protocol in words, with the type and code of ICMP.
+pub(crate) fn protocol(flow: &Flow) -> String {
     let name = match flow.protocol {
         1 => "ICMP".to_owned(),
         6 => "TCP".to_owned(),
