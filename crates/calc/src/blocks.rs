@@ -14,12 +14,45 @@ use crate::routes::BlockFact;
 
 /// The attribute of an allocation that names its node.
 const NODE_ATTRIBUTE: &str = "node";
+/// Bits of a word of [`Block::at_owner`].
+const WORD: usize = 64;
 
+/// Nearly all addresses of a block are at its owner's, so those take a bit each.
 #[derive(Debug)]
 struct Block {
     owner: Option<AffinityOwner>,
-    /// Addresses whose node is known.
-    nodes: BTreeMap<IpAddr, Arc<str>>,
+    /// Which ordinals are at the owner's node, 64 a word, the first in the lowest bit.
+    at_owner: Box<[u64]>,
+    /// Addresses at other nodes.
+    elsewhere: BTreeMap<IpAddr, Arc<str>>,
+}
+
+impl Block {
+    fn of(block: &IpamBlock) -> Self {
+        let owner = match &block.affinity {
+            Some(AffinityOwner::Host(name)) => Some(name.as_str()),
+            _ => None,
+        };
+        let mut at_owner = vec![0; block.allocations.len().div_ceil(WORD)];
+        let mut elsewhere = BTreeMap::new();
+        let mut names: BTreeMap<&str, Arc<str>> = BTreeMap::new();
+        for (ordinal, node) in allocation_nodes(block) {
+            if Some(node) == owner {
+                at_owner[ordinal / WORD] |= 1 << (ordinal % WORD);
+            } else if let Some(address) = address_at(block.cidr, ordinal) {
+                let name = names.entry(node).or_insert_with(|| node.into());
+                elsewhere.insert(address, name.clone());
+            }
+        }
+        Self { owner: block.affinity.clone(), at_owner: at_owner.into(), elsewhere }
+    }
+
+    /// The addresses at the owner's node.
+    fn at_owner(&self, cidr: IpNet) -> impl Iterator<Item = IpAddr> {
+        let ordinals = (0..self.at_owner.len() * WORD)
+            .filter(|ordinal| self.at_owner[ordinal / WORD] & 1 << (ordinal % WORD) != 0);
+        ordinals.filter_map(move |ordinal| address_at(cidr, ordinal))
+    }
 }
 
 /// Blocks and affinities by CIDR.
@@ -34,8 +67,7 @@ impl Blocks {
     pub(crate) fn set_block(&mut self, cidr: IpNet, block: Option<&IpamBlock>) -> Option<BlockFact> {
         match block.filter(|block| !block.deleted) {
             Some(block) => {
-                let nodes = allocation_nodes(block);
-                self.blocks.insert(cidr, Block { owner: block.affinity.clone(), nodes });
+                self.blocks.insert(cidr, Block::of(block));
             }
             None => {
                 self.blocks.remove(&cidr);
@@ -68,15 +100,16 @@ impl Blocks {
 
     fn fact(&self, cidr: IpNet) -> Option<BlockFact> {
         let block = self.blocks.get(&cidr)?;
-        let owner = match &block.owner {
-            Some(owner @ AffinityOwner::Host(name)) if self.is_confirmed(cidr, owner) => {
-                Some(name.as_str().into())
-            }
-            _ => None,
+        let mut borrowed = block.elsewhere.clone();
+        let Some(owner @ AffinityOwner::Host(name)) = &block.owner else {
+            return Some(BlockFact { owner: None, borrowed });
         };
-        let elsewhere = block.nodes.iter().filter(|(_, node)| owner.as_ref() != Some(*node));
-        let borrowed = elsewhere.map(|(address, node)| (*address, node.clone())).collect();
-        Some(BlockFact { owner, borrowed })
+        let name: Arc<str> = name.as_str().into();
+        if self.is_confirmed(cidr, owner) {
+            return Some(BlockFact { owner: Some(name), borrowed });
+        }
+        borrowed.extend(block.at_owner(cidr).map(|address| (address, name.clone())));
+        Some(BlockFact { owner: None, borrowed })
     }
 
     fn is_confirmed(&self, cidr: IpNet, owner: &AffinityOwner) -> bool {
@@ -85,18 +118,13 @@ impl Blocks {
     }
 }
 
-fn allocation_nodes(block: &IpamBlock) -> BTreeMap<IpAddr, Arc<str>> {
-    let mut names: BTreeMap<&str, Arc<str>> = BTreeMap::new();
-    let mut nodes = BTreeMap::new();
-    for (ordinal, allocation) in block.allocations.iter().enumerate() {
-        let attribute = allocation.and_then(|index| block.attributes.get(index));
-        let node = attribute.filter(|attribute| attribute.released_at.is_none());
-        let Some(node) = node.and_then(|attribute| attribute.secondary.get(NODE_ATTRIBUTE)) else { continue };
-        let Some(address) = address_at(block.cidr, ordinal) else { continue };
-        let name = names.entry(node).or_insert_with(|| node.as_str().into());
-        nodes.insert(address, name.clone());
-    }
-    nodes
+/// The ordinals whose node is known, with it.
+fn allocation_nodes(block: &IpamBlock) -> impl Iterator<Item = (usize, &str)> {
+    block.allocations.iter().enumerate().filter_map(|(ordinal, allocation)| {
+        let attribute = allocation.and_then(|index| block.attributes.get(index))?;
+        let node = attribute.released_at.is_none().then(|| attribute.secondary.get(NODE_ATTRIBUTE))??;
+        Some((ordinal, node.as_str()))
+    })
 }
 
 /// The address with this ordinal in a block.
