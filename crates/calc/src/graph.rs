@@ -378,7 +378,7 @@ impl Graph {
 
     fn replay_remote_workloads(&mut self) {
         let uses_blocks = self.uses_blocks();
-        for (ItemKey(_, id), item) in self.sets.items(ItemKind::WorkloadEndpoint) {
+        for (id, item) in self.sets.items(ItemKind::WorkloadEndpoint) {
             if item.node.as_ref() != Some(&self.node_name) {
                 self.routes.set_workload(id, item.location().filter(|_| !uses_blocks));
             }

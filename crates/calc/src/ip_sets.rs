@@ -8,6 +8,7 @@
 mod members;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Deref;
 use std::sync::Arc;
 
 use api::selector::{Selector, unique_id};
@@ -15,7 +16,7 @@ use ipnet::IpNet;
 
 use crate::contract::{Change, IpSetId, IpSetKind, IpSetMember};
 use crate::label_index::{LabelIndex, SelectorId};
-use crate::names::Names;
+use crate::names::{Names, Shared};
 use crate::services::{EndpointSlice, SliceKey, Slices};
 use crate::slab::Slab;
 use members::Members;
@@ -99,22 +100,54 @@ fn protocol_name(protocol: u8) -> &'static str {
 /// What an endpoint or network set can contribute.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Item {
+    pub(crate) nets: Nets,
     /// Sorted, each once.
-    pub(crate) nets: Box<[IpNet]>,
-    /// Sorted, each once.
-    pub(crate) ports: Box<[NamedPort]>,
+    pub(crate) ports: Arc<[NamedPort]>,
     /// The node of a workload endpoint.
     pub(crate) node: Option<Arc<str>>,
 }
 
 impl Item {
     pub(crate) fn new(nets: impl IntoIterator<Item = IpNet>, ports: BTreeSet<NamedPort>) -> Self {
-        let nets: BTreeSet<IpNet> = nets.into_iter().collect();
         Self { nets: nets.into_iter().collect(), ports: ports.into_iter().collect(), node: None }
     }
 
     fn has_same_members(&self, other: &Self) -> bool {
         self.nets == other.nets && self.ports == other.ports
+    }
+}
+
+/// Networks, sorted, each once. Most endpoints have one address, and a large cluster many endpoints, so one needs no room of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Nets {
+    One(IpNet),
+    Several(Box<[IpNet]>),
+}
+
+impl Default for Nets {
+    fn default() -> Self {
+        Self::Several(Box::default())
+    }
+}
+
+impl FromIterator<IpNet> for Nets {
+    fn from_iter<I: IntoIterator<Item = IpNet>>(nets: I) -> Self {
+        let nets: BTreeSet<IpNet> = nets.into_iter().collect();
+        match (nets.first(), nets.len()) {
+            (Some(net), 1) => Self::One(*net),
+            _ => Self::Several(nets.into_iter().collect()),
+        }
+    }
+}
+
+impl Deref for Nets {
+    type Target = [IpNet];
+
+    fn deref(&self) -> &[IpNet] {
+        match self {
+            Self::One(net) => std::slice::from_ref(net),
+            Self::Several(nets) => nets,
+        }
     }
 }
 
@@ -155,7 +188,9 @@ pub(crate) struct IpSets {
     index: LabelIndex,
     items: Slab<Item>,
     nodes: Names,
-    item_ids: BTreeMap<ItemKey, u32>,
+    /// The pods of one deployment have the same.
+    ports: Shared<[NamedPort]>,
+    item_ids: BTreeMap<ItemKind, BTreeMap<Box<str>, u32>>,
     sets: Slab<Set>,
     set_ids: BTreeMap<IpSetId, u32>,
     by_selector: BTreeMap<SelectorId, u32>,
@@ -173,37 +208,37 @@ impl IpSets {
         parents: impl IntoIterator<Item = &'p str>,
     ) {
         item.node = item.node.map(|node| self.nodes.share(&node));
-        let known = self.item_ids.get(&key).copied();
-        let number = known.unwrap_or_else(|| {
-            let number = self.items.insert(Item::default());
-            self.item_ids.insert(key, number);
-            number
-        });
+        item.ports = self.ports.share(&item.ports);
+        let items = &mut self.items;
+        let of_kind = self.item_ids.entry(key.0).or_default();
+        let number = *of_kind.entry(key.1).or_insert_with(|| items.insert(Item::default()));
         let moved = self.index.set_item(number, labels, parents);
         let old = self.items.get_mut(number).map(|slot| std::mem::replace(slot, item.clone()));
-        let mut old = old.unwrap_or_default();
-        self.release_node(&mut old);
-        if old.has_same_members(&item) && moved.before == moved.after {
-            return;
+        let old = old.unwrap_or_default();
+        if !old.has_same_members(&item) || moved.before != moved.after {
+            moved.before.into_iter().for_each(|selector| self.contribute(selector, &old, Members::remove));
+            moved.after.into_iter().for_each(|selector| self.contribute(selector, &item, Members::add));
         }
-        moved.before.into_iter().for_each(|selector| self.contribute(selector, &old, Members::remove));
-        moved.after.into_iter().for_each(|selector| self.contribute(selector, &item, Members::add));
+        drop(item);
+        self.release_item(old);
     }
 
     /// Removes an item.
     pub(crate) fn remove_item(&mut self, key: &ItemKey) {
-        let Some(number) = self.item_ids.remove(key) else { return };
-        let mut old = self.items.remove(number).unwrap_or_default();
-        self.release_node(&mut old);
+        let Some(number) = self.item_ids.get_mut(&key.0).and_then(|of_kind| of_kind.remove(&key.1)) else {
+            return;
+        };
+        let old = self.items.remove(number).unwrap_or_default();
         for selector in self.index.remove_item(number) {
             self.contribute(selector, &old, Members::remove);
         }
+        self.release_item(old);
     }
 
-    /// All items of a kind.
-    pub(crate) fn items(&self, kind: ItemKind) -> impl Iterator<Item = (&ItemKey, &Item)> {
-        let of_kind = self.item_ids.iter().filter(move |(key, _)| key.0 == kind);
-        of_kind.filter_map(|(key, number)| Some((key, self.items.get(*number)?)))
+    /// All items of a kind, by `[namespace/]name`.
+    pub(crate) fn items(&self, kind: ItemKind) -> impl Iterator<Item = (&str, &Item)> {
+        let of_kind = self.item_ids.get(&kind).into_iter().flatten();
+        of_kind.filter_map(|(name, number)| Some((&**name, self.items.get(*number)?)))
     }
 
     /// Says what labels a profile lends to the items that name it.
@@ -302,9 +337,9 @@ impl IpSets {
 
     /// How much it holds, all indexes counted: 0 when everything has been removed and flushed.
     pub(crate) fn size(&self) -> usize {
-        let items = self.items.len() + self.item_ids.len();
+        let items = self.items.len() + self.item_ids.values().map(BTreeMap::len).sum::<usize>();
         let sets = self.sets.len() + self.set_ids.len() + self.by_selector.len() + self.dirty.len();
-        self.index.size() + self.nodes.len() + items + sets + self.slices.size()
+        self.index.size() + self.nodes.len() + self.ports.len() + items + sets + self.slices.size()
     }
 
     fn contribute(&mut self, selector: SelectorId, item: &Item, apply: fn(&mut Members, IpSetMember)) {
@@ -317,10 +352,11 @@ impl IpSets {
         }
     }
 
-    fn release_node(&mut self, item: &mut Item) {
-        if let Some(node) = item.node.take() {
+    fn release_item(&mut self, item: Item) {
+        if let Some(node) = item.node {
             self.nodes.release(node);
         }
+        self.ports.release(item.ports);
     }
 
     fn destroy(&mut self, number: u32) -> Option<Change> {
@@ -339,12 +375,8 @@ impl Set {
         let id = self.id.clone();
         if !self.is_published {
             self.is_published = true;
-            self.members.forget_delta();
-            return Some(Change::IpSetUpdate {
-                id,
-                kind: self.definition.kind(),
-                members: self.members.visible(),
-            });
+            let members = self.members.follow();
+            return Some(Change::IpSetUpdate { id, kind: self.definition.kind(), members });
         }
         let (added, removed) = self.members.take_delta();
         let is_empty = added.is_empty() && removed.is_empty();

@@ -13,6 +13,7 @@
 
 mod shelves;
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -35,10 +36,48 @@ pub(crate) struct SelectorId(u32);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct ClassId(u32);
 
-#[derive(Debug)]
-struct Class {
+/// What the items of a class have in common. All names in it are of the index's pool, where equal ones are one copy; so it is
+/// known by where they lie, which is quicker to compare than the texts. Nothing depends on the order that this makes.
+#[derive(Debug, Clone)]
+struct ClassKey {
     own: LabelSet,
     parents: Parents,
+}
+
+impl ClassKey {
+    fn places(&self) -> impl Iterator<Item = *const u8> {
+        let own = self.own.iter().flat_map(|(name, value)| [name, value]).map(place);
+        own.chain([std::ptr::null()]).chain(self.parents.iter().map(place))
+    }
+}
+
+fn place(name: &Arc<str>) -> *const u8 {
+    Arc::as_ptr(name).cast()
+}
+
+impl PartialEq for ClassKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for ClassKey {}
+
+impl PartialOrd for ClassKey {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for ClassKey {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.places().cmp(other.places())
+    }
+}
+
+#[derive(Debug)]
+struct Class {
+    key: ClassKey,
     items: BTreeSet<u32>,
     selectors: BTreeSet<SelectorId>,
 }
@@ -70,13 +109,14 @@ pub(crate) struct MatchChange {
     pub(crate) matches: bool,
 }
 
-/// The index. Items are numbers that the owner gives out.
+/// The index. Items are numbers that the owner gives out, from 0 and without large gaps.
 #[derive(Debug, Default)]
 pub(crate) struct LabelIndex {
     names: Names,
     classes: Slab<Class>,
-    class_ids: BTreeMap<(LabelSet, Parents), ClassId>,
-    class_of: BTreeMap<u32, ClassId>,
+    class_ids: BTreeMap<ClassKey, ClassId>,
+    /// By item.
+    class_of: Vec<Option<ClassId>>,
     parents: BTreeMap<Arc<str>, Parent>,
     selectors: Slab<Filed>,
     class_shelves: ClassShelves,
@@ -93,11 +133,12 @@ impl LabelIndex {
     ) -> ItemMove {
         let own = self.label_set(labels);
         let parents: Parents = parents.into_iter().map(|name| self.names.share(name)).collect();
-        let class = match self.class_ids.get(&(own.clone(), parents.clone())) {
+        let key = ClassKey { own, parents };
+        let class = match self.class_ids.get(&key) {
             Some(class) => *class,
-            None => self.add_class(own, parents),
+            None => self.add_class(key),
         };
-        let left = self.class_of.insert(item, class);
+        let left = self.class_slot(item).replace(class);
         self.class_mut(class).items.insert(item);
         let before = left.map(|left| self.selectors_of_class(left)).unwrap_or_default();
         if let Some(left) = left.filter(|left| *left != class) {
@@ -108,7 +149,7 @@ impl LabelIndex {
 
     /// Removes an item; returns the selectors that matched it.
     pub(crate) fn remove_item(&mut self, item: u32) -> Vec<SelectorId> {
-        let Some(class) = self.class_of.remove(&item) else { return Vec::new() };
+        let Some(class) = self.class_slot(item).take() else { return Vec::new() };
         let before = self.selectors_of_class(class);
         self.leave_class(item, class);
         before
@@ -182,14 +223,16 @@ impl LabelIndex {
 
     /// The selectors that match an item.
     pub(crate) fn selectors_of(&self, item: u32) -> impl Iterator<Item = SelectorId> {
-        let class = self.class_of.get(&item).and_then(|class| self.classes.get(class.0));
+        let class = self.class_of.get(item as usize).copied().flatten();
+        let class = class.and_then(|class| self.classes.get(class.0));
         class.into_iter().flat_map(|class| class.selectors.iter().copied())
     }
 
     /// How much it holds, all indexes counted: 0 when everything has been removed.
     pub(crate) fn size(&self) -> usize {
         let shelves = self.class_shelves.len() + self.selector_shelves.len();
-        let classes = self.classes.len() + self.class_ids.len() + self.class_of.len();
+        let items = self.class_of.iter().flatten().count();
+        let classes = self.classes.len() + self.class_ids.len() + items;
         self.names.len() + self.parents.len() + self.selectors.len() + shelves + classes
     }
 
@@ -200,18 +243,13 @@ impl LabelIndex {
         sorted.into_iter().collect()
     }
 
-    fn add_class(&mut self, own: LabelSet, parents: Parents) -> ClassId {
-        let class = Class {
-            own: own.clone(),
-            parents: parents.clone(),
-            items: BTreeSet::new(),
-            selectors: BTreeSet::new(),
-        };
+    fn add_class(&mut self, key: ClassKey) -> ClassId {
+        let class = Class { key: key.clone(), items: BTreeSet::new(), selectors: BTreeSet::new() };
         let id = ClassId(self.classes.insert(class));
-        for parent in &*parents {
+        for parent in &*key.parents {
             self.parents.entry(parent.clone()).or_default().classes.insert(id);
         }
-        self.class_ids.insert((own, parents), id);
+        self.class_ids.insert(key, id);
         self.reconsider(id);
         id
     }
@@ -230,8 +268,8 @@ impl LabelIndex {
         for selector in &class.selectors {
             self.filed_mut(*selector).classes.remove(&id);
         }
-        let (own, parents) = (class.own, class.parents);
-        self.class_ids.remove(&(own.clone(), parents.clone()));
+        self.class_ids.remove(&class.key);
+        let ClassKey { own, parents } = class.key;
         let names: Vec<_> = parents.iter().cloned().collect();
         drop(parents);
         for name in names {
@@ -301,8 +339,8 @@ impl LabelIndex {
     }
 
     fn layers<'a>(&'a self, class: &'a Class) -> impl Iterator<Item = &'a LabelSet> {
-        let parents = class.parents.iter().filter_map(|name| self.parents.get(name));
-        std::iter::once(&class.own).chain(parents.map(|parent| &parent.labels))
+        let parents = class.key.parents.iter().filter_map(|name| self.parents.get(name));
+        std::iter::once(&class.key.own).chain(parents.map(|parent| &parent.labels))
     }
 
     fn matches(&self, selector: &Selector, id: ClassId) -> bool {
@@ -319,6 +357,14 @@ impl LabelIndex {
         for name in names {
             self.names.release(name);
         }
+    }
+
+    fn class_slot(&mut self, item: u32) -> &mut Option<ClassId> {
+        let place = item as usize;
+        if self.class_of.len() <= place {
+            self.class_of.resize(place + 1, None);
+        }
+        &mut self.class_of[place]
     }
 
     fn class_mut(&mut self, id: ClassId) -> &mut Class {

@@ -1,28 +1,41 @@
-//! One copy of each string, however many endpoints have it as a label.
+//! One copy of each value, however many endpoints have it: names and values of labels, named ports.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// A pool of shared strings.
-#[derive(Debug, Default)]
-pub(crate) struct Names(BTreeSet<Arc<str>>);
+/// Strings that are shared.
+pub(crate) type Names = Shared<str>;
 
-impl Names {
-    /// The pool's copy of a text.
-    pub(crate) fn share(&mut self, text: &str) -> Arc<str> {
-        if let Some(name) = self.0.get(text) {
-            return name.clone();
+/// A pool of shared values.
+#[derive(Debug)]
+pub(crate) struct Shared<T: ?Sized>(BTreeSet<Arc<T>>);
+
+impl<T: ?Sized> Default for Shared<T> {
+    fn default() -> Self {
+        Self(BTreeSet::new())
+    }
+}
+
+impl<T: Ord + ?Sized> Shared<T> {
+    /// The pool's copy of a value.
+    pub(crate) fn share(&mut self, value: &T) -> Arc<T>
+    where
+        for<'a> Arc<T>: From<&'a T>,
+    {
+        if let Some(ours) = self.0.get(value) {
+            return ours.clone();
         }
-        let name: Arc<str> = text.into();
-        self.0.insert(name.clone());
-        name
+        let ours: Arc<T> = value.into();
+        self.0.insert(ours.clone());
+        ours
     }
 
-    /// Gives a copy back; the last one takes the text out of the pool.
-    pub(crate) fn release(&mut self, name: Arc<str>) {
+    /// Gives a copy back; the last one takes the value out of the pool. What is not a copy of the pool's changes nothing.
+    pub(crate) fn release(&mut self, copy: Arc<T>) {
         const OURS_AND_THE_POOLS: usize = 2;
-        if Arc::strong_count(&name) == OURS_AND_THE_POOLS {
-            self.0.remove(&name);
+        let is_last = Arc::strong_count(&copy) == OURS_AND_THE_POOLS;
+        if is_last && self.0.get(&copy).is_some_and(|pools| Arc::ptr_eq(pools, &copy)) {
+            self.0.remove(&copy);
         }
     }
 
@@ -41,6 +54,8 @@ mod tests {
         let (one, two) = (names.share("a"), names.share("a"));
         assert!(Arc::ptr_eq(&one, &two));
         names.release(one);
+        assert_eq!(names.len(), 1);
+        names.release("a".into());
         assert_eq!(names.len(), 1);
         names.release(two);
         assert_eq!(names.len(), 0);

@@ -18,6 +18,7 @@ use ipnet::IpNet;
 use prefix_trie::joint::JointPrefixMap;
 
 use crate::contract::{Pool, Route, TunnelKind};
+use crate::ip_sets::Nets;
 use crate::published::{Differences, Published};
 use entry::Entry;
 
@@ -49,7 +50,7 @@ pub(crate) struct BlockFact {
 }
 
 /// A workload's node and addresses.
-pub(crate) type Location = (Arc<str>, Box<[IpNet]>);
+pub(crate) type Location = (Arc<str>, Nets);
 
 /// The resolver.
 #[derive(Debug)]
@@ -142,7 +143,7 @@ impl Routes {
         };
         for (facts, is_there) in [(old, false), (workload, true)] {
             let Some((node, nets)) = facts else { continue };
-            for cidr in nets {
+            for cidr in nets.iter().copied() {
                 self.refer(cidr, &node, is_there);
                 self.edit(cidr, |entry| entry.workloads.count(node.clone(), is_there));
             }

@@ -4,8 +4,11 @@
 //! another; the dataplane is told only of the outermost ones (an nft interval set could not hold the others, and they
 //! change nothing about what matches), and of inner ones when the outer one goes.
 
+mod counts;
+
 use std::collections::{BTreeMap, BTreeSet};
 
+use counts::Counts;
 use ipnet::IpNet;
 
 use crate::contract::IpSetMember;
@@ -13,7 +16,9 @@ use crate::contract::IpSetMember;
 /// Counted members, and what has changed since the last [`Members::take_delta`].
 #[derive(Debug, Default)]
 pub(crate) struct Members {
-    counts: BTreeMap<IpSetMember, u32>,
+    counts: Counts,
+    /// Whether somebody was told of the members, so that changes have to be noted.
+    is_followed: bool,
     /// How many distinct networks there are of each family (IPv6?) and length that can hold others.
     wide: BTreeMap<(bool, u8), u32>,
     /// Members that were visible and are not, or the reverse.
@@ -23,39 +28,39 @@ pub(crate) struct Members {
 impl Members {
     /// Counts a member in.
     pub(crate) fn add(&mut self, member: IpSetMember) {
-        if !self.counts.contains_key(&member) {
-            self.appear(member);
+        if wide_length(&member).is_some() {
+            if !self.counts.contains(&member) {
+                self.appear(member);
+            }
+            self.counts.add(member);
+        } else if self.counts.add(member) && self.is_followed && !self.is_covered(&member) {
+            self.toggle(member);
         }
-        *self.counts.entry(member).or_default() += 1;
     }
 
     /// Counts a member out.
     pub(crate) fn remove(&mut self, member: IpSetMember) {
-        let Some(count) = self.counts.get_mut(&member) else { return };
-        *count -= 1;
-        if *count == 0 {
-            self.counts.remove(&member);
+        if self.counts.remove(&member) {
             self.disappear(member);
         }
     }
 
-    /// The members that no other one holds.
-    pub(crate) fn visible(&self) -> BTreeSet<IpSetMember> {
-        self.counts.keys().copied().filter(|member| !self.is_covered(member)).collect()
+    /// The members that no other one holds, for a receiver that is told of all further changes.
+    pub(crate) fn follow(&mut self) -> BTreeSet<IpSetMember> {
+        self.is_followed = true;
+        self.visible()
     }
 
-    /// Members that became visible, and those that no longer are, since this (or [`Members::forget_delta`]) was last
-    /// called.
+    fn visible(&self) -> BTreeSet<IpSetMember> {
+        self.counts.iter().filter(|member| !self.is_covered(member)).collect()
+    }
+
+    /// Members that became visible, and those that no longer are, since this (or [`Members::follow`]) was last called.
     pub(crate) fn take_delta(&mut self) -> (Vec<IpSetMember>, Vec<IpSetMember>) {
         std::mem::take(&mut self.toggled).into_iter().partition(|member| self.is_visible(member))
     }
 
-    /// Drops the delta: the receiver gets the whole set.
-    pub(crate) fn forget_delta(&mut self) {
-        self.toggled.clear();
-    }
-
-    /// Before the member is counted: what it will hide does not count as hidden yet.
+    /// Before the member, which can hold others, is counted: what it will hide does not count as hidden yet.
     fn appear(&mut self, member: IpSetMember) {
         if !self.is_covered(&member) {
             for inner in self.inside(&member) {
@@ -90,13 +95,13 @@ impl Members {
     }
 
     fn toggle(&mut self, member: IpSetMember) {
-        if !self.toggled.remove(&member) {
+        if self.is_followed && !self.toggled.remove(&member) {
             self.toggled.insert(member);
         }
     }
 
     fn is_visible(&self, member: &IpSetMember) -> bool {
-        self.counts.contains_key(member) && !self.is_covered(member)
+        self.counts.contains(member) && !self.is_covered(member)
     }
 
     /// Whether another network of the set holds the member.
@@ -106,16 +111,15 @@ impl Members {
         let shorter = self.wide.range((family, 0)..(family, net.prefix_len()));
         shorter.into_iter().any(|((_, length), _)| {
             let cover = IpNet::new(net.addr(), *length).map(|cover| IpSetMember::Net(cover.trunc()));
-            cover.is_ok_and(|cover| self.counts.contains_key(&cover))
+            cover.is_ok_and(|cover| self.counts.contains(&cover))
         })
     }
 
     /// The networks of the set inside a member, itself not counted.
     fn inside(&self, member: &IpSetMember) -> Vec<IpSetMember> {
         let (Some(_), IpSetMember::Net(net)) = (wide_length(member), member) else { return Vec::new() };
-        let last = IpSetMember::Net(IpNet::from(net.broadcast()));
-        let range = self.counts.range(*member..=last).map(|(inner, _)| *inner);
-        range.filter(|inner| inner != member).collect()
+        let inside = self.counts.inside(*net).map(IpSetMember::Net);
+        inside.filter(|inner| inner != member).collect()
     }
 }
 
@@ -139,13 +143,20 @@ mod tests {
         IpSetMember::Net(text.parse().unwrap())
     }
 
+    /// Members that somebody follows.
+    fn followed() -> Members {
+        let mut members = Members::default();
+        assert_eq!(members.follow(), BTreeSet::new());
+        members
+    }
+
     fn delta(members: &mut Members) -> (Vec<IpSetMember>, Vec<IpSetMember>) {
         members.take_delta()
     }
 
     #[test]
     fn a_member_stays_until_its_last_contributor_goes() {
-        let mut members = Members::default();
+        let mut members = followed();
         let one = net("10.0.0.1/32");
         members.add(one);
         members.add(one);
@@ -158,7 +169,7 @@ mod tests {
 
     #[test]
     fn inner_networks_are_hidden_while_an_outer_one_is_there() {
-        let mut members = Members::default();
+        let mut members = followed();
         let [wide, middle, host] = ["10.65.0.0/16", "10.65.1.0/24", "10.65.1.5/32"].map(net);
         members.add(host);
         assert_eq!(delta(&mut members), (vec![host], vec![]));
@@ -177,7 +188,7 @@ mod tests {
             println!("seed {seed}");
             let mut random = fastrand::Rng::with_seed(seed);
             let universe = universe(&mut random);
-            let (mut members, mut held) = (Members::default(), Vec::new());
+            let (mut members, mut held) = (followed(), Vec::new());
             let mut told = BTreeSet::new();
             for _ in 0..200 {
                 if !held.is_empty() && random.bool() {
@@ -196,7 +207,7 @@ mod tests {
                 }
             }
             held.into_iter().for_each(|member| members.remove(member));
-            assert!(members.counts.is_empty() && members.wide.is_empty());
+            assert!(members.counts.iter().next().is_none() && members.wide.is_empty());
         }
     }
 

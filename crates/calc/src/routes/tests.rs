@@ -57,7 +57,7 @@ fn a_tunnel_address_names_its_kind_and_a_workload_beats_it() {
     let route = flushed(&mut routes)[&net("10.0.1.0/32")].clone();
     assert_eq!(route.tunnel, Some(TunnelKind::Vxlan));
     assert_eq!(route.types, [RouteType::RemoteWorkload, RouteType::RemoteTunnel].into());
-    routes.set_workload("ns/pod", Some(("here".into(), [net("10.0.1.0/32")].into())));
+    routes.set_workload("ns/pod", Some(("here".into(), Nets::One(net("10.0.1.0/32")))));
     let route = flushed(&mut routes)[&net("10.0.1.0/32")].clone();
     assert_eq!((route.node.as_deref(), route.local_workload, route.tunnel), (Some("here"), true, None));
 }
@@ -76,7 +76,7 @@ fn blocks_make_no_routes_when_workloads_are_the_source() {
 #[test]
 fn it_is_empty_when_everything_has_been_removed() {
     let mut routes = routes();
-    routes.set_workload("ns/pod", Some(("here".into(), [net("10.0.1.5/32")].into())));
+    routes.set_workload("ns/pod", Some(("here".into(), Nets::One(net("10.0.1.5/32")))));
     flushed(&mut routes);
     routes.set_workload("ns/pod", None);
     routes.set_block(net("10.0.1.0/26"), None);
