@@ -1,11 +1,12 @@
 //! What the node's unix socket speaks: one JSON request and one JSON answer per connection, each ended by the closing
 //! of its direction or a newline. Flows are answered with a line each.
 //!
-//! The CNI plugins, `calicoctl node status` and `calicoctl bgp` are its clients; they hold no credentials and know nothing of
+//! The CNI plugins, `calicoctl node status`, `bgp` and `explain` are its clients; they hold no credentials and know nothing of
 //! the datastore. The types live here because both ends reach this crate.
 
 pub mod bgp;
 pub mod flows;
+pub mod packet;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -39,6 +40,8 @@ pub enum Request {
     Bgp(bgp::Question),
     /// What `calicoctl flows` shows; answered with any number of lines.
     Flows(flows::FlowsQuestion),
+    /// What `calicoctl explain` asks about the kernel.
+    Packet(packet::PacketQuestion),
 }
 
 /// The node's answer.
@@ -61,6 +64,8 @@ pub enum Answer {
     Flow(Box<flows::Flow>),
     /// A line of the answer to [`Request::Flows`]: something is missing here.
     Unseen(flows::Unseen),
+    /// Answer to [`Request::Packet`].
+    Packet(Box<packet::PacketFacts>),
 }
 
 /// What an ADD is to do about the IPAM plugin that its configuration names.

@@ -31,6 +31,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use api::kubernetes::Service;
+use api::selector::Selector;
 use api::{Key, Kind, Resource, Row};
 
 use crate::{EndpointSlice, Graph, GraphConfig};
@@ -109,14 +110,44 @@ impl Cluster {
         self.model(node, |row| row.clone())
     }
 
-    /// Policy as it is for all endpoints of the cluster: as if they were all on one node. Policy does not ask where an
-    /// endpoint is, so this is what every node says of its own; routes mean nothing in it.
+    /// Policy as it is for all workload endpoints of the cluster: as if they were all on one node. Policy does not ask where a
+    /// workload is, so this is what every node says of its own; routes mean nothing in it, and it has no host endpoints.
     pub fn policy_model(&self) -> NodeModel {
         const EVERYWHERE: &str = "(every node)";
         self.model(EVERYWHERE, |row| on_node(row, EVERYWHERE))
     }
 
+    /// The workloads that a selector matches, by their labels and those of their namespaces and accounts.
+    pub fn selected(&self, selector: &Selector) -> Vec<WorkloadPlace> {
+        let matches = |endpoint: &&api::WorkloadEndpoint| selector.matches(&self.labels(endpoint));
+        self.workloads().filter(matches).filter_map(WorkloadPlace::new).collect()
+    }
+
+    /// All labels of a workload endpoint; its own go before those of its profiles.
+    fn labels(&self, endpoint: &api::WorkloadEndpoint) -> BTreeMap<String, String> {
+        let mut labels = BTreeMap::new();
+        for name in endpoint.spec.profiles.iter().rev() {
+            let row = self.rows.get(&Key::cluster(Kind::Profile, name.as_str()));
+            if let Some(Row::Resource(Resource::Profile(profile))) = row.map(|row| &**row) {
+                labels.extend(profile.spec.labels_to_apply.clone());
+            }
+        }
+        let namespace = endpoint.metadata.namespace.as_deref().unwrap_or_default();
+        let own = crate::convert::workload_labels(endpoint, namespace);
+        labels.extend(own.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        labels
+    }
+
+    /// The node's calculation with all rows in it, in sync and not yet flushed.
+    pub fn graph(&self, node: &str) -> Graph {
+        self.changed_graph(node, |row| row.clone())
+    }
+
     fn model(&self, node: &str, change: impl Fn(&Arc<Row>) -> Arc<Row>) -> NodeModel {
+        NodeModel::new(node, &mut self.changed_graph(node, change))
+    }
+
+    fn changed_graph(&self, node: &str, change: impl Fn(&Arc<Row>) -> Arc<Row>) -> Graph {
         let mut graph = Graph::new(GraphConfig::new(node));
         for (key, row) in &self.rows {
             graph.on_update(key, Some(change(row)));
@@ -125,7 +156,7 @@ impl Cluster {
             graph.on_endpoint_slice(namespace, name, Some(slice.clone()));
         }
         graph.on_in_sync();
-        NodeModel::new(node, &mut graph)
+        graph
     }
 
     /// Every workload endpoint.
@@ -164,18 +195,13 @@ fn identity(metadata: &api::Metadata) -> (String, String) {
     (namespace.unwrap_or("default").to_owned(), metadata.name.clone())
 }
 
-/// The row, with its endpoint on another node.
+/// The row, with its workload endpoint on another node.
 fn on_node(row: &Arc<Row>, node: &str) -> Arc<Row> {
     let moved = match &**row {
         Row::Resource(Resource::WorkloadEndpoint(endpoint)) => {
             let mut endpoint = endpoint.clone();
             endpoint.spec.node = node.to_owned();
             Resource::WorkloadEndpoint(endpoint)
-        }
-        Row::Resource(Resource::HostEndpoint(endpoint)) => {
-            let mut endpoint = endpoint.clone();
-            endpoint.spec.node = node.to_owned();
-            Resource::HostEndpoint(endpoint)
         }
         _ => return row.clone(),
     };

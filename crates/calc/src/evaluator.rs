@@ -68,6 +68,14 @@ pub struct Explained {
     pub considered: Vec<Considered>,
 }
 
+impl Explained {
+    /// What becomes of the packets of an interface that has no program: they are dropped.
+    pub fn unknown() -> Self {
+        let outcome = Outcome { decision: Decision::Deny, deciding: None, trace: Vec::new() };
+        Self { outcome, considered: Vec::new() }
+    }
+}
+
 /// Runs packets through a program whose sets are resolved.
 #[derive(Debug, Clone, Copy)]
 pub struct Evaluator<'a> {

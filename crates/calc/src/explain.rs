@@ -19,10 +19,13 @@ pub mod words;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use api::{Kind, Resource};
 use serde::Serialize;
 
 use crate::cluster::{Cluster, NodeModel, Place};
+use crate::contract::{IpVersion, WorkloadEndpointId};
 use crate::evaluator::{Decision, Packet};
+use crate::program::{ChainId, Program};
 pub use network::{Translation, Way};
 
 /// What is asked.
@@ -109,6 +112,9 @@ pub struct Stage {
     /// The packet as it is then, if it has been translated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub packet: Option<String>,
+    /// The chain of the rule program; none where no policy is asked.
+    #[serde(skip)]
+    pub chain: Option<StageChain>,
     /// What it says.
     pub verdict: Ruling,
     /// Who says so.
@@ -119,6 +125,17 @@ pub struct Stage {
     pub profiles: Vec<PolicyView>,
     /// Policies that have no say here, and why.
     pub others: Vec<OtherPolicy>,
+}
+
+/// Where a node judges.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StageChain {
+    /// Whom it is about.
+    pub at: api::wire::packet::StagePlace,
+    /// Towards it, or from it.
+    pub direction: crate::contract::Direction,
+    /// The packet as it is there.
+    pub packet: Packet,
 }
 
 /// What decided.
@@ -205,30 +222,121 @@ pub fn explain(cluster: &Cluster, question: &Question) -> Explanation {
 #[derive(Debug)]
 pub struct Explainer<'a> {
     cluster: &'a Cluster,
-    models: BTreeMap<String, NodeModel>,
+    sites: Sites,
 }
 
 impl<'a> Explainer<'a> {
     /// For a cluster.
     pub fn new(cluster: &'a Cluster) -> Self {
-        Self { cluster, models: BTreeMap::new() }
+        Self { cluster, sites: Sites::default() }
     }
 
     /// Answers a question.
     pub fn explain(&mut self, question: &Question) -> Explanation {
-        for place in [&question.from, &question.to] {
-            if let Some(node) = place.node()
-                && !self.models.contains_key(node)
-            {
-                self.models.insert(node.to_owned(), self.cluster.node_model(node));
+        for node in [&question.from, &question.to].into_iter().filter_map(Place::node) {
+            self.sites.add(self.cluster, node);
+        }
+        path::walk(self.cluster, &self.sites, question, true)
+    }
+}
+
+/// What nodes make of a cluster.
+#[derive(Debug, Default)]
+pub struct Sites {
+    own: BTreeMap<String, Site>,
+    /// For all other nodes.
+    shared: Option<Site>,
+}
+
+/// What a node makes of a cluster.
+#[derive(Debug)]
+struct Site {
+    model: NodeModel,
+    v4: Program,
+    v6: Program,
+}
+
+impl Sites {
+    /// For questions about every node. Policy of workloads does not depend on where they are; so nodes share what they make of
+    /// it, but for those that have host endpoints or a Felix configuration of their own.
+    pub fn many(cluster: &Cluster) -> Self {
+        let mut sites = Self { own: BTreeMap::new(), shared: Some(Site::new(cluster.policy_model())) };
+        for resource in
+            cluster.resources(Kind::HostEndpoint).chain(cluster.resources(Kind::FelixConfiguration))
+        {
+            match resource {
+                Resource::HostEndpoint(endpoint) => sites.add(cluster, &endpoint.spec.node),
+                other => {
+                    if let Some(node) = other.metadata().name.strip_prefix("node.") {
+                        sites.add(cluster, node);
+                    }
+                }
             }
         }
-        path::walk(self.cluster, &self.models, question)
+        sites
     }
 
-    /// What a node makes of the cluster, if a question has concerned it.
-    pub fn model(&self, node: &str) -> Option<&NodeModel> {
-        self.models.get(node)
+    /// What becomes of a packet, without reasons. The nodes of both ends have to be known.
+    pub fn verdict(&self, cluster: &Cluster, question: &Question) -> Ruling {
+        path::walk(cluster, self, question, false).verdict
+    }
+
+    /// The model and the program of a node.
+    pub fn site(&self, node: &str, version: IpVersion) -> Option<(&NodeModel, &Program)> {
+        let site = self.get(node)?;
+        Some((&site.model, site.program(version)))
+    }
+
+    /// The models and programs of all.
+    pub fn all(&self, version: IpVersion) -> impl Iterator<Item = (&NodeModel, &Program)> {
+        let sites = self.own.values().chain(&self.shared);
+        sites.map(move |site| (&site.model, site.program(version)))
+    }
+
+    /// The chains that a packet from outside the cluster meets on its way to a workload of a node.
+    pub fn arrival(&self, node: &str, workload: &WorkloadEndpointId) -> Vec<ChainId> {
+        self.get(node).map(|site| path::arrival(site, node, workload)).unwrap_or_default()
+    }
+
+    fn add(&mut self, cluster: &Cluster, node: &str) {
+        if !self.own.contains_key(node) {
+            self.own.insert(node.to_owned(), Site::new(cluster.node_model(node)));
+        }
+    }
+
+    fn get(&self, node: &str) -> Option<&Site> {
+        self.own.get(node).or(self.shared.as_ref())
+    }
+}
+
+impl Site {
+    fn new(model: NodeModel) -> Self {
+        let (v4, v6) = (model.program(IpVersion::V4), model.program(IpVersion::V6));
+        Self { model, v4, v6 }
+    }
+
+    fn program(&self, version: IpVersion) -> &Program {
+        match version {
+            IpVersion::V4 => &self.v4,
+            IpVersion::V6 => &self.v6,
+        }
+    }
+}
+
+impl Stage {
+    /// A verdict and nothing else.
+    fn bare(verdict: Ruling) -> Self {
+        Self {
+            node: String::new(),
+            at: String::new(),
+            packet: None,
+            chain: None,
+            verdict,
+            decided_by: Decider::default(),
+            tiers: Vec::new(),
+            profiles: Vec::new(),
+            others: Vec::new(),
+        }
     }
 }
 

@@ -4,7 +4,8 @@
 //! - [`contract`] has the types that the dataplane consumes; they know neither the datastore nor the kernel.
 //! - [`reflection`] chooses route reflectors among the nodes.
 //! - [`bgp_plan`] makes the plan of the BGP speaker from the same rows.
-//! - [`cluster`] is the whole cluster as rows, and what a node makes of it; [`explain`] says why a packet passes or does not.
+//! - [`cluster`] is the whole cluster as rows, and what a node makes of it; [`explain`] says why a packet passes or does not,
+//!   [`reach`] who can reach an endpoint.
 //! - [`flow_plan`] says what a change does to flows that were seen.
 //! - [`program`] renders policy to a rule program for any backend; [`evaluator`] interprets such a program.
 //!
@@ -31,6 +32,7 @@ mod pools;
 mod profiles;
 pub mod program;
 mod published;
+pub mod reach;
 pub mod reflection;
 mod routes;
 mod services;

@@ -121,6 +121,7 @@ fn forward(plugin: Plugin, call: Forwarded, environment: &Environment) -> Result
         Answer::NodeStatus(_)
         | Answer::Delegation(_)
         | Answer::Bgp(_)
+        | Answer::Packet(_)
         | Answer::Flow(_)
         | Answer::Unseen(_) => Err(Failure::new(version, code::FAILED, "the node answered another question")),
     }

@@ -118,7 +118,7 @@ enum Verb {
     Bgp(bgp::BgpVerb),
     /// Say whether a packet would pass, and why
     Explain(explain::ExplainArgs),
-    /// Policy as a whole: what a change would do
+    /// Policy as a whole: what a change would do, who can reach whom, assertions for CI
     #[command(subcommand)]
     Policy(policy::PolicyVerb),
     /// Addresses, blocks and their settings

@@ -45,7 +45,7 @@ mod sink;
 
 pub use base::{BASE_DENIALS, BaseRules, base_chains};
 pub use chain::translate;
-pub use names::{chain_name, comment, host_map, log_prefix, map};
+pub use names::{chain_name, comment, host_map, log_prefix, map, origin_comment};
 pub use nat::{Masquerading, nat_outgoing};
 pub use set::{members as set_members, spec as set_spec};
 pub(crate) use sink::NftRules;

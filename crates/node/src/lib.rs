@@ -19,6 +19,7 @@ mod http;
 mod instance;
 mod logging;
 mod node_status;
+mod packet;
 mod recovery;
 mod reflector;
 mod rounds;

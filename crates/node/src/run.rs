@@ -29,6 +29,7 @@ use crate::handover::{self, Ending, Giver, Owner, Parts, Predecessor, Taken};
 use crate::health::{Health, Reporter};
 use crate::instance::{NameClaim, NameLock};
 use crate::logging::{self, LogLevel};
+use crate::packet::Packets;
 use crate::signals::{OnHangup, work_until_stopped};
 use crate::startup::{self, Addresses};
 use crate::status::Status;
@@ -145,8 +146,12 @@ impl Node {
         let bgp =
             config.bgp.then(|| Bgp::prepare(routes, config.secrets_dir.clone(), &health)).transpose()?;
         bgp.iter().for_each(|bgp| bgp_metrics.follow(bgp.peers()));
-        let flow_log = can_log_flows()?;
-        let (dataplane, own_port) = open_dataplane(&config, sources.local(), flow_log)?;
+        let dataplane_config = DataplaneConfig {
+            node_name: config.node_name.clone(),
+            local_parameters: sources.local(),
+            flow_log: can_log_flows()?,
+        };
+        let (dataplane, own_port) = open_dataplane(dataplane_config.clone())?;
         let interface_prefixes = dataplane.parameters().interface_prefix.join(",");
         let wanted = Subscriptions { routes: RouteNews::ByOthersThan(own_port), ..Default::default() };
         let monitor = Monitor::start(None, wanted, agent::kernel_events(agent.clone()))?;
@@ -196,12 +201,13 @@ impl Node {
         write_mtu(&config.nodename_file, mtu)?;
         let planner = agent.clone();
         let questions = bgp.as_ref().map(|bgp| bgp.questions(Box::new(move |rows| planner.imagine(rows))));
-        let flows = match flow_log {
+        let flows = match dataplane_config.flow_log {
             true => Some(Flows::start(&config.node_name, agent.clone())?),
             false => None,
         };
         let peers = bgp.as_ref().map(Bgp::peers);
-        let status = Status::new(&config.node_name, peers, questions, flows, health.clone());
+        let status = Status::new(&config.node_name, peers, questions, flows, health.clone())
+            .with_packets(Packets::new(dataplane_config, store.clone()));
         let cni = Cni::new(cni::Parts {
             node_name: config.node_name.clone(),
             nodename_file: config.nodename_file.clone(),
@@ -357,14 +363,9 @@ fn can_log_flows() -> Result<bool> {
 }
 
 /// The dataplane, and the port of the socket with which it changes routes.
-fn open_dataplane(
-    config: &NodeConfig,
-    local_parameters: std::collections::BTreeMap<String, String>,
-    flow_log: bool,
-) -> Result<(RealDataplane, u32)> {
+fn open_dataplane(config: DataplaneConfig) -> Result<(RealDataplane, u32)> {
     let kernel = Kernel::open().context("the kernel cannot be programmed; a node runs as root")?;
     let own_port = kernel.routes.port()?;
-    let config = DataplaneConfig { node_name: config.node_name.clone(), local_parameters, flow_log };
     Ok((RealDataplane::new(config, kernel), own_port))
 }
 

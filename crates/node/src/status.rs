@@ -6,12 +6,14 @@ use std::time::{Instant, SystemTime};
 use api::cni::code;
 use api::wire::bgp::Question;
 use api::wire::flows::FlowsQuestion;
+use api::wire::packet::PacketQuestion;
 use api::wire::{Answer, NodeStatus, PeerStatus, WireError};
 
 use crate::bgp::Questions;
 use crate::cni::StatusSource;
 use crate::flows::Flows;
 use crate::health::Health;
+use crate::packet::Packets;
 use crate::speaker::StatusQuery;
 
 /// Gathers it from the parts.
@@ -23,6 +25,8 @@ pub(crate) struct Status {
     questions: Option<Questions>,
     /// Absent where nothing is judged (a reflector), or the kernel cannot log.
     flows: Option<Flows>,
+    /// Absent in a reflector.
+    packets: Option<Packets>,
     health: Health,
 }
 
@@ -35,7 +39,12 @@ impl Status {
         flows: Option<Flows>,
         health: Health,
     ) -> Self {
-        Self { node: node.to_owned(), peers, questions, flows, health }
+        Self { node: node.to_owned(), peers, questions, flows, packets: None, health }
+    }
+
+    /// With answers about packets.
+    pub(crate) fn with_packets(self, packets: Packets) -> Self {
+        Self { packets: Some(packets), ..self }
     }
 }
 
@@ -52,6 +61,14 @@ impl StatusSource for Status {
             peers,
             not_ready: self.health.not_ready(),
             notices: self.health.notices(),
+        }
+    }
+
+    fn packet(&self, question: &PacketQuestion) -> Answer {
+        match self.packets.as_ref().map(|packets| packets.answer(question)) {
+            None => refused("a reflector has no policy; ask the socket of `tortie node`".to_owned()),
+            Some(Ok(facts)) => Answer::Packet(Box::new(facts)),
+            Some(Err(error)) => refused(error.to_string()),
         }
     }
 

@@ -64,10 +64,9 @@ pub struct Translation {
 }
 
 /// How a node sends a packet on.
-pub(super) fn way(model: &NodeModel, to: &Place, destination: IpAddr) -> Way {
-    let node = model.node.to_string();
+pub(super) fn way(model: &NodeModel, node: &str, to: &Place, destination: IpAddr) -> Way {
     let way = |net, kind: &str| Way {
-        node: node.clone(),
+        node: node.to_owned(),
         destination: net,
         kind: kind.to_owned(),
         to_node: None,
@@ -75,7 +74,7 @@ pub(super) fn way(model: &NodeModel, to: &Place, destination: IpAddr) -> Way {
         interface: None,
     };
     if let Place::Workload(workload) = to
-        && *workload.node == *model.node
+        && workload.node == node
     {
         let interface = Some(workload.interface.clone());
         return Way { interface, ..way(Some(destination.into()), "a workload of this node") };
@@ -103,7 +102,12 @@ pub(super) fn way(model: &NodeModel, to: &Place, destination: IpAddr) -> Way {
 }
 
 /// What the sender's node makes of the source of what leaves it (`natOutgoing` of pools).
-pub(super) fn outgoing(model: &NodeModel, source: IpAddr, destination: IpAddr) -> Option<Translation> {
+pub(super) fn outgoing(
+    model: &NodeModel,
+    node: &str,
+    source: IpAddr,
+    destination: IpAddr,
+) -> Option<Translation> {
     let (pool, _) = model.pool_of(source)?;
     let any_pool = |address: IpAddr| model.pool_of(address).is_some();
     let is_host = || model.nodes.values().any(|addresses| addresses.contains(&destination));
@@ -117,13 +121,13 @@ pub(super) fn outgoing(model: &NodeModel, source: IpAddr, destination: IpAddr) -
     if excludes_hosts && is_host() {
         return None;
     }
-    let own = model.nodes.get(&model.node).into_iter().flatten().copied();
+    let own = model.nodes.get(node).into_iter().flatten().copied();
     let address = own.into_iter().find(|address| address.is_ipv4() == source.is_ipv4());
     let set = model.parameter("NATOutgoingAddress").and_then(|text| text.parse().ok());
     let new = set.filter(|it: &IpAddr| it.is_ipv4() == source.is_ipv4()).or(address);
     let text = new.map_or_else(|| "the outgoing interface's address".to_owned(), |it| it.to_string());
     Some(Translation {
-        at: format!("node {}", model.node),
+        at: format!("node {node}"),
         what: format!(
             "the source {source} becomes {text} (natOutgoing of the pool {pool}; the destination is in no pool)"
         ),

@@ -1,48 +1,61 @@
 //! The way of a packet: which judgements it meets, in order (datapath.md 4.4 to 4.8 and section 5).
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::judge::Judge;
-use super::{Decider, Explanation, Question, Ruling, Stage, network, words};
-use crate::cluster::{Cluster, HostPlace, NodeModel, Place, WorkloadPlace};
-use crate::contract::{Direction, HostEndpoint, IpVersion};
-use crate::evaluator::{Evaluator, Packet};
-use crate::program::{ChainId, HostHook, Program};
+use api::wire::packet::{StageHook, StagePlace};
 
-/// Judges the packet at every stage.
-pub(super) fn walk(
-    cluster: &Cluster,
-    models: &BTreeMap<String, NodeModel>,
-    question: &Question,
-) -> Explanation {
+use super::{Decider, Explanation, Question, Ruling, Site, Sites, Stage, StageChain, network, words};
+use crate::cluster::{Cluster, HostPlace, NodeModel, Place, WorkloadPlace};
+use crate::contract::{Direction, HostEndpoint, IpVersion, ProfileId, Tier, WorkloadEndpointId};
+use crate::evaluator::{Evaluator, Explained, Packet};
+use crate::program::{ChainId, HostHook, Judgement, Program};
+
+/// What is shown of a stage beside its rules.
+struct Shown<'a> {
+    tiers: &'a [Tier],
+    profiles: &'a [ProfileId],
+    /// Of the endpoint, if it is in one.
+    namespace: Option<&'a str>,
+}
+
+/// A node on the way.
+#[derive(Clone, Copy)]
+struct At<'a> {
+    node: &'a str,
+    model: &'a NodeModel,
+    program: &'a Program,
+}
+
+/// Judges the packet at every stage. Without detail, stages have a verdict and nothing else.
+pub(super) fn walk(cluster: &Cluster, sites: &Sites, question: &Question, detail: bool) -> Explanation {
     let version = IpVersion::of(question.packet.destination);
     let mut walk = Walk {
         cluster,
-        version,
         packet: question.packet.clone(),
         original: question.packet.clone(),
+        detail,
         stages: Vec::new(),
         notes: Vec::new(),
         accepted_early: false,
     };
-    let model = |place: &Place| place.node().and_then(|node| models.get(node));
-    let (sender, receiver) = (model(&question.from), model(&question.to));
+    let (sender, receiver) = (at(sites, &question.from, version), at(sites, &question.to, version));
     let same_node = sender.zip(receiver).is_some_and(|(a, b)| a.node == b.node);
     let mut nat = Vec::new();
-    if let Some(model) = sender {
-        walk.leave(model, &question.from, &question.to, same_node);
-        if !same_node
-            && let Some(translation) = network::outgoing(model, walk.packet.source, walk.packet.destination)
-        {
-            walk.packet.source = translation.source.unwrap_or(walk.packet.source);
+    if let Some(at) = sender {
+        walk.leave(at, &question.from, &question.to, same_node);
+        let (source, destination) = (walk.packet.source, walk.packet.destination);
+        if !same_node && let Some(translation) = network::outgoing(at.model, at.node, source, destination) {
+            walk.packet.source = translation.source.unwrap_or(source);
             nat.push(translation);
         }
     }
-    if let Some(model) = receiver {
-        walk.arrive(model, &question.from, &question.to, same_node);
+    if let Some(at) = receiver {
+        walk.arrive(at, &question.from, &question.to, same_node);
     }
-    let route = sender.map(|model| network::way(model, &question.to, question.packet.destination));
+    let route = sender
+        .filter(|_| detail)
+        .map(|at| network::way(at.model, at.node, &question.to, question.packet.destination));
     let (verdict, because) = walk.outcome();
     Explanation {
         from: question.from.clone(),
@@ -57,13 +70,61 @@ pub(super) fn walk(
     }
 }
 
+fn at<'a>(sites: &'a Sites, place: &'a Place, version: IpVersion) -> Option<At<'a>> {
+    let node = place.node()?;
+    let (model, program) = sites.site(node, version)?;
+    Some(At { node, model, program })
+}
+
+/// The host endpoint by which the node's traffic with others is judged at a hook. Which interface that traffic takes only
+/// the node's kernel knows: one that claims an address of the node is taken to be it, then the first that names an
+/// interface, then that for every interface. Also how many others name an interface, where that had to be taken.
+pub(super) fn host_endpoint_at(
+    model: &NodeModel,
+    node: &str,
+    hook: HostHook,
+) -> Option<(Arc<str>, Arc<HostEndpoint>, Option<usize>)> {
+    let has_chain = |endpoint: &HostEndpoint| hook == HostHook::Normal || !hook.tiers(endpoint).is_empty();
+    let is_any = |endpoint: &HostEndpoint| endpoint.interface.as_deref() == Some("*");
+    let addresses = model.nodes.get(node);
+    let claims = |endpoint: &HostEndpoint| {
+        endpoint.expected_ips.iter().any(|it| addresses.is_some_and(|ours| ours.contains(it)))
+    };
+    let candidates = || model.hosts.iter().filter(|(_, endpoint)| has_chain(endpoint));
+    if let Some((name, endpoint)) = candidates().find(|(_, endpoint)| !is_any(endpoint) && claims(endpoint)) {
+        return Some((name.clone(), endpoint.clone(), None));
+    }
+    let mut named = candidates().filter(|(_, endpoint)| endpoint.interface.is_some() && !is_any(endpoint));
+    if let Some((name, endpoint)) = named.next() {
+        return Some((name.clone(), endpoint.clone(), Some(named.count())));
+    }
+    let (name, endpoint) = candidates().find(|(_, endpoint)| is_any(endpoint))?;
+    Some((name.clone(), endpoint.clone(), None))
+}
+
+/// The chains of a node that a packet from outside to one of its workloads meets.
+pub(super) fn arrival(site: &Site, node: &str, id: &WorkloadEndpointId) -> Vec<ChainId> {
+    let hooks = [HostHook::Untracked, HostHook::PreDnat, HostHook::Forward];
+    let hosts = hooks.into_iter().filter_map(|hook| {
+        let (name, ..) = host_endpoint_at(&site.model, node, hook)?;
+        Some(ChainId::Host(name, hook, Direction::Ingress))
+    });
+    hosts.chain(workload_chain(&site.model, id, Direction::Ingress)).collect()
+}
+
+fn workload_chain(model: &NodeModel, id: &WorkloadEndpointId, direction: Direction) -> Option<ChainId> {
+    let endpoint = model.workloads.get(id)?;
+    Some(ChainId::Workload(Arc::new(Judgement::of(endpoint, direction)), direction))
+}
+
 struct Walk<'a> {
     cluster: &'a Cluster,
-    version: IpVersion,
     /// As it is at the stage.
     packet: Packet,
     /// As it left its sender.
     original: Packet,
+    /// Every rule is wanted, not just verdicts.
+    detail: bool,
     stages: Vec<Stage>,
     notes: Vec<String>,
     /// An untracked or pre-DNAT policy of the node at hand has accepted it, which later policies of host endpoints cannot
@@ -73,34 +134,32 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     /// What is judged on the sender's node, but for the receiver's own policy.
-    fn leave(&mut self, model: &NodeModel, from: &Place, to: &Place, same_node: bool) {
-        let program = model.program(self.version);
+    fn leave(&mut self, at: At<'_>, from: &Place, to: &Place, same_node: bool) {
         match from {
             Place::Workload(workload) => {
-                self.workload(model, &program, workload, Direction::Egress);
+                self.workload(at, workload, Direction::Egress);
                 match to {
-                    Place::Host(_) if same_node => self.own_host_action(model),
+                    Place::Host(_) if same_node => self.own_host_action(at),
                     _ if same_node => {}
-                    _ => self.host_endpoint(model, &program, &[HostHook::Forward], Direction::Egress),
+                    _ => self.host_endpoint(at, &[HostHook::Forward], Direction::Egress),
                 }
             }
             Place::Host(_) if same_node => {}
             Place::Host(_) => {
                 let hooks = [HostHook::Untracked, HostHook::Normal];
-                self.host_endpoint(model, &program, &hooks, Direction::Egress);
+                self.host_endpoint(at, &hooks, Direction::Egress);
             }
             Place::Outside { .. } => {}
         }
     }
 
     /// What is judged on the receiver's node.
-    fn arrive(&mut self, model: &NodeModel, from: &Place, to: &Place, same_node: bool) {
+    fn arrive(&mut self, at: At<'_>, from: &Place, to: &Place, same_node: bool) {
         self.accepted_early = false;
-        let program = model.program(self.version);
         if !same_node {
             let last = if matches!(to, Place::Host(_)) { HostHook::Normal } else { HostHook::Forward };
             let hooks = [HostHook::Untracked, HostHook::PreDnat, last];
-            self.host_endpoint(model, &program, &hooks, Direction::Ingress);
+            self.host_endpoint(at, &hooks, Direction::Ingress);
         }
         match (from, to) {
             (Place::Host(host), Place::Workload(workload)) if same_node => {
@@ -109,136 +168,117 @@ impl Walk<'_> {
             (Place::Host(_), Place::Host(_)) if same_node => {
                 self.notes.push("a node talks to itself over the loopback, which nothing polices".to_owned());
             }
-            (_, Place::Workload(workload)) => self.workload(model, &program, workload, Direction::Ingress),
+            (_, Place::Workload(workload)) => self.workload(at, workload, Direction::Ingress),
             _ => {}
         }
     }
 
-    fn workload(
+    fn workload(&mut self, at: At<'_>, place: &WorkloadPlace, direction: Direction) {
+        let endpoint = at.model.workloads.get(&place.id);
+        let chain = workload_chain(at.model, &place.id, direction);
+        let run = chain.as_ref().map_or_else(Explained::unknown, |chain| self.run(at, chain));
+        let shown = Shown {
+            tiers: endpoint.map_or(&[], |endpoint| &endpoint.tiers),
+            profiles: endpoint.map_or(&[], |endpoint| &endpoint.profiles),
+            namespace: Some(&place.namespace),
+        };
+        let name = || format!("pod {}/{} {direction}", place.namespace, place.name);
+        self.record(at, name, StagePlace::Workload(place.interface.clone()), direction, &run, &shown);
+    }
+
+    fn run(&self, at: At<'_>, chain: &ChainId) -> Explained {
+        let evaluator = Evaluator::new(at.program, &at.model.sets);
+        match self.detail {
+            true => evaluator.explain_chain(chain, &self.packet),
+            false => Explained { outcome: evaluator.chain(chain, &self.packet), considered: Vec::new() },
+        }
+    }
+
+    fn record(
         &mut self,
-        model: &NodeModel,
-        program: &Program,
-        place: &WorkloadPlace,
+        at: At<'_>,
+        name: impl Fn() -> String,
+        place: StagePlace,
         direction: Direction,
+        run: &Explained,
+        shown: &Shown<'_>,
     ) {
-        let evaluator = Evaluator::new(program, &model.sets);
-        let run = evaluator.explain_workload(&place.interface, direction, &self.packet);
+        let verdict = Ruling::from(run.outcome.decision);
+        if !self.detail {
+            return self.stages.push(Stage::bare(verdict));
+        }
+        let At { node, model, program } = at;
         let packet = self.packet.clone();
-        let judge = Judge { cluster: self.cluster, model, program, packet: &packet, direction, run: &run };
-        let endpoint = model.workloads.get(&place.id);
-        let tiers = endpoint.map_or(&[][..], |endpoint| &endpoint.tiers);
-        let profiles = endpoint.map_or(&[][..], |endpoint| &endpoint.profiles);
+        let judge = Judge { cluster: self.cluster, model, program, packet: &packet, direction, run };
         self.stages.push(Stage {
-            node: model.node.to_string(),
-            at: format!("pod {}/{} {direction}", place.namespace, place.name),
+            node: node.to_owned(),
+            at: name(),
             packet: self.translated(),
-            verdict: run.outcome.decision.into(),
+            chain: Some(StageChain { at: place, direction, packet: packet.clone() }),
             decided_by: judge.decider(),
-            tiers: judge.tiers(tiers),
-            profiles: judge.profiles(profiles),
-            others: judge.others(Some(&place.namespace), tiers),
+            tiers: judge.tiers(shown.tiers),
+            profiles: judge.profiles(shown.profiles),
+            others: judge.others(shown.namespace, shown.tiers),
+            ..Stage::bare(verdict)
         });
     }
 
     /// The host endpoint that stands between the node and the network, at some hooks in order.
-    fn host_endpoint(
-        &mut self,
-        model: &NodeModel,
-        program: &Program,
-        hooks: &[HostHook],
-        direction: Direction,
-    ) {
+    fn host_endpoint(&mut self, at: At<'_>, hooks: &[HostHook], direction: Direction) {
         for hook in hooks {
             let is_early = matches!(hook, HostHook::Untracked | HostHook::PreDnat);
             if self.accepted_early && !is_early {
                 let text = "an untracked or pre-DNAT policy accepted it on this node: no later policy of a host endpoint is asked";
-                self.notes.push(format!("node {}: {text}", model.node));
-                return;
+                return self.note(format!("node {}: {text}", at.node));
             }
-            let Some((name, endpoint)) = self.endpoint_at(model, *hook) else { continue };
-            let verdict = self.host_hook(model, program, (&name, &endpoint), *hook, direction);
+            let Some((name, endpoint, others)) = host_endpoint_at(at.model, at.node, *hook) else { continue };
+            if let Some(others) = others {
+                self.taken(at.node, &name, &endpoint, others);
+            }
+            let verdict = self.host_hook(at, (&name, &endpoint), *hook, direction);
             self.accepted_early |= is_early && verdict == Ruling::Allow;
         }
     }
 
+    fn taken(&mut self, node: &str, name: &str, endpoint: &HostEndpoint, others: usize) {
+        let interface = endpoint.interface.as_deref().unwrap_or_default();
+        let others = if others > 0 { format!(", and not one of {others} others") } else { String::new() };
+        self.note(format!(
+            "node {node}: taken to send and receive over {interface} (host endpoint {name}){others}; spec.expectedIPs with the \
+             node's address would say so"
+        ));
+    }
+
     fn host_hook(
         &mut self,
-        model: &NodeModel,
-        program: &Program,
+        at: At<'_>,
         (name, endpoint): (&Arc<str>, &HostEndpoint),
         hook: HostHook,
         direction: Direction,
     ) -> Ruling {
-        let chain = ChainId::Host(name.clone(), hook, direction);
-        let run = Evaluator::new(program, &model.sets).explain_chain(&chain, &self.packet);
-        let packet = self.packet.clone();
-        let judge = Judge { cluster: self.cluster, model, program, packet: &packet, direction, run: &run };
-        let tiers = hook.tiers(endpoint);
-        let profiles = if hook == HostHook::Normal { &endpoint.profiles[..] } else { &[] };
-        let verdict = Ruling::from(run.outcome.decision);
-        self.stages.push(Stage {
-            node: model.node.to_string(),
-            at: format!("host endpoint {name} {hook} {direction}"),
-            packet: self.translated(),
-            verdict,
-            decided_by: judge.decider(),
-            tiers: judge.tiers(tiers),
-            profiles: judge.profiles(profiles),
-            others: judge.others(None, tiers),
-        });
-        verdict
-    }
-
-    /// The host endpoint by which the node's traffic with others is judged at a hook. Which interface that traffic takes
-    /// only the node's kernel knows: one that claims an address of the node is taken to be it, then the only one that
-    /// names an interface, then that for every interface.
-    fn endpoint_at(&mut self, model: &NodeModel, hook: HostHook) -> Option<(Arc<str>, Arc<HostEndpoint>)> {
-        let has_chain =
-            |endpoint: &HostEndpoint| hook == HostHook::Normal || !hook.tiers(endpoint).is_empty();
-        let is_any = |endpoint: &HostEndpoint| endpoint.interface.as_deref() == Some("*");
-        let addresses = model.nodes.get(&model.node);
-        let claims = |endpoint: &HostEndpoint| {
-            endpoint.expected_ips.iter().any(|it| addresses.is_some_and(|ours| ours.contains(it)))
+        let run = self.run(at, &ChainId::Host(name.clone(), hook, direction));
+        let shown = Shown {
+            tiers: hook.tiers(endpoint),
+            profiles: if hook == HostHook::Normal { &endpoint.profiles } else { &[] },
+            namespace: None,
         };
-        let candidates = || model.hosts.iter().filter(|(_, endpoint)| has_chain(endpoint));
-        let found = |(name, endpoint): (&Arc<str>, &Arc<HostEndpoint>)| (name.clone(), endpoint.clone());
-        if let Some(claiming) = candidates().find(|(_, endpoint)| !is_any(endpoint) && claims(endpoint)) {
-            return Some(found(claiming));
-        }
-        let mut named =
-            candidates().filter(|(_, endpoint)| endpoint.interface.is_some() && !is_any(endpoint));
-        let (first, more) = (named.next(), named.count());
-        if let Some(first) = first {
-            let interface = first.1.interface.clone().unwrap_or_default();
-            let others = if more > 0 { format!(", and not one of {more} others") } else { String::new() };
-            self.note(format!(
-                "node {}: taken to send and receive over {interface} (host endpoint {}){others}; spec.expectedIPs with the \
-                 node's address would say so",
-                model.node, first.0
-            ));
-            return Some(found(first));
-        }
-        candidates().find(|(_, endpoint)| is_any(endpoint)).map(found)
+        let place = StagePlace::Host { name: name.to_string(), hook: wire_hook(hook) };
+        let text = || format!("host endpoint {name} {hook} {direction}");
+        self.record(at, text, place, direction, &run, &shown);
+        run.outcome.decision.into()
     }
 
     /// What egress policy lets through to the workload's own host meets `defaultEndpointToHostAction`.
-    fn own_host_action(&mut self, model: &NodeModel) {
-        let action = model.parameter("DefaultEndpointToHostAction").unwrap_or("DROP").to_ascii_uppercase();
-        let verdict = if action == "DROP" { Ruling::Deny } else { Ruling::Allow };
+    fn own_host_action(&mut self, at: At<'_>) {
+        let set = at.model.parameter("DefaultEndpointToHostAction");
+        let action = set.unwrap_or("DROP").to_ascii_uppercase();
         let text = format!("FelixConfiguration, spec.defaultEndpointToHostAction ({action})");
+        let field = Some("spec.defaultEndpointToHostAction".to_owned());
         self.stages.push(Stage {
-            node: model.node.to_string(),
+            node: at.node.to_owned(),
             at: "workload to its own host".to_owned(),
-            packet: None,
-            verdict,
-            decided_by: Decider {
-                text,
-                field: Some("spec.defaultEndpointToHostAction".to_owned()),
-                ..Decider::default()
-            },
-            tiers: Vec::new(),
-            profiles: Vec::new(),
-            others: Vec::new(),
+            decided_by: Decider { text, field, ..Decider::default() },
+            ..Stage::bare(if action == "DROP" { Ruling::Deny } else { Ruling::Allow })
         });
         if action == "RETURN" {
             self.note("RETURN leaves it to the host's other rules, which are not looked at here".to_owned());
@@ -246,18 +286,12 @@ impl Walk<'_> {
     }
 
     fn own_host_is_free(&mut self, host: &HostPlace, workload: &WorkloadPlace) {
+        let text = "a host always reaches its own workloads; their policy is not asked".to_owned();
         self.stages.push(Stage {
             node: host.node.clone(),
             at: format!("pod {}/{} from its own host", workload.namespace, workload.name),
-            packet: None,
-            verdict: Ruling::Allow,
-            decided_by: Decider {
-                text: "a host always reaches its own workloads; their policy is not asked".to_owned(),
-                ..Decider::default()
-            },
-            tiers: Vec::new(),
-            profiles: Vec::new(),
-            others: Vec::new(),
+            decided_by: Decider { text, ..Decider::default() },
+            ..Stage::bare(Ruling::Allow)
         });
     }
 
@@ -280,6 +314,15 @@ impl Walk<'_> {
             (None, Some(stage)) => (Ruling::Allow, because(stage)),
             (None, None) => (Ruling::Allow, "no policy of this cluster is on the packet's way".to_owned()),
         }
+    }
+}
+
+fn wire_hook(hook: HostHook) -> StageHook {
+    match hook {
+        HostHook::Normal => StageHook::Normal,
+        HostHook::Forward => StageHook::Forward,
+        HostHook::Untracked => StageHook::Untracked,
+        HostHook::PreDnat => StageHook::PreDnat,
     }
 }
 

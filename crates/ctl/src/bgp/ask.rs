@@ -25,6 +25,7 @@ pub(super) fn ask(question: Question, console: &Console<'_>) -> Result<Reply> {
         | Answer::Done
         | Answer::Delegation(_)
         | Answer::NodeStatus(_)
+        | Answer::Packet(_)
         | Answer::Flow(_)
         | Answer::Unseen(_) => Err(other_question(&socket)),
     }

@@ -1,5 +1,6 @@
 //! `calicoctl explain`.
 
+mod kernel;
 mod text;
 
 use std::net::IpAddr;
@@ -16,6 +17,7 @@ use crate::Console;
 use crate::bgp::{Format, show};
 use crate::cli::Global;
 use crate::cluster::ClusterArgs;
+use kernel::KernelView;
 pub(crate) use text::explanation_text;
 
 /// Say whether a packet would pass, and why: every tier, policy and rule on its way, the route, and what is translated.
@@ -32,6 +34,10 @@ An end is an address, [NAMESPACE/]POD, node/NAME or service/[NAMESPACE/]NAME. Bo
 also if the first one denies. A rule that did not match says which of its conditions failed. It is
 the first packet of a new connection that is judged: later ones, and answers, pass with it.
 
+On a node, its kernel is asked too: are the rules, sets and maps there that policy asks for, what has
+the deciding rule counted, which connections are known, which route is taken. Run it on the other
+end's node for the other end.
+
 --file asks a cluster that is only written down, such as a repository of manifests. Pods in it
 that have no address get one; Services count with their EndpointSlices.")]
 pub(crate) struct ExplainArgs {
@@ -45,6 +51,9 @@ pub(crate) struct ExplainArgs {
     what: PacketArgs,
     #[command(flatten)]
     cluster: ClusterArgs,
+    /// The node whose kernel is asked; it has to be the one of this host
+    #[arg(long, value_name = "NODE", conflicts_with = "file")]
+    node: Option<String>,
     /// table, json or yaml
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = Format::Table)]
     output: Format,
@@ -60,7 +69,7 @@ pub(crate) struct PacketArgs {
     #[arg(long, value_name = "PORT")]
     pub(crate) port: Option<u16>,
     /// Source port
-    #[arg(long, value_name = "PORT", default_value_t = 40000)]
+    #[arg(long, value_name = "PORT", default_value_t = Self::SOURCE_PORT)]
     pub(crate) source_port: u16,
     /// ICMP type and code [default: echo request]
     #[arg(long, value_name = "TYPE[/CODE]")]
@@ -77,14 +86,80 @@ pub(crate) struct Answer {
     pub(crate) answers: Vec<Explanation>,
 }
 
+/// With what the kernel holds.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Checked {
+    verdict: &'static str,
+    answers: Vec<CheckedExplanation>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct CheckedExplanation {
+    #[serde(flatten)]
+    explanation: Explanation,
+    /// What this host's kernel holds, if it judges the packet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kernel: Option<KernelView>,
+    /// Kernels that were not asked, and how to.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    not_asked: Vec<String>,
+}
+
 pub(crate) fn run(args: &ExplainArgs, global: &Global, console: &mut Console<'_>) -> Result<()> {
     let cluster = args.cluster.load(global, console)?;
     let mut explainer = Explainer::new(&cluster);
-    let answer = answer(&cluster, &mut explainer, (&args.from, &args.to), &args.what)?;
-    show(&answer, args.output, console, |answer| {
-        let texts: Vec<String> = answer.answers.iter().map(explanation_text).collect();
+    let Answer { verdict, answers } = answer(&cluster, &mut explainer, (&args.from, &args.to), &args.what)?;
+    let is_offline = !args.cluster.file.is_empty();
+    let socket = match (is_offline, kernel::socket_node(args.node.as_deref(), console)) {
+        (true, _) => None,
+        (false, Err(error)) if args.node.is_some() => return Err(error),
+        (false, node) => Some(node),
+    };
+    let mut checked = Vec::new();
+    for explanation in answers {
+        checked.push(match &socket {
+            None => CheckedExplanation { explanation, kernel: None, not_asked: Vec::new() },
+            Some(node) => check(explanation, node, console)?,
+        });
+    }
+    show(&Checked { verdict, answers: checked }, args.output, console, |checked| {
+        let texts: Vec<String> = checked.answers.iter().map(checked_text).collect();
         texts.join("\n")
     })
+}
+
+/// Asks the kernel behind this host's socket, and says how to ask the others.
+fn check(
+    explanation: Explanation,
+    socket: &Result<String>,
+    console: &Console<'_>,
+) -> Result<CheckedExplanation> {
+    let kernel = match socket {
+        Ok(node) => kernel::look(&explanation, node, console)?,
+        Err(_) => None,
+    };
+    let mut not_asked: Vec<String> = Vec::new();
+    for stage in &explanation.stages {
+        let is_asked = socket.as_ref().is_ok_and(|node| *node == stage.node);
+        let text = match socket {
+            _ if is_asked || stage.chain.is_none() => continue,
+            Ok(_) => format!("node {0}: run this on {0} to see its kernel", stage.node),
+            Err(error) => format!("node {}: {error}", stage.node),
+        };
+        if !not_asked.contains(&text) {
+            not_asked.push(text);
+        }
+    }
+    Ok(CheckedExplanation { explanation, kernel, not_asked })
+}
+
+fn checked_text(checked: &CheckedExplanation) -> String {
+    let mut text = explanation_text(&checked.explanation);
+    text += &checked.kernel.as_ref().map(kernel::text).unwrap_or_default();
+    checked.not_asked.iter().for_each(|line| text += &format!("Kernel of {line}\n"));
+    text
 }
 
 /// Explains what is sent from one end to the other.
@@ -204,6 +279,9 @@ impl std::fmt::Display for BTreeSetText {
 }
 
 impl PacketArgs {
+    /// Where packets come from unless it is said.
+    pub(crate) const SOURCE_PORT: u16 = 40000;
+
     /// The first packet.
     ///
     /// # Errors

@@ -42,6 +42,7 @@ pub(crate) fn run(console: &mut Console<'_>) -> Result<()> {
         | Answer::Done
         | Answer::Delegation(_)
         | Answer::Bgp(_)
+        | Answer::Packet(_)
         | Answer::Flow(_)
         | Answer::Unseen(_) => Err(anyhow!("the node on {socket} answered another question")),
     }

@@ -11,6 +11,7 @@ mod get;
 mod ipam;
 mod label;
 mod patch;
+mod policy;
 mod policy_kinds;
 mod policy_plan;
 mod status;

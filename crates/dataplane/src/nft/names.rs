@@ -97,7 +97,7 @@ fn policy_name(id: &PolicyId) -> String {
 
 /// The comment of a rule: its origin, then the rule's annotations as far as there is room.
 pub fn comment(origin: &Origin, note: &str) -> Arc<str> {
-    let mut text = shorten(&origin.to_string(), LONGEST_COMMENT);
+    let mut text = origin_comment(&origin.to_string());
     // Quotes would end the comment where nft prints it.
     let note: String = note.chars().map(|c| if c == '"' || c.is_control() { '_' } else { c }).collect();
     if !note.is_empty() && text.len() + 1 + note.len() <= LONGEST_COMMENT {
@@ -112,6 +112,11 @@ const LONGEST_PREFIX: usize = 63;
 /// The prefix with which a packet that a rule of this origin denies is logged: the origin, which ends in a hash if it is long.
 pub fn log_prefix(origin: &Origin) -> String {
     shorten(&origin.to_string(), LONGEST_PREFIX)
+}
+
+/// An origin as comments have it, from its text; what follows it in a comment are annotations.
+pub fn origin_comment(origin: &str) -> String {
+    shorten(origin, LONGEST_COMMENT)
 }
 
 /// Too long a text keeps its beginning and gets a hash of the whole in place of its end.

@@ -185,6 +185,11 @@ pub struct RuleBody {
 }
 
 impl RuleBody {
+    /// The rule's comment.
+    pub fn comment(&self) -> Option<String> {
+        userdata_comment(&self.userdata)
+    }
+
     /// The named sets and maps that the rule looks up.
     pub fn sets(&self) -> impl Iterator<Item = &Arc<str>> {
         self.expressions.iter().filter_map(|expression| match expression {

@@ -142,6 +142,16 @@ pub struct Element {
 }
 
 impl Element {
+    /// Whether a key, whose fields have these values, lies in the element.
+    pub fn covers(&self, kind: &SetKind, key: &[Value]) -> bool {
+        let Some(Member(parts)) = kind.member(self) else { return false };
+        let covers = |(part, value): (&Part, &Value)| match part {
+            Part::One(one) => one == value,
+            Part::Range(low, high) => (low..=high).contains(&value),
+        };
+        parts.len() == key.len() && parts.iter().zip(key).all(covers)
+    }
+
     /// The highest key that the element covers.
     pub fn high(&self) -> &Bytes {
         self.high.as_ref().unwrap_or(&self.low)

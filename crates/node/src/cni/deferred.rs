@@ -37,7 +37,11 @@ fn perform(cni: &Cni, request: Request) -> Answer {
             cni.handle(&request)
         }
         Request::Ipam(request) => cni.handle_ipam(&request),
-        Request::Delegate(_) | Request::NodeStatus | Request::Bgp(_) | Request::Flows(_) => Answer::Done,
+        Request::Delegate(_)
+        | Request::NodeStatus
+        | Request::Bgp(_)
+        | Request::Flows(_)
+        | Request::Packet(_) => Answer::Done,
     }
 }
 

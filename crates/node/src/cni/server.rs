@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use api::cni::code;
 use api::wire::bgp::Question;
 use api::wire::flows::FlowsQuestion;
+use api::wire::packet::PacketQuestion;
 use api::wire::{Answer, CniCommand, CniRequest, MAX_MESSAGE_BYTES, NodeStatus, Request};
 
 use super::{Cni, deferred, refuse};
@@ -37,6 +38,8 @@ pub(crate) trait StatusSource: Send + Sync + 'static {
     /// Has a question about flows answered on this connection by whoever watches them, which can take as long as whoever asks
     /// likes; or gives the answer, if nobody does.
     fn flows(&self, question: FlowsQuestion, stream: &UnixStream) -> Option<Answer>;
+    /// What the kernel holds for a packet.
+    fn packet(&self, question: &PacketQuestion) -> Answer;
 }
 
 /// Binds the socket, replays deferred requests and serves on a thread of its own until the process ends. A socket that an
@@ -242,6 +245,7 @@ fn serve_one(mut stream: UnixStream, text: &mut Vec<u8>, cni: Option<&Cni>, stat
             None => return,
             Some(answer) => answer,
         },
+        Ok(Request::Packet(question)) => status.packet(&question),
         Err(error) => Answer::Error(refuse(code::DECODING_FAILURE, format!("not a request: {error}"))),
     };
     text.clear();

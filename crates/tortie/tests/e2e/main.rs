@@ -8,6 +8,7 @@ mod bgp_questions;
 mod confirm;
 mod datastore;
 mod demo;
+mod explain;
 mod health;
 mod host;
 mod lab;
