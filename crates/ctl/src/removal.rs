@@ -45,7 +45,7 @@ fn release_pool(pool: &api::IPPool, session: &Session) -> Result<()> {
     Ok(())
 }
 
-/// Removes a node's endpoints, addresses, blocks, and the peers that are its alone.
+/// Removes a node's endpoints, addresses, blocks, automatic host endpoints, and the peers that are its alone.
 fn remove_parts(node: &str, session: &Session) -> Result<()> {
     let resources = session.resources();
     let mut addresses = BTreeSet::new();
@@ -59,6 +59,12 @@ fn remove_parts(node: &str, session: &Session) -> Result<()> {
     }
     release_addresses(node, &addresses, session)?;
     session.ipam().remove_host(node)?;
+    for resource in resources.list(Kind::HostEndpoint, None)?.items {
+        let Resource::HostEndpoint(endpoint) = resource else { continue };
+        if endpoint.spec.node == node && endpoint.is_automatic() {
+            resources.delete(Kind::HostEndpoint, None, &endpoint.metadata.name, None)?;
+        }
+    }
     for resource in resources.list(Kind::BGPPeer, None)?.items {
         let Resource::BGPPeer(peer) = resource else { continue };
         if peer.spec.node == node {

@@ -5,6 +5,7 @@
 
 mod addresses;
 mod agent;
+mod auto_host_endpoints;
 pub mod autodetect;
 mod bfd;
 mod bgp;

@@ -34,7 +34,7 @@ use crate::signals::{OnHangup, work_until_stopped};
 use crate::startup::{self, Addresses};
 use crate::status::Status;
 use crate::unbuilt::Unbuilt;
-use crate::{addresses, confirmation, http, node_status, recovery, telemetry};
+use crate::{addresses, auto_host_endpoints, confirmation, http, node_status, recovery, telemetry};
 
 /// Exit code: the configuration or the state of the host or datastore does not allow the node to run.
 pub const EXIT_CANNOT_START: u8 = 1;
@@ -175,9 +175,11 @@ impl Node {
         let reporter = node_status::Reporter::new(bgp.as_ref().map(Bgp::facts));
         let status_rows = node_status::start(&config.node_name, store.clone(), reporter)?;
         let confirmations = confirmation::start(&config.node_name, store.clone())?;
-        let own = [node_status::scope(), confirmation::scope()];
+        let auto = auto_host_endpoints::start(&config.node_name, store.clone())?;
+        let own = [node_status::scope(), confirmation::scope(), auto_host_endpoints::scope()];
         let scopes = agent::scopes().into_iter().chain(own).collect();
-        let syncer = Syncer::spawn(store.clone(), scopes, deliver(status_rows, confirmations, agent.clone()));
+        let syncer =
+            Syncer::spawn(store.clone(), scopes, deliver(status_rows, confirmations, auto, agent.clone()));
         let sync = syncer.monitor();
 
         // From here on this process acts: in the place of another one, if that gives its own.
@@ -298,10 +300,12 @@ impl Node {
 fn deliver(
     status_rows: node_status::Rows,
     confirmations: confirmation::Rows,
+    auto: auto_host_endpoints::News,
     agent: AgentHandle,
 ) -> impl FnMut(SyncEvent) -> ControlFlow<()> + Send + 'static {
     let mut to_agent = agent::deliver(agent);
     move |mut event| {
+        auto.look(&event);
         if let SyncEvent::Updates(updates) = &mut event {
             status_rows.take(updates);
             confirmations.take(updates);

@@ -47,6 +47,17 @@ impl Spec for HostEndpointSpec {
 /// `interfaceName` for all interfaces of the host.
 pub const ALL_INTERFACES: &str = "*";
 
+/// The label of host endpoints that follow from KubeControllersConfiguration, and its value.
+pub const CREATED_BY_LABEL: (&str, &str) = ("projectcalico.org/created-by", "calico-kube-controllers");
+
+impl HostEndpoint {
+    /// Whether it was made because KubeControllersConfiguration asks for it.
+    pub fn is_automatic(&self) -> bool {
+        let (name, value) = CREATED_BY_LABEL;
+        self.metadata.labels.get(name).is_some_and(|by| by == value)
+    }
+}
+
 impl Rules for HostEndpointSpec {
     fn check(object: &Object<Self>, at: &Place<'_>) {
         let (spec, at) = (&object.spec, at.field("spec"));

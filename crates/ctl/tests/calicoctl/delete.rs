@@ -58,3 +58,23 @@ fn a_kind_alone_deletes_nothing() {
     world.run(&["delete", "ippool", "a", "-f", "x"]).misused(&["cannot be used with"]);
     assert_eq!(world.snapshot().len(), 1);
 }
+
+#[test]
+fn a_node_takes_its_automatic_host_endpoints_along() {
+    let endpoint = |name: &str, node: &str, labels: &str| {
+        let spec = format!("node: {node}, interfaceName: eth0");
+        resource("HostEndpoint", &format!("name: {name}, labels: {{{labels}}}"), &spec)
+    };
+    let automatic = "projectcalico.org/created-by: calico-kube-controllers";
+    let world = World::with(
+        &(resource("Node", "name: a", "")
+            + &endpoint("a-auto-hep", "a", automatic)
+            + &endpoint("b-auto-hep", "b", automatic)
+            + &endpoint("by-hand", "a", "")),
+    );
+    world.run(&["delete", "node", "a"]).succeeded();
+    assert_eq!(
+        world.run(&["get", "heps", "-o", "name"]).succeeded(),
+        "hostendpoint/b-auto-hep\nhostendpoint/by-hand\n"
+    );
+}

@@ -1,5 +1,5 @@
-//! Kinds of policy from the file to the packet: ClusterNetworkPolicies of both tiers, services in rules, and what a newer
-//! version wrote.
+//! Kinds of policy from the file to the packet: ClusterNetworkPolicies of both tiers, services in rules, automatic host
+//! endpoints, and what a newer version wrote.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use datastore::{Sqlite, Store};
 use kernel::netns::Netns;
 
 use crate::host::{Server, reaches};
-use crate::lab::{Lab, SOON, eventually};
+use crate::lab::{Lab, SOON, eventually, when};
 
 /// How long something that will not come is waited for.
 const SILENCE: Duration = Duration::from_millis(300);
@@ -74,6 +74,22 @@ fn every_kind_of_policy_reaches_the_packet() {
     open(&from, to, &[]);
     lab.ctl("delete np egress");
     open(&from, to, &[80, 81]);
+
+    // An automatic host endpoint changes nothing by itself.
+    lab.apply(
+        "apiVersion: projectcalico.org/v3\nkind: KubeControllersConfiguration\nmetadata: {name: default}\nspec: {controllers: \
+         {node: {hostEndpoint: {autoCreate: Enabled}}}}\n",
+    );
+    eventually(SOON, || {
+        let endpoints = lab.ctl("get hostendpoints -o name");
+        when(endpoints == "hostendpoint/node-1-auto-hep\n", &endpoints)
+    });
+    open(&from, to, &[80, 81]);
+    lab.ctl("delete kubecontrollersconfiguration default");
+    eventually(SOON, || {
+        let endpoints = lab.ctl("get hostendpoints -o name");
+        when(endpoints.is_empty(), &endpoints)
+    });
 
     // A rule that only a newer version knows denies in its place.
     let key = api::Key::cluster(api::Kind::GlobalNetworkPolicy, "newer");
