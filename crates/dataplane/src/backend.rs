@@ -36,6 +36,8 @@ pub(crate) trait RuleSink {
     fn set_hosts(&mut self, hook: HostHook, direction: Direction, chains: &BTreeMap<Arc<str>, Arc<str>>);
     /// What every packet meets before an endpoint's chain. It comes after the first workloads and hosts.
     fn set_hooks(&mut self, parameters: &Parameters, features: &Features);
+    /// What these workloads send to outside the cluster is marked; nothing is where there are none.
+    fn set_dscp(&mut self, marks: &DscpMarks);
     /// What these pools send to outside all pools leaves with an address of the host; nothing does.
     fn set_masquerading(&mut self, parameters: &Parameters, pools: Option<&Pools>);
 }
@@ -165,6 +167,15 @@ impl Features {
     pub fn has_early_hook(&self) -> bool {
         self.host_hooks.iter().any(|(hook, _)| Stage::of(*hook).is_early())
     }
+}
+
+/// Whose traffic is marked with which DSCP, of one family.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DscpMarks {
+    /// Addresses of workloads by DSCP, 0..=63.
+    pub sources: BTreeMap<u8, BTreeSet<Member>>,
+    /// Pools and hosts: what goes there is not marked.
+    pub inside: BTreeSet<Member>,
 }
 
 /// Whose traffic is masqueraded, of one family.

@@ -271,11 +271,14 @@ impl<N: Transport, R: RouteKernel, I: InterfaceKernel, C: ConntrackKernel> Datap
         if self.model.workloads().get(&id) == endpoint.as_ref() {
             return;
         }
-        let Concerned { interfaces, may_spoof } = self.model.set_workload(id.clone(), endpoint);
+        let Concerned { interfaces, may_spoof, marks } = self.model.set_workload(id.clone(), endpoint);
         self.families.iter_mut().for_each(|family| family.rules.on_interfaces(&interfaces));
         // Allowed source prefixes stand in a base chain.
         if may_spoof {
             self.families.iter_mut().for_each(|family| family.rules.on_hosts());
+        }
+        if marks {
+            self.families.iter_mut().for_each(|family| family.rules.on_pools());
         }
         self.arp.0.on_interfaces(&interfaces);
         self.unsure.insert(id);

@@ -32,6 +32,8 @@ pub(crate) struct Concerned {
     pub(crate) interfaces: BTreeSet<Arc<str>>,
     /// One of them has, or had, an endpoint that may send from other addresses than its own.
     pub(crate) may_spoof: bool,
+    /// One of them has, or had, an endpoint whose traffic is marked.
+    pub(crate) marks: bool,
 }
 
 impl Model {
@@ -44,7 +46,7 @@ impl Model {
         let old = self.workloads.get(&id);
         let interfaces: BTreeSet<_> =
             old.into_iter().chain(&endpoint).map(|endpoint| endpoint.interface.clone()).collect();
-        let could_spoof = self.may_spoof(&interfaces);
+        let (could_spoof, did_mark) = (self.may_spoof(&interfaces), self.marks(&interfaces));
         if let Some(old) = self.workloads.remove(&id)
             && let Some(ids) = self.interfaces.get_mut(&old.interface)
         {
@@ -57,7 +59,8 @@ impl Model {
             self.interfaces.entry(endpoint.interface.clone()).or_default().insert(id.clone());
             self.workloads.insert(id, endpoint);
         }
-        Concerned { may_spoof: could_spoof || self.may_spoof(&interfaces), interfaces }
+        let may_spoof = could_spoof || self.may_spoof(&interfaces);
+        Concerned { may_spoof, marks: did_mark || self.marks(&interfaces), interfaces }
     }
 
     /// Every endpoint.
@@ -79,6 +82,11 @@ impl Model {
         endpoints
             .map(|(_, endpoint)| endpoint)
             .any(|endpoint| !endpoint.allow_spoofed_source_prefixes.is_empty())
+    }
+
+    fn marks(&self, interfaces: &BTreeSet<Arc<str>>) -> bool {
+        let endpoints = interfaces.iter().filter_map(|interface| self.on_interface(interface));
+        endpoints.map(|(_, endpoint)| endpoint).any(|endpoint| endpoint.qos.dscp.is_some())
     }
 
     /// The interfaces that have an endpoint.

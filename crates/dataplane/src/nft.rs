@@ -15,6 +15,7 @@
 //! | `filter-FORWARD-services` | what nobody has taken that is addressed to a Service (`ServiceLoopPrevention`) |
 //! | `filter-OUTPUT` | host endpoints' egress policy; towards own workloads nothing is judged |
 //! | `filter-OUTPUT` of the table of ARP | answers to a workload for its own address |
+//! | `mangle-POSTROUTING` | the DSCP of workloads that have one |
 //! | `nat-POSTROUTING` | masquerade of pools with natOutgoing |
 //!
 //! In front of every judgement the same two rules accept packets of known connections and drop invalid ones, then a
@@ -38,6 +39,7 @@
 
 mod base;
 mod chain;
+mod dscp;
 mod names;
 mod nat;
 mod set;

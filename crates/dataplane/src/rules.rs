@@ -23,10 +23,11 @@ use calc::contract::{
 };
 use calc::evaluator::Members;
 use calc::program::{self, BOTH, Chain, ChainId, Judgement, Match, Options};
+use ipnet::IpNet;
 
-use crate::backend::{Context, Place, Pools, RuleSink, Stage};
+use crate::backend::{Context, DscpMarks, Place, Pools, RuleSink, Stage};
 use crate::config::Parameters;
-use crate::ip_sets::{self, IpSet};
+use crate::ip_sets::{self, IpSet, Member};
 use crate::model::Model;
 use workloads::WorkloadChains;
 
@@ -315,6 +316,35 @@ impl FamilyRules {
             hosts: nets(hosts.collect()),
         });
         sink.set_masquerading(parameters, pools.as_ref());
+        self.dscp(model, sink);
+    }
+
+    /// Whose traffic is marked. With none, nothing is said of pools and hosts.
+    fn dscp(&self, model: &Model, sink: &mut dyn RuleSink) {
+        let mut marks = DscpMarks::default();
+        let endpoints = model.interfaces().filter_map(|interface| model.on_interface(interface));
+        for (_, endpoint) in endpoints {
+            let Some(value) = endpoint.qos.dscp else { continue };
+            let own = match self.version {
+                IpVersion::V4 => &endpoint.ipv4_nets,
+                IpVersion::V6 => &endpoint.ipv6_nets,
+            };
+            if !own.is_empty() {
+                marks
+                    .sources
+                    .entry(value)
+                    .or_default()
+                    .extend(own.iter().map(|net| Member { net: *net, port: None }));
+            }
+        }
+        if !marks.sources.is_empty() {
+            let hosts = model.nodes.values().flatten().map(|address| IpNet::from(*address));
+            let networks: Vec<_> = model.pools.keys().copied().chain(hosts).map(IpSetMember::Net).collect();
+            let mut set = IpSet::new(IpSetKind::Net);
+            set.change([], &networks, self.version);
+            marks.inside = set.members();
+        }
+        sink.set_dscp(&marks);
     }
 
     fn context<'a>(&'a self, parameters: &'a Parameters, place: Place<'a>) -> Context<'a> {

@@ -10,15 +10,17 @@ use kernel::nft::{
     BaseChain, ChainType, Hook, Member, Policy, Rule, RuleCount, Transport, Verdict, priority,
 };
 
+use super::dscp;
 use super::{
     Masquerading, base_chains, chain_name, host_map, map, nat_outgoing, set_members, set_spec, translate,
 };
-use crate::backend::{Backend, BackendError, Context, Features, Pools, RuleSink};
+use crate::backend::{Backend, BackendError, Context, DscpMarks, Features, Pools, RuleSink};
 use crate::config::Parameters;
 use crate::ip_sets::{self, Delta, Shape, kernel_name};
 use crate::table::{DesiredTable, Table};
 
 const NAT_BASE: &str = "nat-POSTROUTING";
+const DSCP_BASE: &str = "mangle-POSTROUTING";
 const NAT_OUTGOING: &str = "cali-nat-outgoing";
 
 /// One family's rules in an nf_tables table.
@@ -30,11 +32,13 @@ pub(crate) struct NftRules<T> {
     base: BTreeSet<&'static str>,
     /// The verdict maps of workloads are there.
     maps: bool,
+    /// The DSCPs that have a set.
+    dscps: BTreeSet<u8>,
 }
 
 impl<T: DesiredTable> NftRules<T> {
     pub(crate) fn new(version: IpVersion, table: T) -> Self {
-        Self { table, version, base: BTreeSet::new(), maps: false }
+        Self { table, version, base: BTreeSet::new(), maps: false, dscps: BTreeSet::new() }
     }
 
     fn ensure_maps(&mut self) {
@@ -110,6 +114,35 @@ impl<T: DesiredTable> RuleSink for NftRules<T> {
                 }
             }
         }
+    }
+
+    /// Nothing of it is there where no workload asks for it.
+    fn set_dscp(&mut self, marks: &DscpMarks) {
+        let (table, version) = (&mut self.table, self.version);
+        let wanted: BTreeSet<u8> = marks.sources.keys().copied().collect();
+        for gone in self.dscps.difference(&wanted) {
+            table.remove_set(&dscp::sources(*gone, version));
+        }
+        self.dscps = wanted;
+        if marks.sources.is_empty() {
+            table.remove_chain(DSCP_BASE);
+            table.remove_set(&dscp::inside(version));
+            return;
+        }
+        let inside = set_spec(Shape::Networks, version);
+        table.set_set(&dscp::inside(version), inside, set_members(&marks.inside));
+        for (value, members) in &marks.sources {
+            let spec = set_spec(Shape::Addresses, version);
+            table.set_set(&dscp::sources(*value, version), spec, set_members(members));
+        }
+        let base_chain = BaseChain {
+            kind: ChainType::Filter,
+            hook: Hook::Postrouting,
+            priority: priority::MANGLE,
+            policy: Policy::Accept,
+        };
+        let rules = marks.sources.keys().map(|value| dscp::rule(*value, version)).collect();
+        table.set_chain(DSCP_BASE, Some(base_chain), rules);
     }
 
     /// Nothing of it is there where no pool asks for it.

@@ -198,3 +198,68 @@ fn limits_that_others_take_away_come_back_and_those_of_a_lost_interface_go() {
         assert!(!links(&mut host).contains(&device()), "a device goes after its interface");
     });
 }
+
+/// Hears all IP packets that come into a workload: from their headers on.
+fn listening(pod: &Pod) -> socket2::Socket {
+    const ALL: u16 = 3;
+    let socket = pod.namespace.run(|| {
+        let protocol = socket2::Protocol::from(i32::from(ALL.to_be()));
+        socket2::Socket::new(socket2::Domain::PACKET, socket2::Type::DGRAM, Some(protocol)).unwrap()
+    });
+    let socket = socket.unwrap();
+    socket.set_read_timeout(Some(ANSWER)).unwrap();
+    socket
+}
+
+/// The DSCP with which a datagram to port 53 arrives.
+fn dscp(from: &UdpSocket, to: std::net::IpAddr, heard: &socket2::Socket) -> u8 {
+    from.send_to(b"x", (to, 53)).unwrap();
+    let deadline = Instant::now() + ANSWER;
+    let mut buffer = [0; 100];
+    while Instant::now() < deadline {
+        let length = (&mut &*heard).read(&mut buffer).unwrap();
+        let traffic_class = match (buffer[0] >> 4, length) {
+            (4, 21..) if buffer[9] == 17 && buffer[22..24] == [0, 53] => buffer[1],
+            (6, 41..) if buffer[6] == 17 && buffer[42..44] == [0, 53] => buffer[0] << 4 | buffer[1] >> 4,
+            _ => continue,
+        };
+        return traffic_class >> 2;
+    }
+    panic!("no datagram to {to}");
+}
+
+#[test]
+fn what_leaves_the_cluster_is_marked_and_what_stays_in_it_is_not() {
+    on_a_host(|mut host| {
+        let a = host.add_pod("cali-a", &["10.65.0.2", "fd00:65::2"]);
+        let b = host.add_pod("cali-b", &["10.66.0.3", "fd00:66::3"]);
+        let both = |interface: &str, v4: &str, v6: &str, dscp| WorkloadEndpoint {
+            ipv6_nets: vec![format!("{v6}/128").parse().unwrap()],
+            qos: Qos { dscp, ..Qos::default() },
+            ..workload(interface, v4, vec![])
+        };
+        let sender = |dscp| endpoint("a", both("cali-a", "10.65.0.2", "fd00:65::2", dscp));
+        let receiver = endpoint("b", both("cali-b", "10.66.0.3", "fd00:66::3", None));
+        let pool = |cidr: &str| Change::PoolUpdate { cidr: cidr.parse().unwrap(), pool: Pool::default() };
+        let pools = [pool("10.65.0.0/16"), pool("fd00:65::/64")];
+        let start = [open_profile(), sender(Some(46)), receiver].into_iter().chain(pools);
+        host.play(start.chain([Change::InSync]));
+        let heard = listening(&b);
+        let from = |address: &str| a.namespace.run(|| UdpSocket::bind((address, 4000)).unwrap()).unwrap();
+        let sockets = [from("10.65.0.2"), from("fd00:65::2")];
+        for (socket, to) in sockets.iter().zip(&b.addresses) {
+            assert_eq!(dscp(socket, *to, &heard), 46, "{to} is in no pool");
+        }
+        host.play([sender(Some(10))]);
+        assert_eq!(dscp(&sockets[0], b.addresses[0], &heard), 10);
+        host.play([pool("10.66.0.0/16")]);
+        assert_eq!(dscp(&sockets[0], b.addresses[0], &heard), 0, "a pool is in the cluster");
+        assert_eq!(dscp(&sockets[1], b.addresses[1], &heard), 10);
+        let generation = host.generation();
+        host.dataplane.resync();
+        host.play([]);
+        assert_eq!(host.generation(), generation, "what is read back is what was written");
+        host.play([sender(None)]);
+        assert_eq!(dscp(&sockets[1], b.addresses[1], &heard), 0);
+    });
+}

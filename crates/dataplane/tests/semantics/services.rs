@@ -7,7 +7,7 @@ use calc::contract::*;
 use kernel::route::{Route, RouteClass, RouteTable};
 
 use crate::common::*;
-use crate::net::{ANSWER, Host, SILENCE, datagram_arrives, on_a_host};
+use crate::net::{Host, SILENCE, datagram_arrives, on_a_host};
 use crate::two_pods;
 
 fn services(networks: &[&str]) -> Change {
@@ -40,16 +40,17 @@ fn what_no_service_took_is_dropped_rejected_or_forwarded_as_the_parameter_says()
         host.play([services(&["10.96.0.0/12", "10.96.0.0/16", "192.0.2.0/24", "2001:db8::/64"])]);
         assert!(!datagram_arrives(&a.udp(4001), &service, false), "Drop is the default");
 
-        let told = |port: u16, within| {
+        let is_told = |port: u16| {
             let socket = a.udp(port);
             socket.connect("10.96.0.1:53").unwrap();
-            socket.set_read_timeout(Some(within)).unwrap();
-            socket.send(b"x").unwrap();
-            socket.recv(&mut [0]).unwrap_err().kind()
+            socket.set_read_timeout(Some(SILENCE)).unwrap();
+            let outcome = socket.send(b"x").and_then(|_| socket.recv(&mut [0]));
+            outcome.unwrap_err().kind() == ErrorKind::ConnectionRefused
         };
-        assert_ne!(told(4002, SILENCE), ErrorKind::ConnectionRefused, "dropped in silence");
+        assert!(!is_told(4002), "dropped in silence");
         host.play([parameters(&[("ServiceLoopPrevention", "Reject")])]);
-        assert_eq!(told(4003, ANSWER), ErrorKind::ConnectionRefused, "rejected: port unreachable");
+        // The kernel bounds how many such errors it makes, for all namespaces together.
+        testkit::eventually("rejected: port unreachable", || is_told(4003));
 
         let other = b.udp(54);
         assert!(datagram_arrives(&a.udp(4004), &other, true), "other addresses are not concerned");

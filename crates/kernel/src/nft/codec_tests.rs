@@ -51,10 +51,17 @@ fn expression(random: &mut Rng) -> Expression {
     let (sreg, dreg) = (register(random), register(random));
     let len = random.usize(1..=16);
     let prefix = if random.bool() { name(random).to_string() } else { String::new() };
-    match random.u8(0..22) {
+    match random.u8(0..23) {
         0 => Expression::Meta { key: random.u32(..), dreg },
         1 => Expression::MetaSet { key: random.u32(..), sreg },
         2 => Expression::Payload { base: random.u32(..), offset: random.u32(..), len: len as u32, dreg },
+        21 => Expression::PayloadSet {
+            sreg,
+            base: random.u32(..),
+            offset: random.u32(..),
+            len: len as u32,
+            checksum: random.bool().then(|| random.u32(..)),
+        },
         3 => Expression::Ct { key: random.u32(..), dreg },
         4 => Expression::Fib { result: random.u32(..), flags: random.u32(..), dreg },
         5 => Expression::Bitwise { sreg, dreg, mask: bytes(random, len), xor: bytes(random, len) },

@@ -31,6 +31,8 @@ mod operator {
 }
 
 const META_MARK: u32 = 3;
+/// `NFT_PAYLOAD_NETWORK_HEADER`.
+const NETWORK_HEADER: u32 = 1;
 const FIRST: Register = Register(0);
 
 /// `NFT_RULE_MAXEXPRS`.
@@ -115,6 +117,7 @@ impl Compiler {
             }
             Statement::Reject(reject) => return self.reject(*reject),
             Statement::SetMark(change) => self.set_mark(*change),
+            Statement::SetDscp { family, value } => return self.set_dscp(*family, *value),
             Statement::Masquerade(masquerade) => return self.masquerade(masquerade),
             Statement::Snat(nat) => return self.nat("snat", 0, nat),
             Statement::Dnat(nat) => return self.nat("dnat", 1, nat),
@@ -291,6 +294,26 @@ impl Compiler {
         };
         *flags |= PRESENT;
         self.compare(operator::EQ, [u8::from(exists), 0, 0, 0].into());
+        Ok(())
+    }
+
+    /// The first two octets as a whole: in IPv4 the checksum is made of such pairs, in IPv6 there is none.
+    fn set_dscp(&mut self, family: Family, value: u8) -> Result<(), InvalidRule> {
+        let dscp = u16::from(value);
+        let (field, keep, bits, checksum) = match family {
+            Family::Ip => (Field::IpSaddr, 0xff03_u16, dscp << 2, Some(10)),
+            Family::Ip6 => (Field::Ip6Saddr, 0xf03f, dscp << 6, None),
+            other => return Err(wrong_family("dscp set".to_owned(), other)),
+        };
+        if value > 63 {
+            return Err(InvalidRule::ValueOfOtherType { value: value.to_string(), kind: "dscp" });
+        }
+        self.depend_on(field)?;
+        let (base, offset, len) = (NETWORK_HEADER, 0, 2);
+        self.push(Expression::Payload { base, offset, len, dreg: FIRST });
+        let (mask, xor) = (keep.to_be_bytes().into(), bits.to_be_bytes().into());
+        self.push(Expression::Bitwise { sreg: FIRST, dreg: FIRST, mask, xor });
+        self.push(Expression::PayloadSet { sreg: FIRST, base, offset, len, checksum });
         Ok(())
     }
 

@@ -168,9 +168,23 @@ fn meta(table: &Table<'_>) -> Option<Expression> {
 }
 
 fn payload(table: &Table<'_>) -> Option<Expression> {
-    table.only(&[1, 2, 3, 4])?;
     let (base, offset, len) = (table.u32(2)?, table.u32(3)?, table.u32(4)?);
+    if table.get(5).is_some() {
+        return payload_set(table, base, offset, len);
+    }
+    table.only(&[1, 2, 3, 4])?;
     Some(Expression::Payload { base, offset, len, dreg: table.register(1)? })
+}
+
+fn payload_set(table: &Table<'_>, base: u32, offset: u32, len: u32) -> Option<Expression> {
+    table.only(&[2, 3, 4, 5, 6, 7, 8])?;
+    let place = table.u32(7).unwrap_or(0);
+    let checksum = match (table.u32(6).unwrap_or(0), place, table.u32(8).unwrap_or(0)) {
+        (0, 0, 0) => None,
+        (1, place, 0) => Some(place),
+        _ => return None,
+    };
+    Some(Expression::PayloadSet { sreg: table.register(5)?, base, offset, len, checksum })
 }
 
 fn bitwise(table: &Table<'_>) -> Option<Expression> {

@@ -61,7 +61,7 @@ fn one(out: &mut Writer, expression: &Expression, next_set: &mut u32) {
 fn name(expression: &Expression) -> &str {
     match expression {
         Expression::Meta { .. } | Expression::MetaSet { .. } => "meta",
-        Expression::Payload { .. } => "payload",
+        Expression::Payload { .. } | Expression::PayloadSet { .. } => "payload",
         Expression::Ct { .. } => "ct",
         Expression::Fib { .. } => "fib",
         Expression::Bitwise { .. } => "bitwise",
@@ -98,6 +98,15 @@ fn attributes(out: &mut Writer, expression: &Expression, next_set: &mut u32) {
             out.u32(2, *base);
             out.u32(3, *offset);
             out.u32(4, *len);
+        }
+        Expression::PayloadSet { sreg, base, offset, len, checksum } => {
+            register(out, 5, *sreg);
+            out.u32(2, *base);
+            out.u32(3, *offset);
+            out.u32(4, *len);
+            out.u32(6, u32::from(checksum.is_some()));
+            out.u32(7, checksum.unwrap_or(0));
+            out.u32(8, 0);
         }
         Expression::Ct { key, dreg } => {
             register(out, 1, *dreg);

@@ -74,6 +74,14 @@ pub enum Expression {
         len: u32,
         dreg: Register,
     },
+    PayloadSet {
+        sreg: Register,
+        base: u32,
+        offset: u32,
+        len: u32,
+        /// Where the checksum of the Internet is that the change is worked into.
+        checksum: Option<u32>,
+    },
     Ct {
         key: u32,
         dreg: Register,

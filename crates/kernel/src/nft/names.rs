@@ -33,6 +33,20 @@ fn table(kind: DataType) -> &'static [(u32, &'static str)] {
     }
 }
 
+/// Writes a DSCP as nft lists it.
+pub(crate) fn write_dscp(f: &mut fmt::Formatter<'_>, value: u8) -> fmt::Result {
+    match (value >> 3, value & 7) {
+        (class, 0) => write!(f, "cs{class}"),
+        (class @ 1..=4, drop @ (2 | 4 | 6)) => write!(f, "af{class}{}", drop / 2),
+        _ => match value {
+            1 => f.write_str("lephb"),
+            44 => f.write_str("va"),
+            46 => f.write_str("ef"),
+            other => write!(f, "{other:#04x}"),
+        },
+    }
+}
+
 /// Bits by name with commas between them, lowest first; unknown bits as one number at the end.
 fn write_bits(f: &mut fmt::Formatter<'_>, names: &[(u32, &str)], bits: u32) -> fmt::Result {
     let known = names.iter().filter(|(bit, _)| bits & bit != 0);

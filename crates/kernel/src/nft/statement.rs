@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use super::family::Family;
 use super::field::{FibAddress, FibQuery, FibResult, Field};
 use super::value::{Member, Value};
 
@@ -205,6 +206,13 @@ pub enum Statement {
     Reject(Reject),
     /// Changes the packet's mark.
     SetMark(SetMark),
+    /// `ip dscp set …`, `ip6 dscp set …`.
+    SetDscp {
+        /// `ip` or `ip6`.
+        family: Family,
+        /// 0..=63.
+        value: u8,
+    },
     /// Source NAT to the address of the interface by which the packet leaves.
     Masquerade(Masquerade),
     /// Source NAT.

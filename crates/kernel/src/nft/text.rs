@@ -87,6 +87,10 @@ impl fmt::Display for Text<'_> {
             }
             Statement::Reject(reject) => reject.fmt(f),
             Statement::SetMark(change) => change.fmt(f),
+            Statement::SetDscp { family, value } => {
+                write!(f, "{} dscp set ", family.name())?;
+                names::write_dscp(f, *value)
+            }
             Statement::Masquerade(masquerade) => masquerade.fmt(f),
             Statement::Snat(nat) => write!(f, "snat to {nat}"),
             Statement::Dnat(nat) => write!(f, "dnat to {nat}"),

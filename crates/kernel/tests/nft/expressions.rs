@@ -156,6 +156,10 @@ fn ipv4_only() -> Vec<Rule> {
     let fields = [Field::IpDaddr, Field::L4proto, Field::ThDport];
     let member = |address: &str, port: Part| Member::from([ip(address).into(), 6_u8.into(), port]);
     vec![
+        only(Statement::SetDscp { family: Family::Ip, value: 46 }),
+        only(Statement::SetDscp { family: Family::Ip, value: 0 }),
+        only(Statement::SetDscp { family: Family::Ip, value: 34 }),
+        only(Statement::SetDscp { family: Family::Ip, value: 45 }),
         rule([Match::net(Field::IpSaddr, net("10.0.0.0/9"))]),
         rule([Match::net(Field::IpSaddr, net("10.128.0.0/9")).negate()]),
         rule([Match::net(Field::IpDaddr, net("10.1.2.3/32"))]),
@@ -317,6 +321,7 @@ fn ipv6_rules_are_listed_as_we_write_them() {
         rule([Match::no_reverse_path(true)]).verdict(Verdict::Drop),
         Rule::new().reject(Reject::PortUnreachable),
         Rule::new().reject(Reject::Icmpv6(1)),
+        only(Statement::SetDscp { family: Family::Ip6, value: 46 }),
         Rule::new().reject(Reject::TcpReset),
     ];
     let base = BaseChain {
