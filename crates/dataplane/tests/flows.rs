@@ -156,3 +156,32 @@ fn it_is_said_what_a_staged_policy_would_have_done_and_it_does_nothing() {
         assert_eq!(staged.rule.unwrap().to_string(), "end of tier default ingress");
     });
 }
+
+#[test]
+fn a_host_endpoint_that_denies_is_named_too() {
+    on_a_host(|mut host| {
+        let endpoint = HostEndpoint {
+            interface: Some("lo".into()),
+            expected_ips: vec![],
+            tiers: vec![],
+            untracked_tiers: vec![],
+            pre_dnat_tiers: vec![],
+            forward_tiers: vec![],
+            profiles: vec![],
+        };
+        host.play([
+            Change::HostEndpointUpdate { name: "loop".into(), endpoint: Arc::new(endpoint) },
+            Change::InSync,
+        ]);
+        let mut group = Group::open(NFLOG_DENIED).unwrap();
+        let socket = std::net::UdpSocket::bind("127.0.0.1:4000").unwrap();
+        assert!(socket.send_to(b"x", "127.0.0.1:9").is_err(), "dropped on its way out");
+        let logged = next(&mut group);
+        assert_eq!(logged.hook, 3);
+        let judged = judged(&mut host, &logged, true, &BTreeSet::new());
+        assert_eq!(said(judged.to.as_ref()), (false, "no profile matched egress".to_owned()));
+        let side = judged.to.unwrap();
+        assert_eq!((side.endpoint.as_ref(), side.is_host, judged.from), ("loop", true, None));
+        assert!(host.dataplane.denied_packets().unwrap() >= 1);
+    });
+}

@@ -9,6 +9,7 @@ mod confirm;
 mod datastore;
 mod demo;
 mod explain;
+mod flows;
 mod health;
 mod host;
 mod lab;
