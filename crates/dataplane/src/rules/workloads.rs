@@ -113,14 +113,15 @@ impl FamilyRules {
             });
             let place = (interface.clone(), direction);
             let news = self.workloads.place(place.clone(), chain, sink);
-            let name = sink.chain_name(&ChainId::Limits(interface.clone(), direction));
+            let id = ChainId::Limits(interface.clone(), direction);
             if let Some(limits) = limits {
+                let name = sink.chain_name(&id);
                 sink.set_chain(&name, &limits, &self.context(parameters, Place::FILTER));
                 sink.set_workload(direction, interface, Some(&name));
                 self.workloads.limited.insert(place);
             } else if self.workloads.limited.remove(&place) {
                 sink.set_workload(direction, interface, self.workloads.name_at(&place));
-                sink.remove_chain(&name);
+                sink.remove_chain(&sink.chain_name(&id));
             } else if let Some(news) = news {
                 sink.set_workload(direction, interface, news.as_ref());
             }

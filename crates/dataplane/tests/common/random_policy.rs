@@ -11,7 +11,7 @@ use ipnet::IpNet;
 
 use crate::common::*;
 
-const PROTOCOLS: [u8; 5] = [6, 6, 17, 17, 253];
+const PROTOCOLS: [u8; 6] = [6, 6, 17, 17, 132, 253];
 const PORTS: [u16; 6] = [79, 80, 81, 443, 8080, 65535];
 const TIERS: [&str; 3] = ["first", "default", "last"];
 const POLICIES: usize = 6;
@@ -53,7 +53,7 @@ impl Generator {
         loop {
             let packet = self.any_packet();
             let flow = (packet.protocol, packet.source_port, packet.destination_port);
-            if ![6, 17].contains(&packet.protocol) || self.flows.insert(flow) {
+            if ![6, 17, 132].contains(&packet.protocol) || self.flows.insert(flow) {
                 return packet;
             }
         }
@@ -111,7 +111,7 @@ impl Generator {
         let icmp = if self.version == IpVersion::V4 { 1 } else { 58 };
         match self.random.u8(..8) {
             0..4 => {
-                rule.protocol = self.random.choice([6, 17]);
+                rule.protocol = self.random.choice([6, 17, 132]);
                 self.ports(&mut rule);
             }
             4 => rule.not_protocol = self.random.choice([6, 17, 253]),
@@ -201,7 +201,7 @@ impl Generator {
         let members: BTreeSet<IpSetMember> = (0..self.random.usize(1..6))
             .map(|_| IpSetMember::NetPort {
                 net: self.net(single),
-                protocol: self.random.choice([6, 17]).unwrap(),
+                protocol: self.random.choice([6, 17, 132]).unwrap(),
                 port: self.random.choice(PORTS).unwrap(),
             })
             .collect();

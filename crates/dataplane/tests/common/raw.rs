@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use calc::evaluator::Packet;
 use socket2::{Domain, Protocol, Socket, Type};
 
-const PROTOCOLS: [u8; 5] = [1, 6, 17, 58, 253];
+const PROTOCOLS: [u8; 6] = [1, 6, 17, 58, 253, 132];
 /// In front of the number, so that other traffic is not taken for ours.
 const MAGIC: &[u8; 4] = b"tORt";
 
@@ -111,11 +111,30 @@ fn transport(packet: &Packet, id: u32) -> Vec<u8> {
             let identity = u16::try_from(id).unwrap().to_be_bytes().to_vec();
             ([header, identity, vec![0, 1], payload].concat(), 2)
         }
+        132 => return sctp(&ports, &payload),
         _ => return payload,
     };
     let sum = checksum(packet, &bytes).to_be_bytes();
     bytes[checksum_at..checksum_at + 2].copy_from_slice(&sum);
     bytes
+}
+
+/// An INIT (RFC 9260 sections 3.1 and 3.3.2): no verification tag, one chunk, whose parameters the payload stands for.
+fn sctp(ports: &[u8], payload: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(20 + payload.len()).unwrap().to_be_bytes();
+    // Initiate tag, window, streams out and in, first sequence number.
+    let fixed = [[0, 0, 0, 1], [0, 0, 0xff, 0xff], [0, 1, 0, 1], [0, 0, 0, 1]].concat();
+    let chunk = [&[1, 0], &length[..], &fixed, payload].concat();
+    let mut bytes = [ports, &[0; 8], &chunk].concat();
+    let sum = crc32c(&bytes).to_le_bytes();
+    bytes[8..12].copy_from_slice(&sum);
+    bytes
+}
+
+/// RFC 9260 appendix A.
+fn crc32c(bytes: &[u8]) -> u32 {
+    let bit = |crc: u32, _| if crc & 1 == 1 { crc >> 1 ^ 0x82f6_3b78 } else { crc >> 1 };
+    !bytes.iter().fold(u32::MAX, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), bit))
 }
 
 /// RFC 1071, over the pseudo header where the protocol has one.

@@ -3,11 +3,13 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod established;
+mod hosts;
 mod logging;
 #[path = "../common/net.rs"]
 mod net;
 mod qos;
 mod services;
+mod sources;
 
 use calc::contract::Change;
 use common::*;
