@@ -3,7 +3,7 @@
 //! | object | mark |
 //! |---|---|
 //! | route in the main table | its protocol: [`ROUTE_FELIX`], [`ROUTE_BIRD`], or [`ROUTE_BOOT`] on a workload's device |
-//! | host side of a workload's veth | name begins with [`INTERFACE_PREFIX`] |
+//! | host side of a workload's veth | name begins with [`INTERFACE_PREFIX`], or what `interfacePrefix` says |
 //! | address of the host for workloads to dial | /32 or /128 on the host side of a workload's veth |
 //! | device that queues what a workload sends | `ifb` whose name begins with [`SHAPER_PREFIX`] |
 //! | token bucket | handle [`SHAPER_HANDLE`] |

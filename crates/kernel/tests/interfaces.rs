@@ -229,6 +229,21 @@ fn a_workloads_interface_has_the_addresses_that_are_wanted_and_none_of_an_earlie
 }
 
 #[test]
+fn an_address_of_an_earlier_process_goes_whatever_the_names_of_workloads_interfaces_begin_with() {
+    let kernel = fake();
+    let (pod, other) = (kernel.add_link("tap7", true), kernel.add_link("cali7", true));
+    [pod, other].into_iter().for_each(|index| kernel.add_address(index, net("169.254.0.1/32")));
+    let mut table = InterfaceTable::new(kernel.clone());
+    let now = Instant::now();
+    table.set_prefixes(&["tap".to_owned(), "ns".to_owned()]);
+    table.apply(now).unwrap();
+    assert_eq!(kernel.current_addresses(), [(other, net("169.254.0.1/32"))]);
+    table.set_prefixes(&["cali".to_owned()]);
+    table.apply(now).unwrap();
+    assert_eq!(kernel.current_addresses(), []);
+}
+
+#[test]
 fn what_others_have_on_an_interface_without_our_prefix_stays() {
     let kernel = fake();
     let index = kernel.add_link("eth7", true);

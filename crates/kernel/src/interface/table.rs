@@ -76,6 +76,8 @@ pub struct InterfaceTable<K> {
     kernel: K,
     desired: BTreeMap<Subject, InterfaceSettings>,
     links: BTreeMap<InterfaceName, Link>,
+    /// What the names of workloads' interfaces begin with.
+    prefixes: Vec<String>,
     /// Addresses of full length by number of the link: see [`crate::ownership`].
     addresses: BTreeMap<u32, BTreeSet<IpAddr>>,
     /// Links whose bandwidth is limited, by number.
@@ -101,6 +103,7 @@ impl<K: InterfaceKernel> InterfaceTable<K> {
             kernel,
             desired: BTreeMap::new(),
             links: BTreeMap::new(),
+            prefixes: vec![ownership::INTERFACE_PREFIX.to_owned()],
             addresses: BTreeMap::new(),
             shaped: BTreeSet::new(),
             orphans: BTreeSet::new(),
@@ -109,6 +112,14 @@ impl<K: InterfaceKernel> InterfaceTable<K> {
             failures: BTreeMap::new(),
             looked_at: None,
             resync: true,
+        }
+    }
+
+    /// The names of workloads' interfaces begin with one of these from now on (FelixConfiguration `interfacePrefix`). Memory only.
+    pub fn set_prefixes(&mut self, prefixes: &[String]) {
+        if self.prefixes != prefixes {
+            prefixes.clone_into(&mut self.prefixes);
+            self.resync = true;
         }
     }
 
@@ -314,10 +325,14 @@ impl<K: InterfaceKernel> InterfaceTable<K> {
         }
     }
 
+    fn is_workload_interface(&self, name: &InterfaceName) -> bool {
+        self.prefixes.iter().any(|prefix| name.as_str().starts_with(&**prefix))
+    }
+
     /// Whether nothing is wanted of an interface of ours, and it has addresses or limits all the same.
     fn has_leftovers(&self, subject: &Subject) -> bool {
         let link = subject.as_ref().and_then(|name| self.links.get(name));
-        let ours = link.filter(|link| ownership::is_workload_interface(link.name.as_str()));
+        let ours = link.filter(|link| self.is_workload_interface(&link.name));
         ours.is_some_and(|link| self.addresses.contains_key(&link.index) || self.shaped.contains(&link.index))
             && !self.desired.contains_key(subject)
     }
@@ -335,6 +350,7 @@ impl<K: InterfaceKernel> InterfaceTable<K> {
         let (made, refused) = match subject {
             None => enforce_each(&mut self.kernel, &wanted.settings),
             Some(name) => {
+                let ours = self.is_workload_interface(name);
                 let Some(link) = self.links.get_mut(name) else {
                     // What could not be done on it went with it.
                     self.failures.remove(subject);
@@ -345,7 +361,6 @@ impl<K: InterfaceKernel> InterfaceTable<K> {
                     Err(error) => errors.push(error.into()),
                 }
                 let present = self.addresses.remove(&link.index).unwrap_or_default();
-                let ours = ownership::is_workload_interface(name.as_str());
                 let placed = addresses::place(&mut self.kernel, link.index, present, &wanted.addresses, ours);
                 if !placed.present.is_empty() {
                     self.addresses.insert(link.index, placed.present);
