@@ -90,6 +90,27 @@ pub enum OpenError {
 /// The dataplane over the kernel.
 pub type RealDataplane = Dataplane<NftSocket, Rtnetlink, HostInterfaces, Conntrack>;
 
+/// The routes that BGP has chosen. Memory only.
+#[derive(Debug)]
+pub struct BgpRoutes<'a, R>(&'a mut RouteTable<R>);
+
+impl<R: RouteKernel> BgpRoutes<'_, R> {
+    /// It has chosen this route in place of the one to the same destination.
+    pub fn set(&mut self, route: Route) {
+        self.0.set_route(RouteClass::Bgp, BGP, route);
+    }
+
+    /// It has no route there any more.
+    pub fn remove(&mut self, destination: IpNet) {
+        self.0.remove_route(RouteClass::Bgp, BGP, destination);
+    }
+
+    /// It has heard all that its peers have to say: its routes of an earlier process that nobody wants are deleted from now on.
+    pub fn allow_sweep(&mut self) {
+        self.0.allow_sweep(ownership::ROUTE_BIRD);
+    }
+}
+
 /// Desired state to kernel objects. See the crate's documentation for the calling order.
 #[derive(Debug)]
 pub struct Dataplane<N, R, I, C> {
@@ -134,6 +155,8 @@ impl<N: Transport, R: RouteKernel, I: InterfaceKernel, C: ConntrackKernel> Datap
     pub fn new(config: DataplaneConfig, kernel: Kernel<N, R, I, C>) -> Self {
         let (parameters, invalid) = Parameters::effective(&BTreeMap::new(), &config.local_parameters);
         invalid.iter().for_each(|error| warn!("{error}"));
+        let mut interfaces = InterfaceTable::new(kernel.interfaces);
+        interfaces.set_prefixes(&parameters.interface_prefix);
         let mut dataplane = Self {
             config,
             parameters,
@@ -146,7 +169,7 @@ impl<N: Transport, R: RouteKernel, I: InterfaceKernel, C: ConntrackKernel> Datap
             arp: (ArpRules::default(), Table::new(NftFamily::Arp, kernel.nft_arp)),
             arp_is_missing: false,
             routes: RouteTable::new(kernel.routes, kernel::route::RouteTableConfig::default()),
-            interfaces: InterfaceTable::new(kernel.interfaces),
+            interfaces,
             connections: kernel.connections,
             owners: Owners::default(),
             adopted: false,
@@ -297,6 +320,7 @@ impl<N: Transport, R: RouteKernel, I: InterfaceKernel, C: ConntrackKernel> Datap
             return;
         }
         self.parameters = parameters;
+        self.interfaces.set_prefixes(&self.parameters.interface_prefix);
         self.families.iter_mut().for_each(|family| family.rules.on_parameters(&self.model));
         self.dirty_interfaces.extend(self.model.interfaces().cloned());
         self.host_settings = false;
@@ -360,14 +384,18 @@ impl<N: Transport, R: RouteKernel, I: InterfaceKernel, C: ConntrackKernel> Datap
 
     fn on_address(&mut self, address: &InterfaceAddress, present: bool) {
         self.interfaces.on_address(address, present);
-        let (name, addresses) = self.links.entry(address.index).or_default();
+        let index = address.index;
+        let (name, addresses) = self.links.entry(index).or_default();
         let address = address.address.addr();
         let news = if present { addresses.insert(address) } else { addresses.remove(&address) };
-        // The kernel says nothing of the routes that it forgets with the last IPv4 address of a link (`fib_disable_ip`).
-        if !present && address.is_ipv4() && !addresses.iter().any(IpAddr::is_ipv4) {
+        let is_last = !present && address.is_ipv4() && !addresses.iter().any(IpAddr::is_ipv4);
+        let name = name.clone();
+        // The kernel says nothing of the routes that it forgets with the last IPv4 address of a link (`fib_disable_ip`). One that
+        // is down, as one that goes is by then, had none left.
+        let may_have_had = || self.routes.device_name(index).is_none_or(|name| self.routes.is_usable(name));
+        if is_last && may_have_had() {
             self.routes.queue_resync();
         }
-        let name = name.clone();
         if news {
             self.place_addresses(&name);
         }
@@ -398,24 +426,9 @@ impl<N: Transport, R: RouteKernel, I: InterfaceKernel, C: ConntrackKernel> Datap
         self.routes.set_routes(RouteClass::NoEncapsulationBlackhole, BLOCKS, routes);
     }
 
-    /// These, and no others, are the routes that BGP has chosen. Memory only.
-    pub fn set_bgp_routes(&mut self, routes: impl IntoIterator<Item = Route>) {
-        self.routes.set_routes(RouteClass::Bgp, BGP, routes);
-    }
-
-    /// BGP has chosen this route in place of the one to the same destination. Memory only.
-    pub fn set_bgp_route(&mut self, route: Route) {
-        self.routes.set_route(RouteClass::Bgp, BGP, route);
-    }
-
-    /// BGP has no route there any more. Memory only.
-    pub fn remove_bgp_route(&mut self, destination: IpNet) {
-        self.routes.remove_route(RouteClass::Bgp, BGP, destination);
-    }
-
-    /// BGP has heard all that its peers have to say: its routes of an earlier process that nobody wants are deleted from now on.
-    pub fn allow_bgp_sweep(&mut self) {
-        self.routes.allow_sweep(ownership::ROUTE_BIRD);
+    /// Where BGP says which routes it has chosen.
+    pub fn bgp_routes(&mut self) -> BgpRoutes<'_, R> {
+        BgpRoutes(&mut self.routes)
     }
 
     /// Whether the host answers workloads that ask for their gateway 169.254.1.1 without a default route of its own
@@ -495,6 +508,16 @@ impl<N: Transport, R: RouteKernel, I: InterfaceKernel, C: ConntrackKernel> Datap
     /// Order: rules (one transaction a family), then settings and routes, then the connections of addresses that were lost,
     /// then the routes of those who waited for such an address. Where the rules were not taken, new endpoints get no route.
     pub fn apply(&mut self, now: Instant) -> ApplyReport {
+        self.apply_with(now, &mut |_| false)
+    }
+
+    /// As [`Dataplane::apply`]. While the kernel is busy with many routes, `more` is asked for BGP's further choice; false:
+    /// there is none now. It must not wait, and has to come to an end.
+    pub fn apply_with(
+        &mut self,
+        now: Instant,
+        more: &mut dyn FnMut(&mut BgpRoutes<'_, R>) -> bool,
+    ) -> ApplyReport {
         if !self.in_sync {
             return ApplyReport { waiting_for_sync: true, ..ApplyReport::default() };
         }
@@ -504,7 +527,7 @@ impl<N: Transport, R: RouteKernel, I: InterfaceKernel, C: ConntrackKernel> Datap
         let ready = self.adopt(now, &mut report) && ruled;
         self.place_interfaces(ready, &mut report);
         let settings = self.apply_settings(now, &mut report);
-        let mut routes = self.routes.apply(now);
+        let mut routes = self.routes.apply_with(now, &mut |table| more(&mut BgpRoutes(table)));
         if ready && routes.is_ok() && self.forget_connections(now) {
             self.place_interfaces(ready, &mut report);
             routes = self.routes.apply(now);

@@ -1,7 +1,7 @@
 //! Desired state to kernel objects: rule rendering, managers and the apply loop.
 //!
 //! # Calling order
-//! [`Dataplane::on_change`], the link, route and address events, [`Dataplane::set_blocks`] and [`Dataplane::set_bgp_routes`] only change
+//! [`Dataplane::on_change`], the link, route and address events, [`Dataplane::set_blocks`] and [`Dataplane::bgp_routes`] only change
 //! what is wanted, in memory; [`Dataplane::apply`] brings the kernel there and says when it wants to be called again. Nothing is
 //! touched before [`calc::contract::Change::InSync`]. [`Dataplane::resync`], called periodically, repairs what others changed.
 //!
@@ -39,5 +39,5 @@ mod rules;
 mod table;
 
 pub use config::{DataplaneConfig, Parameters};
-pub use dataplane::{Dataplane, Kernel, OpenError, RealDataplane};
+pub use dataplane::{BgpRoutes, Dataplane, Kernel, OpenError, RealDataplane};
 pub use report::{ApplyError, ApplyReport};

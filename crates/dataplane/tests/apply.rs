@@ -173,7 +173,7 @@ fn an_established_block_is_a_blackhole_of_bird_and_bgp_routes_are_kept_until_tol
     bench.restart();
     bench.play(scene());
     assert!(bench.routes().iter().any(|route| route.starts_with("blackhole")), "swept too early");
-    bench.dataplane.allow_bgp_sweep();
+    bench.dataplane.bgp_routes().allow_sweep();
     bench.apply();
     assert!(!bench.routes().iter().any(|route| route.starts_with("blackhole")), "{:?}", bench.routes());
 }
@@ -232,6 +232,28 @@ fn an_address_to_dial_is_on_the_interfaces_of_endpoints_that_peer_and_goes_with_
     // The endpoint goes, its interface stays for the moment.
     bench.play([Change::WorkloadEndpointRemove { id: endpoint_id("two") }]);
     assert_eq!(shown(&bench), Vec::<String>::new());
+}
+
+/// In the order in which the kernel tells of it.
+#[test]
+fn an_interface_that_goes_takes_its_addresses_along_without_everything_being_read_back() {
+    let mut bench = Bench::new();
+    bench.play(scene());
+    let link = bench.kernel.current_links().into_iter().find(|link| link.name.as_str() == "cali1").unwrap();
+    let address = "169.254.0.179/32".parse().unwrap();
+    let held = InterfaceAddress { index: link.index, address, scope: 253, tentative: false };
+    bench.dataplane.set_peering_addresses(dialled(&[("cali1", &["169.254.0.179"])]));
+    bench.apply();
+    bench.dataplane.on_event(&Event::Address(held.clone()));
+    bench.settle();
+    bench.kernel.remove_link(link.index);
+    let (calls, routes) = (bench.kernel.calls(), bench.routes());
+    assert_eq!(routes.len(), 1, "the kernel has forgotten its route: {routes:?}");
+    bench.dataplane.on_event(&Event::Link(kernel::link::Link { up: false, ..link.clone() }));
+    bench.dataplane.on_event(&Event::AddressGone(held));
+    bench.dataplane.on_event(&Event::LinkGone { index: link.index, name: link.name.clone() });
+    bench.apply();
+    assert_eq!((bench.kernel.calls(), bench.routes()), (calls, routes));
 }
 
 #[test]

@@ -218,7 +218,7 @@ fn what_lies_behind_a_workload_may_be_reached_and_may_answer() {
         assert!(!datagram_arrives(&from, &to, false));
         let gateway = kernel::route::Gateway::new(b.v4());
         let learned = kernel::route::Route::via("44.0.0.0/16".parse().unwrap(), gateway, 12);
-        host.dataplane.set_bgp_route(learned);
+        host.dataplane.bgp_routes().set(learned);
         host.play([]);
         assert!(datagram_arrives(&from, &to, true));
         assert!(datagram_arrives(&to, &from, true), "from {behind}, to which the route leads");

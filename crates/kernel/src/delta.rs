@@ -37,12 +37,12 @@ impl<K: Ord + Clone, V> DeltaTracker<K, V> {
         }
     }
 
-    /// This value is there.
-    pub fn set_actual(&mut self, key: K, value: V) {
+    /// This value is there; gives what was there.
+    pub fn set_actual(&mut self, key: K, value: V) -> Option<V> {
         if !self.desired.contains_key(&key) {
             self.deletions.insert(key.clone());
         }
-        self.actual.insert(key, value);
+        self.actual.insert(key, value)
     }
 
     /// Nothing is there any more.

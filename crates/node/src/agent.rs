@@ -32,7 +32,7 @@ use crate::felix;
 use crate::flows::Said;
 use crate::handover::Hold;
 use crate::health::Reporter;
-use crate::rounds::next_round;
+use crate::rounds::Rounds;
 use crate::speaker::RouteEvent;
 use crate::telemetry;
 use crate::unbuilt::Unbuilt;
@@ -51,6 +51,8 @@ const SETTINGS_PARTS: usize = 8;
 const RESYNC: Duration = Duration::from_secs(90);
 /// Routes and other events that are taken in before the work is done.
 const BATCH: usize = 4096;
+/// For so long at most further routes are taken in while others are written.
+const WRITING: Duration = Duration::from_millis(500);
 /// After this many refused rulesets in a row the process ends, and starts anew from what is true.
 const MAX_RULESET_FAILURES: u32 = 20;
 
@@ -259,7 +261,7 @@ impl Agent {
             next_resync: Instant::now() + RESYNC,
             next_look: Instant::now() + TICK,
         };
-        std::thread::Builder::new().name("agent".to_owned()).spawn(move || worker.run(&events))
+        std::thread::Builder::new().name("agent".to_owned()).spawn(move || worker.run(Rounds::new(events)))
     }
 }
 
@@ -292,14 +294,14 @@ struct Worker {
 }
 
 impl Worker {
-    fn run(mut self, events: &Receiver<Event>) {
+    fn run(mut self, mut events: Rounds<Event>) {
         loop {
             let wait = self.until_next_work();
-            let Ok(round) = next_round(events, wait, BATCH, Event::size) else { return };
+            let Ok(round) = events.next_round(wait, BATCH, Event::size) else { return };
             if round.into_iter().try_for_each(|event| self.take_in(event)).is_break() {
                 return;
             }
-            self.work();
+            self.work(&mut events);
         }
     }
 
@@ -326,7 +328,7 @@ impl Worker {
             Event::Bgp(events) => events
                 .into_iter()
                 .filter_map(|event| self.routes.on_event(event))
-                .for_each(|change| program(dataplane, change)),
+                .for_each(|change| program(&mut dataplane.bgp_routes(), change)),
             Event::Sessions(feedback) => self.planner.on_sessions(feedback),
             Event::Hold(hold) => self.held = hold.obey(&self.health),
             Event::Flows(event) => self.flows.on_event(event, dataplane),
@@ -346,7 +348,7 @@ impl Worker {
     }
 
     /// Differences once, apply once, tell everyone.
-    fn work(&mut self) {
+    fn work(&mut self, events: &mut Rounds<Event>) {
         let start = Instant::now();
         if start >= self.next_resync && !self.held {
             self.dataplane.resync();
@@ -374,7 +376,7 @@ impl Worker {
             self.dataplane.set_blocks(plan.blocks.iter().copied());
             self.peering.set(&plan.peering_addresses, start);
             let changes = self.routes.replace_static(&plan.static_routes);
-            changes.into_iter().for_each(|change| program(&mut self.dataplane, change));
+            changes.into_iter().for_each(|change| program(&mut self.dataplane.bgp_routes(), change));
             self.live.on_bgp_severity(plan.log_severity);
             (self.on_plan)(&plan);
         }
@@ -387,7 +389,7 @@ impl Worker {
             self.next_apply = None;
             return self.health.beat();
         }
-        let report = self.dataplane.apply(start);
+        let report = self.apply(start, events);
         if told {
             tracing::info!(took_ms = start.elapsed().as_millis(), "the kernel has the desired state");
         }
@@ -398,6 +400,22 @@ impl Worker {
             // The whole cluster went by; what this node keeps of it is small.
             kernel::memory::give_back();
         }
+    }
+
+    /// What BGP says while routes are written is taken in as long as nothing else has come.
+    fn apply(&mut self, start: Instant, events: &mut Rounds<Event>) -> ApplyReport {
+        let routes = &mut self.routes;
+        let bgp = |event| match event {
+            Event::Bgp(events) => Ok(events),
+            other => Err(other),
+        };
+        self.dataplane.apply_with(start, &mut |chosen| {
+            let further = (start.elapsed() < WRITING).then(|| events.take_some(bgp)).flatten();
+            let is_more = further.is_some();
+            let changes = further.into_iter().flatten().filter_map(|event| routes.on_event(event));
+            changes.for_each(|change| program(chosen, change));
+            is_more
+        })
     }
 
     fn report(&mut self, report: &ApplyReport, took: Duration) {
@@ -436,11 +454,11 @@ pub(crate) fn kernel_events(
     }
 }
 
-fn program(dataplane: &mut RealDataplane, change: RouteChange) {
+fn program(routes: &mut dataplane::BgpRoutes<'_, Rtnetlink>, change: RouteChange) {
     match change {
-        RouteChange::Set(route) => dataplane.set_bgp_route(route),
-        RouteChange::Remove(destination) => dataplane.remove_bgp_route(destination),
-        RouteChange::Sweep => dataplane.allow_bgp_sweep(),
+        RouteChange::Set(route) => routes.set(route),
+        RouteChange::Remove(destination) => routes.remove(destination),
+        RouteChange::Sweep => routes.allow_sweep(),
     }
 }
 

@@ -236,6 +236,10 @@ pub enum RouteChange {
 impl RouteChange {
     /// The route that is added or deleted.
     pub fn route(&self) -> &KernelRoute {
+        self.shared()
+    }
+
+    fn shared(&self) -> &Arc<KernelRoute> {
         match self {
             Self::Add(route) | Self::Replace(route) | Self::Delete(route) => route,
         }

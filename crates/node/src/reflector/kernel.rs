@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
-use std::sync::mpsc::{Receiver, Sender, TrySendError, channel};
+use std::sync::mpsc::{Sender, TrySendError, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use kernel::{Rtnetlink, netlink};
 use crate::agent::{BgpRoutes, RouteChange};
 use crate::handover::Hold;
 use crate::health::Reporter;
-use crate::rounds::next_round;
+use crate::rounds::Rounds;
 use crate::speaker::RouteEvent;
 use crate::telemetry;
 
@@ -24,8 +24,10 @@ use crate::telemetry;
 const RESYNC: Duration = Duration::from_secs(90);
 /// Pause after the kernel could not be asked.
 const RETRY: Duration = Duration::from_secs(1);
-/// Routes and other events that are taken in before the kernel is written to.
-const BATCH: usize = 16384;
+/// Routes and other events that are taken in before the kernel is written to; further routes while it is.
+const BATCH: usize = 1024;
+/// For so long at most, then everything else has its turn.
+const WRITING: Duration = Duration::from_secs(1);
 /// As whom the reconciler knows us.
 const OWNER: &str = "bgp";
 
@@ -80,8 +82,9 @@ impl KernelRoutes {
         let table = RouteTable::new(rtnetlink, RouteTableConfig::default());
         let worker =
             Worker { table, routes: BgpRoutes::default(), health, held: true, errors: BTreeSet::new() };
-        let thread =
-            std::thread::Builder::new().name("routes".to_owned()).spawn(move || worker.run(&receiver))?;
+        let thread = std::thread::Builder::new()
+            .name("routes".to_owned())
+            .spawn(move || worker.run(Rounds::new(receiver)))?;
         Ok(Self { events: sender, thread: Some(thread), _monitor: monitor })
     }
 
@@ -116,13 +119,13 @@ struct Worker {
 }
 
 impl Worker {
-    fn run(mut self, events: &Receiver<Event>) {
+    fn run(mut self, mut events: Rounds<Event>) {
         let (mut next_apply, mut next_resync) = (None, Instant::now() + RESYNC);
         loop {
             let now = Instant::now();
             let until = next_apply.map_or(next_resync, |next| next_resync.min(next));
             let wait = until.saturating_duration_since(now);
-            let Ok(round) = next_round(events, wait, BATCH, Event::size) else { return };
+            let Ok(round) = events.next_round(wait, BATCH, Event::size) else { return };
             if round.into_iter().try_for_each(|event| self.take_in(event)).is_break() {
                 return;
             }
@@ -135,24 +138,23 @@ impl Worker {
                 self.table.queue_resync();
                 next_resync = now + RESYNC;
             }
-            next_apply = self.apply(now);
+            next_apply = self.apply(now, &mut events);
         }
     }
 
     fn take_in(&mut self, event: Event) -> ControlFlow<()> {
         match event {
             Event::Bgp(events) => {
-                for event in events {
-                    let change = self.routes.on_event(event);
-                    change.into_iter().for_each(|change| self.program(change));
-                }
+                let changes = events.into_iter().filter_map(|event| self.routes.on_event(event));
+                changes.for_each(|change| program(&mut self.table, change));
             }
             Event::Blocks(blocks) => {
                 let routes = blocks.into_iter().map(|block| Route::blackhole(block, ROUTE_BIRD));
                 self.table.set_routes(RouteClass::NoEncapsulationBlackhole, OWNER, routes);
             }
             Event::Static(wanted) => {
-                self.routes.replace_static(&wanted).into_iter().for_each(|change| self.program(change));
+                let changes = self.routes.replace_static(&wanted);
+                changes.into_iter().for_each(|change| program(&mut self.table, change));
             }
             Event::Kernel(news) => news.iter().for_each(|event| self.table.on_event(event)),
             Event::Hold(hold) => self.held = hold.obey(&self.health),
@@ -161,19 +163,21 @@ impl Worker {
         ControlFlow::Continue(())
     }
 
-    fn program(&mut self, change: RouteChange) {
-        match change {
-            RouteChange::Set(route) => self.table.set_route(RouteClass::Bgp, OWNER, route),
-            RouteChange::Remove(destination) => {
-                self.table.remove_route(RouteClass::Bgp, OWNER, destination);
-            }
-            RouteChange::Sweep => self.table.allow_sweep(ROUTE_BIRD),
-        }
-    }
-
     /// Gives when it wants to be called again.
-    fn apply(&mut self, now: Instant) -> Option<Instant> {
-        let outcome = self.table.apply(now);
+    fn apply(&mut self, now: Instant, events: &mut Rounds<Event>) -> Option<Instant> {
+        let routes = &mut self.routes;
+        let mut take_in_more = |table: &mut RouteTable<Rtnetlink>| {
+            let bgp = |event| match event {
+                Event::Bgp(events) => Ok(events),
+                other => Err(other),
+            };
+            let further = (now.elapsed() < WRITING).then(|| events.take_some(bgp)).flatten();
+            let is_more = further.is_some();
+            let changes = further.into_iter().flatten().filter_map(|event| routes.on_event(event));
+            changes.for_each(|change| program(table, change));
+            is_more
+        };
+        let outcome = self.table.apply_with(now, &mut take_in_more);
         telemetry::applied(now.elapsed(), outcome.is_err());
         let next = match &outcome {
             Ok(report) => report.next_apply,
@@ -196,5 +200,13 @@ impl Worker {
             None => self.health.ready(),
         }
         self.errors = errors;
+    }
+}
+
+fn program(table: &mut RouteTable<Rtnetlink>, change: RouteChange) {
+    match change {
+        RouteChange::Set(route) => table.set_route(RouteClass::Bgp, OWNER, route),
+        RouteChange::Remove(destination) => table.remove_route(RouteClass::Bgp, OWNER, destination),
+        RouteChange::Sweep => table.allow_sweep(ROUTE_BIRD),
     }
 }

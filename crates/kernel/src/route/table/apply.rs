@@ -8,14 +8,19 @@ use std::time::{Duration, Instant};
 use ipnet::IpNet;
 
 use super::wants::{Device, resolve};
-use super::write::AT_ONCE;
+use super::write::{AT_ONCE, Asked, Batch};
 use super::{Conflict, Failure, Report, RouteTable, Waiting, keys_of};
 use crate::netlink::{Errno, Error, Refusal};
 use crate::ownership;
 use crate::route::{KernelRoute, RouteChange, RouteKernel, RouteKey};
 
 impl<K: RouteKernel> RouteTable<K> {
-    pub(super) fn apply_once(&mut self, now: Instant, report: &mut Report) -> Result<(), Error> {
+    pub(super) fn apply_once(
+        &mut self,
+        now: Instant,
+        report: &mut Report,
+        more: &mut dyn FnMut(&mut Self) -> bool,
+    ) -> Result<(), Error> {
         if self.resync {
             self.read_back(now)?;
             report.resynced = true;
@@ -24,10 +29,11 @@ impl<K: RouteKernel> RouteTable<K> {
         self.look_again_at_what_is_due(now);
         self.write(
             |table| table.decide_some(now),
-            |table, change, outcome| match outcome {
-                Ok(()) => table.installed(change, now, report),
-                Err(refusal) => table.refused(change.route().clone(), refusal, now),
+            |table, asked, outcome| match outcome {
+                Ok(()) => table.installed(&asked.change, now, report),
+                Err(refusal) => table.refused(asked, refusal, now),
             },
+            more,
         )?;
         self.clean_up(now, report)
     }
@@ -76,7 +82,7 @@ impl<K: RouteKernel> RouteTable<K> {
         self.claim_replaced(now);
         self.routes.replace_actual(ours);
         self.dirty.extend(self.wants.destinations());
-        self.resync = false;
+        (self.resync, self.unsure) = (false, false);
         Ok(())
     }
 
@@ -98,15 +104,17 @@ impl<K: RouteKernel> RouteTable<K> {
 
     /// Works out what is wanted at the next destinations that have changed, and gives what is to be added and replaced there;
     /// `None`: nothing, at any of them.
-    fn decide_some(&mut self, now: Instant) -> Option<Vec<RouteChange>> {
-        let mut changes = Vec::new();
-        while changes.len() < AT_ONCE
+    fn decide_some(&mut self, now: Instant) -> Option<Batch> {
+        let mut batch = Batch::default();
+        while batch.len() < AT_ONCE
             && let Some(destination) = self.dirty.pop_first()
         {
-            let wanted = self.decide(destination);
-            changes.extend(wanted.and_then(|key| self.change_for(&key, now)));
+            let Some(key) = self.decide(destination) else { continue };
+            let Some(change) = self.change_for(&key, now) else { continue };
+            let before = self.routes.set_actual(key, Arc::clone(change.shared()));
+            batch.push(change, before);
         }
-        (!changes.is_empty()).then_some(changes)
+        (batch.len() > 0).then_some(batch)
     }
 
     /// Works out what is wanted at a destination: the first candidate whose device is there. Gives where that goes.
@@ -180,28 +188,37 @@ impl<K: RouteKernel> RouteTable<K> {
         })
     }
 
-    fn installed(&mut self, change: RouteChange, now: Instant, report: &mut Report) {
-        let route = match change {
-            RouteChange::Replace(route) => {
-                report.replaced += 1;
-                route
-            }
-            RouteChange::Add(route) | RouteChange::Delete(route) => {
-                report.added += 1;
-                route
-            }
-        };
+    fn installed(&mut self, change: &RouteChange, now: Instant, report: &mut Report) {
+        match change {
+            RouteChange::Replace(_) => report.replaced += 1,
+            RouteChange::Add(_) | RouteChange::Delete(_) => report.added += 1,
+        }
+        let route = change.route();
         self.failures.remove(&route.destination);
         self.first_seen.remove(&route.key());
         if self.foreign.remove(&route.key()).is_some() {
             self.claims.remove(&route.key());
             self.reclaimed.insert(route.key(), now + self.config.reclaim_pause);
-            self.note_conflict(&route);
+            self.note_conflict(route);
         }
-        self.routes.set_actual(route.key(), route);
     }
 
-    fn refused(&mut self, wanted: KernelRoute, refusal: Refusal, now: Instant) {
+    fn refused(&mut self, Asked { change, before }: Asked, refusal: Refusal, now: Instant) {
+        let (route, key) = (change.shared(), change.route().key());
+        if !self.routes.actual().get(&key).is_some_and(|believed| Arc::ptr_eq(believed, route)) {
+            // Something else was written meanwhile, compared with what is not there.
+            self.resync = true;
+            return;
+        }
+        match before {
+            Some(before) => drop(self.routes.set_actual(key, before)),
+            None => self.routes.remove_actual(&key),
+        }
+        if !self.routes.desired().get(&key).is_some_and(|wanted| Arc::ptr_eq(wanted, route)) {
+            // Nobody wants it any more.
+            return;
+        }
+        let wanted = change.route().clone();
         let attempts = 1 + self.failures.get(&wanted.destination).map_or(0, |failure| failure.attempts);
         // Something is in the place of which we did not know: look, and then try at once.
         let surprise = refusal.errno == Errno::EXIST;
@@ -228,9 +245,11 @@ impl<K: RouteKernel> RouteTable<K> {
             std::mem::take(&mut self.surplus).into_iter().partition(|route| self.is_swept(route));
         self.surplus = keep;
         doomed.extend(spare.into_iter().map(RouteChange::Delete));
-        self.write(in_batches(doomed), |table, change, outcome| {
-            table.note_deleted(change.route(), outcome, report);
-        })
+        self.write(
+            in_batches(doomed),
+            |table, asked, outcome| table.note_deleted(asked.change.route(), outcome, report),
+            &mut |_| false,
+        )
     }
 
     fn note_deleted(&mut self, route: &KernelRoute, outcome: Result<(), Refusal>, report: &mut Report) {
@@ -301,11 +320,12 @@ impl<K: RouteKernel> RouteTable<K> {
 }
 
 /// Changes that are known beforehand, for [`RouteTable::write`].
-fn in_batches<K>(changes: Vec<RouteChange>) -> impl FnMut(&mut RouteTable<K>) -> Option<Vec<RouteChange>> {
+fn in_batches<K>(changes: Vec<RouteChange>) -> impl FnMut(&mut RouteTable<K>) -> Option<Batch> {
     let mut rest = changes.into_iter();
     move |_| {
-        let batch: Vec<_> = rest.by_ref().take(AT_ONCE).collect();
-        (!batch.is_empty()).then_some(batch)
+        let mut batch = Batch::default();
+        rest.by_ref().take(AT_ONCE).for_each(|change| batch.push(change, None));
+        (batch.len() > 0).then_some(batch)
     }
 }
 

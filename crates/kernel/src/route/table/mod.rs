@@ -177,6 +177,8 @@ pub struct RouteTable<K> {
     failures: BTreeMap<IpNet, Failure>,
     waiting: BTreeMap<IpNet, Waiting>,
     resync: bool,
+    /// It is not known what was done of the last changes; until all is read back they are believed to be made.
+    unsure: bool,
 }
 
 impl<K: RouteKernel> RouteTable<K> {
@@ -201,6 +203,7 @@ impl<K: RouteKernel> RouteTable<K> {
             failures: BTreeMap::new(),
             waiting: BTreeMap::new(),
             resync: true,
+            unsure: false,
         }
     }
 
@@ -335,7 +338,7 @@ impl<K: RouteKernel> RouteTable<K> {
         if self.wants.candidates(destination).next().is_none() {
             return RouteStatus::Unwanted;
         }
-        if self.dirty.contains(&destination) {
+        if self.unsure || self.dirty.contains(&destination) {
             return RouteStatus::Pending;
         }
         let conflict = self.conflicts.get(&destination).filter(|conflict| conflict.blocks());
@@ -400,12 +403,25 @@ impl<K: RouteKernel> RouteTable<K> {
     /// # Errors
     /// When the table cannot be read or it is not known what was done. Retry: the next call reads the table back.
     pub fn apply(&mut self, now: Instant) -> Result<Report, Error> {
+        self.apply_with(now, &mut |_| false)
+    }
+
+    /// As [`RouteTable::apply`]. While the kernel is busy with many changes, `more` is asked to say what else is wanted; false:
+    /// nothing, for now. It must not wait, and has to come to an end.
+    ///
+    /// # Errors
+    /// As [`RouteTable::apply`].
+    pub fn apply_with(
+        &mut self,
+        now: Instant,
+        more: &mut dyn FnMut(&mut Self) -> bool,
+    ) -> Result<Report, Error> {
         let mut report = Report::default();
         // A route that is there already although we did not know leads to a second look, not to a second error.
         for _ in 0..2 {
-            if let Err(error) = self.apply_once(now, &mut report) {
+            if let Err(error) = self.apply_once(now, &mut report, more) {
                 // It is not known what of it was done.
-                (self.resync, self.dropped) = (true, true);
+                (self.resync, self.dropped, self.unsure) = (true, true, true);
                 return Err(error);
             }
             if !self.resync {
