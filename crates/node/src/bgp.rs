@@ -8,6 +8,7 @@ mod questions;
 mod words;
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -18,6 +19,7 @@ use bgp::{PeerStatus, SessionStatus, Shutdown, Speaker, Start};
 use calc::bgp_plan::{BgpPlan, SessionFeedback, SessionWatch};
 use kernel::Rtnetlink;
 use kernel::ownership::ROUTE_BIRD;
+use kernel::route::KernelRoute;
 
 use crate::agent::{self, AgentHandle};
 use crate::health::{Health, Reporter};
@@ -79,7 +81,7 @@ impl Bgp {
     pub(crate) fn begin(
         &self,
         inheritance: Option<Inheritance>,
-        start: impl FnOnce() -> Result<Start>,
+        beginning: impl FnOnce() -> Result<Beginning>,
     ) -> Result<()> {
         match inheritance {
             Some(inheritance) => {
@@ -90,8 +92,9 @@ impl Bgp {
                 self.speaker.take_over(inheritance);
             }
             None => {
-                let start = start()?;
+                let Beginning { start, idle } = beginning()?;
                 tracing::info!(?start, "BGP starts");
+                self.planned.lock().unwrap_or_else(PoisonError::into_inner).set_idle(idle);
                 self.speaker.start(start);
             }
         }
@@ -180,15 +183,74 @@ fn not_ready(peers: &[PeerStatus], up: usize, age: Duration) -> Option<String> {
     Some(format!("{up} of {} peers are Established: {}", peers.len(), causes.join(", ")))
 }
 
-/// How a speaker begins that puts routes into the kernel: those that an earlier process left there make it a restart. Peers are
-/// told, and nothing of them is withdrawn before BGP has heard everyone.
-pub(crate) fn after_earlier_processes() -> Result<Start> {
-    let left_behind = left_behind().context("cannot read the kernel's routes")?;
-    Ok(if left_behind { Start::Restarting } else { Start::Fresh })
+/// How a speaker begins.
+pub(crate) struct Beginning {
+    start: Start,
+    /// Addresses of workloads that need not be heard before routes are selected: the kernel has none behind them.
+    idle: BTreeSet<IpAddr>,
 }
 
-/// Whether the kernel has routes that BGP put there.
-pub(crate) fn left_behind() -> Result<bool, kernel::netlink::Error> {
-    let routes = Rtnetlink::open()?.main_routes()?;
-    Ok(routes.iter().any(|route| route.protocol == ROUTE_BIRD))
+impl From<Start> for Beginning {
+    /// Every workload is waited for that is to be a peer.
+    fn from(start: Start) -> Self {
+        Self { start, idle: BTreeSet::new() }
+    }
+}
+
+/// How a speaker begins that puts routes into the kernel: those that an earlier process left there make it a restart. Peers are
+/// told, and nothing of them is withdrawn before BGP has heard everyone.
+pub(crate) fn after_earlier_processes() -> Result<Beginning> {
+    let routes = Rtnetlink::open()?.main_routes().context("cannot read the kernel's routes")?;
+    let left_behind = routes.iter().any(|route| route.protocol == ROUTE_BIRD);
+    let start = if left_behind { Start::Restarting } else { Start::Fresh };
+    Ok(Beginning { start, idle: idle(&routes) })
+}
+
+/// The hosts behind devices over which no route of BGP leads.
+fn idle(routes: &[KernelRoute]) -> BTreeSet<IpAddr> {
+    let devices = |route: &KernelRoute| route.hops.iter().filter_map(|hop| hop.device).collect::<Vec<_>>();
+    let (of_bgp, others): (Vec<_>, Vec<_>) = routes.iter().partition(|route| route.protocol == ROUTE_BIRD);
+    let busy: BTreeSet<u32> = of_bgp.into_iter().flat_map(devices).collect();
+    let is_idle = |route: &&KernelRoute| {
+        let is_host = route.destination.prefix_len() == route.destination.max_prefix_len();
+        let devices = devices(route);
+        is_host && !devices.is_empty() && devices.iter().all(|device| !busy.contains(device))
+    };
+    others.into_iter().filter(is_idle).map(|route| route.destination.addr()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use kernel::ownership::ROUTE_FELIX;
+    use kernel::route::{Hop, MAIN_TABLE, RouteKind};
+
+    use super::*;
+
+    fn route(destination: &str, gateway: Option<&str>, device: u32, protocol: u8) -> KernelRoute {
+        let gateway = gateway.map(|text| text.parse().unwrap());
+        KernelRoute {
+            destination: destination.parse().unwrap(),
+            table: MAIN_TABLE,
+            metric: 0,
+            tos: 0,
+            protocol,
+            kind: RouteKind::Unicast,
+            hops: vec![Hop { gateway, device: Some(device), onlink: false, weight: 1 }],
+            source: None,
+        }
+    }
+
+    /// Its next hop may be a third one's.
+    #[test]
+    fn a_workload_is_idle_when_nothing_of_bgp_leads_over_its_device() {
+        let routes = [
+            route("10.65.0.2/32", None, 7, ROUTE_FELIX),
+            route("10.65.0.3/32", None, 8, ROUTE_FELIX),
+            route("10.65.0.4/32", None, 9, ROUTE_FELIX),
+            route("10.80.0.0/24", Some("10.65.0.2"), 7, ROUTE_BIRD),
+            route("10.81.0.0/24", Some("192.0.2.1"), 8, ROUTE_BIRD),
+            route("10.0.0.0/24", None, 2, 2),
+        ];
+        assert_eq!(idle(&routes), ["10.65.0.4".parse().unwrap()].into());
+    }
 }

@@ -20,7 +20,7 @@ use bgp::{Shutdown, Start};
 use datastore::config::DatastoreConfig;
 use datastore::{SyncMonitor, Syncer};
 
-use crate::bgp::{Bgp, BgpMetrics, after_earlier_processes};
+use crate::bgp::{Beginning, Bgp, BgpMetrics, after_earlier_processes};
 use crate::handover::{self, Ending, Giver, Owner, Parts, Predecessor, Taken};
 use crate::health::{Health, Reporter};
 use crate::instance::{NameClaim, NameLock};
@@ -169,13 +169,13 @@ fn routes_to(kernel: Option<&KernelRoutes>) -> impl FnMut(Vec<RouteEvent>) + Sen
     }
 }
 
-fn how_to_start(args: &ReflectorArgs) -> Result<Start> {
+fn how_to_start(args: &ReflectorArgs) -> Result<Beginning> {
     // Whoever does not forward forwards on: the next hops are other hosts, whether we run or not. So peers may keep our
     // routes while we are away, and are told so, unless this is to be a start like the first.
     match (args.fresh, args.kernel) {
-        (true, _) => Ok(Start::Fresh),
+        (true, _) => Ok(Start::Fresh.into()),
         (false, true) => after_earlier_processes(),
-        (false, false) => Ok(Start::Restarting),
+        (false, false) => Ok(Start::Restarting.into()),
     }
 }
 

@@ -1,10 +1,11 @@
 //! The plan on its way to the speaker: passwords are filled in, what cannot be done is said.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bgp::SpeakerConfig;
+use bgp::{PeerConfig, SpeakerConfig};
 use calc::bgp_plan::{BgpPlan, Problem};
 
 use super::passwords::PasswordFiles;
@@ -26,6 +27,8 @@ pub(super) struct Planned {
     configured_at: Option<Instant>,
     problems: BTreeSet<Problem>,
     next_look: Instant,
+    /// Addresses of workloads that need not be heard before routes are selected.
+    idle: BTreeSet<IpAddr>,
 }
 
 impl Planned {
@@ -39,6 +42,7 @@ impl Planned {
             configured_at: None,
             problems: BTreeSet::new(),
             next_look: Instant::now(),
+            idle: BTreeSet::new(),
         }
     }
 
@@ -50,6 +54,12 @@ impl Planned {
     /// When the configuration last changed.
     pub(super) fn configured_at(&self) -> Option<Instant> {
         self.configured_at
+    }
+
+    /// Nothing is lost behind these workloads if they do not speak.
+    pub(super) fn set_idle(&mut self, idle: BTreeSet<IpAddr>) {
+        self.idle = idle;
+        self.configure();
     }
 
     /// A new plan.
@@ -84,7 +94,9 @@ impl Planned {
             );
         }
         self.say(problems);
-        if let Some(config) = config {
+        if let Some(mut config) = config {
+            let idle = |peer: &&mut PeerConfig| peer.behind_us && self.idle.contains(&peer.address);
+            config.peers.values_mut().filter(idle).for_each(|peer| peer.on_demand = true);
             self.tell(config);
         }
     }

@@ -267,6 +267,26 @@ fn the_address_and_the_session_last_as_long_as_their_cause_whoever_restarts() {
     );
 }
 
+/// Its session is waited for only where something may be lost behind it; for the others there are 30 s.
+#[test]
+fn a_pod_that_does_not_dial_holds_up_no_restart() {
+    let lab = lab();
+    lab.apply(PEERS);
+    let cali = interface(&lab, "router");
+    eventually(SOON, || {
+        let there = dialled(&lab, "node-1");
+        when(there == on(&cali), &format!("{there:?}"))
+    });
+    lab.fault("kill", "node-1");
+    lab.exec("node-1", "ip route add 10.99.0.0/24 via 172.30.0.2 proto bird");
+    lab.fault("start", "node-1");
+    lab.await_ready("node-1");
+    eventually(SOON, || {
+        let routes = lab.exec("node-1", "ip route");
+        when(!routes.contains("10.99.0.0"), &routes)
+    });
+}
+
 #[test]
 fn a_policy_of_the_pod_decides_whether_it_may_dial() {
     let lab = lab();
