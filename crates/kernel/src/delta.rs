@@ -119,7 +119,7 @@ mod tests {
                 match random.u8(..5) {
                     0 => tracker.set_desired(key, value),
                     1 => tracker.remove_desired(&key),
-                    2 => tracker.set_actual(key, value),
+                    2 => drop(tracker.set_actual(key, value)),
                     3 => tracker.remove_actual(&key),
                     _ => tracker.replace_actual((0..key).map(|key| (key, value)).collect()),
                 }

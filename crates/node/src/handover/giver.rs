@@ -5,20 +5,18 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use bgp::handover::VERSION;
 use kernel::passing;
 
-use super::protocol::{Files, LIMIT, Reply, Request, What, hear, say, whats};
+use super::limits::{FREEZE, MESSAGE, REQUESTS, SETTLE};
+use super::protocol::{Files, Reply, Request, What, hear, say, whats};
 use super::{Owner, path};
 use crate::cni::{Requests, listen_privately};
 use crate::http;
 use crate::speaker::{Freezer, Frozen};
-
-/// How long CNI requests that are under way may take before nothing more is written.
-const REQUESTS: Duration = Duration::from_secs(10);
 
 /// How a process ends when another one has asked for its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,8 +86,8 @@ impl Giver {
 impl Parts {
     fn answer_next(&self, listener: &UnixListener) -> Result<(Option<Ending>, UnixStream)> {
         let (socket, _) = listener.accept()?;
-        socket.set_read_timeout(Some(LIMIT))?;
-        socket.set_write_timeout(Some(LIMIT))?;
+        socket.set_read_timeout(Some(MESSAGE))?;
+        socket.set_write_timeout(Some(MESSAGE))?;
         Ok((self.answer(&socket)?, socket))
     }
 
@@ -146,8 +144,13 @@ impl Parts {
 
     /// Gives everything away; on an error everything goes on.
     fn give(&self, socket: &UnixStream) -> Result<()> {
+        // Peers may take long, and nobody is to wait for them but who asks.
+        if self.speaker.as_ref().is_some_and(|speaker| !speaker.settle(SETTLE)) {
+            bail!("BGP cannot hold still");
+        }
         let still = Still::new(self)?;
-        let frozen = self.speaker.as_ref().map(|speaker| speaker.freeze().context("BGP does not hold still"));
+        let frozen = self.speaker.as_ref().map(|speaker| speaker.freeze(FREEZE));
+        let frozen = frozen.map(|frozen| frozen.context("BGP does not hold still"));
         let frozen = frozen.transpose()?;
         self.offer(socket, frozen.as_ref())?;
         match hear(socket)?.0 {

@@ -1,12 +1,9 @@
 //! A thread that writes to the kernel holds still while another process takes over.
 
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::time::Duration;
 
+use super::limits::HOLD;
 use crate::health::Reporter;
-
-/// How long a thread may take to hold still: it is in the middle of writing.
-const LIMIT: Duration = Duration::from_secs(20);
 
 /// What the thread is told.
 #[derive(Debug)]
@@ -24,7 +21,7 @@ impl Hold {
             return tell(Self::GoOn);
         }
         let (held, is_held) = sync_channel(1);
-        tell(Self::Still(held)) && is_held.recv_timeout(LIMIT).is_ok()
+        tell(Self::Still(held)) && is_held.recv_timeout(HOLD).is_ok()
     }
 
     /// On the thread: whether it holds still from now on.

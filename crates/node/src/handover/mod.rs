@@ -4,7 +4,8 @@
 //!   new process                              old process
 //!   reads rows, works out its plan,          serves on
 //!   touches nothing
-//!        ── Sessions: who I am, version ──▶  finishes CNI requests, writes no more routes and rules,
+//!        ── Sessions: who I am, version ──▶  serves on until peers have read and connections are decided;
+//!                                            finishes CNI requests, writes no more routes and rules,
 //!                                            holds BGP still; BFD goes on
 //!        ◀── Offer: state, open files ─────
 //!   reads it
@@ -19,6 +20,8 @@
 //! three messages are under way. What two processes would fight over is open files, and goes along: sessions, listening
 //! sockets of BGP, of the plugins and of HTTP, the lock on the node's name.
 //!
+//! What may take long is waited for before anybody is held up; how long everything may take at most is in `limits`.
+//!
 //! An offer that cannot be used is not accepted: the new process ends with an error, and the old one goes on.
 //!
 //! An old process that does not understand the request says so; then it is asked to end as for a restart
@@ -26,6 +29,7 @@
 
 mod giver;
 mod hold;
+mod limits;
 mod protocol;
 mod taker;
 

@@ -4,16 +4,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
 
 use kernel::passing;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::Owner;
-
-/// How long the other end may take for a message.
-pub(super) const LIMIT: Duration = Duration::from_secs(60);
 
 /// From the new process. `Sessions` and `Restart` are understood by every version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,7 +95,7 @@ pub(super) fn say(
 /// Receives a message.
 ///
 /// # Errors
-/// The other end is gone (`UnexpectedEof`), is silent for [`LIMIT`], or says what is not understood (`InvalidData`).
+/// The other end is gone (`UnexpectedEof`), is silent for [`MESSAGE`](super::limits::MESSAGE), or says what is not understood (`InvalidData`).
 pub(super) fn hear<T: DeserializeOwned>(socket: &UnixStream) -> io::Result<(T, Vec<u8>, Vec<OwnedFd>)> {
     let (mut octets, files) = passing::receive(socket)?;
     let end = octets.iter().position(|octet| *octet == b'\n').ok_or(io::ErrorKind::InvalidData)?;

@@ -12,7 +12,8 @@ use bgp::ConnectionId;
 use bgp::bfd::HandedPaths;
 use bgp::handover::{Handover, HandoverError, VERSION};
 
-use super::protocol::{Files, LIMIT, Reply, Request, What, hear, say};
+use super::limits::MESSAGE;
+use super::protocol::{Files, Reply, Request, What, hear, say};
 use super::{Owner, path};
 use crate::bfd::GivenPaths;
 use crate::speaker::Inheritance;
@@ -79,8 +80,8 @@ impl Predecessor {
     fn connect(&self) -> Result<UnixStream> {
         let socket = UnixStream::connect(&self.path)
             .with_context(|| format!("{}: the process to take over from is gone", self.path.display()))?;
-        socket.set_read_timeout(Some(LIMIT))?;
-        socket.set_write_timeout(Some(LIMIT))?;
+        socket.set_read_timeout(Some(MESSAGE))?;
+        socket.set_write_timeout(Some(MESSAGE))?;
         Ok(socket)
     }
 

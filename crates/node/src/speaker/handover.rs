@@ -1,8 +1,8 @@
 //! A speaker's thread gives everything to that of another process, or takes it over (the values are in
 //! [`bgp::handover`] and [`bgp::bfd::HandedPaths`]; how they get there is the business of [`crate::handover`]).
 //!
-//! Giving: the thread waits until no connection is undecided, writes what there is to write, and holds still with all its
-//! sockets open. BFD goes on in its own thread until it is asked for, too. Then either everything is the other's and the
+//! Giving: the thread goes on until no connection is undecided and no peer is too far behind ([`Freezer::settle`]); then it
+//! writes what there is to write, and holds still with all its sockets open ([`Freezer::freeze`]). BFD goes on in its own thread until it is asked for, too. Then either everything is the other's and the
 //! thread ends without a word to any peer, or it goes on as if nothing had been.
 //!
 //! While a speaker holds still in one process, or is made in the other, which takes seconds with large tables, nothing is
@@ -28,16 +28,16 @@ use crate::bfd::{Bfd, GivenPaths};
 
 /// How long connections that are no sessions yet are waited for. Of a collision more is known after five seconds.
 const UNDECIDED: Duration = Duration::from_secs(6);
-/// For how much longer it is waited until what is handed over has become little enough.
-const BEHIND: Duration = Duration::from_secs(15);
+/// The same, when everything else holds still already.
+const STILL_UNDECIDED: Duration = Duration::from_secs(1);
+/// How much later than that the thread's answer may come: it is in the middle of something.
+pub(crate) const ANSWER: Duration = Duration::from_secs(1);
 /// Routes and announcements that are handed over at most. Each takes some hundred octets on both sides.
 const MOST: usize = 10_000_000;
 /// How often peers hear from a speaker that holds still: the shortest hold time is 3 s.
 const PULSE: Duration = Duration::from_secs(1);
 /// How soon it is looked again whether they are.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(20);
-/// How long the thread may take to hold still, beyond that.
-const STILL: Duration = Duration::from_secs(20);
 
 /// What a thread takes over.
 pub(crate) struct Inheritance {
@@ -66,6 +66,13 @@ enum Decision {
     End,
 }
 
+/// A thread has been asked to say when it could hold still.
+pub(super) struct Settling {
+    answer: SyncSender<()>,
+    since: Instant,
+    until: Instant,
+}
+
 /// A thread has been asked to hold still.
 pub(super) struct Freezing {
     answer: SyncSender<Frozen>,
@@ -88,11 +95,20 @@ impl SpeakerHandle {
 pub(crate) struct Freezer(Commands);
 
 impl Freezer {
-    /// `None`: it has ended, has no configuration yet, or cannot; its log says why.
-    pub(crate) fn freeze(&self) -> Option<Frozen> {
+    /// Waits until it could hold still at once, while it goes on; but for no longer than the limit and [`ANSWER`]. False: it
+    /// has ended, has no configuration yet, or cannot; its log says why.
+    pub(crate) fn settle(&self, limit: Duration) -> bool {
         let (answer, answered) = sync_channel(1);
-        self.0.send(Command::Freeze(Freezing { answer, until: Instant::now() + UNDECIDED }));
-        answered.recv_timeout(UNDECIDED + BEHIND + STILL).ok()
+        let since = Instant::now();
+        self.0.send(Command::Settle(Settling { answer, since, until: since + limit }));
+        answered.recv_timeout(limit + ANSWER).is_ok()
+    }
+
+    /// Has it hold still, within the limit. `None`: as for [`Freezer::settle`].
+    pub(crate) fn freeze(&self, limit: Duration) -> Option<Frozen> {
+        let (answer, answered) = sync_channel(1);
+        self.0.send(Command::Freeze(Freezing { answer, until: Instant::now() + STILL_UNDECIDED }));
+        answered.recv_timeout(limit).ok()
     }
 }
 
@@ -165,17 +181,35 @@ pub(super) fn keeping_alive<T>(
     })
 }
 
+fn is_small_enough(size: usize) -> bool {
+    if size > MOST {
+        tracing::error!(size, MOST, "too many peers are being told large tables to hand over BGP now");
+    }
+    size <= MOST
+}
+
 impl Worker {
+    /// Says that it could hold still, when it was asked to and nothing is in the way any more.
+    pub(super) fn settle(&mut self) {
+        let Some(settling) = self.settling.take() else { return };
+        let (now, size) = (Instant::now(), self.speaker.handover_size());
+        let is_opening = self.speaker.is_opening() && now < settling.since + UNDECIDED;
+        if (is_opening || self.more || size > MOST) && now < settling.until {
+            self.settling = Some(settling);
+        } else if is_small_enough(size) {
+            // Whoever asked may have lost patience.
+            let _ = settling.answer.send(());
+        }
+    }
+
     /// Holds still when it was asked to and can. True: everything is another process's now.
     pub(super) fn freeze(&mut self) -> bool {
         let Some(Freezing { answer, until }) = self.freezing.take() else { return false };
-        let (now, size) = (Instant::now(), self.speaker.handover_size());
-        if self.speaker.is_opening() && now < until || size > MOST && now < until + BEHIND {
+        if self.speaker.is_opening() && Instant::now() < until {
             self.freezing = Some(Freezing { answer, until });
             return false;
         }
-        if size > MOST {
-            tracing::error!(size, MOST, "too many peers are being told large tables to hand over BGP now");
+        if !is_small_enough(self.speaker.handover_size()) {
             return false;
         }
         let (decisions, decided) = channel();

@@ -44,7 +44,7 @@ use bgp::config::Origination;
 use bgp::{BestRoute, Family, PeerId, PeerStatus, Resolution, Shutdown, Speaker, SpeakerConfig, Start};
 use ipnet::IpNet;
 
-pub(crate) use handover::{Freezer, Frozen, Inheritance};
+pub(crate) use handover::{ANSWER as FREEZER_ANSWER, Freezer, Frozen, Inheritance};
 use poller::{Poller, Waker};
 
 /// How long the thread may take to answer.
@@ -78,6 +78,8 @@ enum Command {
     Start(Start),
     /// Begin in the place of another process.
     TakeOver(Box<Inheritance>),
+    /// Say when holding still would be possible.
+    Settle(handover::Settling),
     /// Hold still for another process.
     Freeze(handover::Freezing),
     Stop(Shutdown),

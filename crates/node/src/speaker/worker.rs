@@ -17,7 +17,7 @@ use bgp::{
 
 use super::connection::{Closing, Connection, DRAIN_LIMIT};
 use super::dial::{Dial, Outcome};
-use super::handover::{Freezing, Inheritance, LOOK_AGAIN, keeping_alive};
+use super::handover::{Freezing, Inheritance, LOOK_AGAIN, Settling, keeping_alive};
 use super::listener::{Demands, Listener, PAUSE};
 use super::poller::{AT_ONCE, Interest, Poller, Ready};
 use super::resolver::Resolver;
@@ -29,6 +29,9 @@ use crate::bfd::{Bfd, GivenPaths};
 const READ_BYTES: usize = 16 * 1024;
 /// How often what the speaker says is written and it is asked again, before others have their turn.
 const PASSES: usize = 4;
+/// What it says is written after so much of it at the latest: a peer that gets a large table, or loses one, is to read while
+/// the next part is worked out, and is not to be taken for one that does not read.
+const SAYINGS: usize = 16 * 1024;
 /// What happens to routes is handed on in pieces of so many.
 const ROUTE_EVENTS: usize = 512;
 /// After so many rounds timers run in any case, whether all connections have been looked at or not.
@@ -101,7 +104,7 @@ fn await_beginning(commands: &Receiver<Command>) -> Option<(SpeakerConfig, Begin
             }
             Command::Start(start) => beginning = Some(Beginning::Start(start)),
             Command::TakeOver(inheritance) => beginning = Some(Beginning::TakeOver(inheritance)),
-            Command::NextHop(..) | Command::Path(..) | Command::Freeze(_) => {}
+            Command::NextHop(..) | Command::Path(..) | Command::Settle(_) | Command::Freeze(_) => {}
             Command::Ask(ask) => ask(None),
             Command::Stop(_) => return None,
         }
@@ -162,7 +165,9 @@ pub(super) struct Worker {
     paths_due: bool,
     /// For what they find out.
     commands: Commands,
-    /// Another process wants to take over.
+    /// Another process wants to take over, and waits until this one could hold still,
+    pub(super) settling: Option<Settling>,
+    /// or does.
     pub(super) freezing: Option<Freezing>,
 }
 
@@ -217,6 +222,7 @@ impl Worker {
             watched: None,
             paths_due: true,
             commands,
+            settling: None,
             freezing: None,
         }
     }
@@ -251,6 +257,7 @@ impl Worker {
             self.carry_out();
             self.watch_paths();
             self.counts.report();
+            self.settle();
             if self.freeze() {
                 return self.finish_closing();
             }
@@ -267,7 +274,8 @@ impl Worker {
             self.closing_order.front().and_then(|id| self.closing.get(id)).map(|closing| closing.until);
         let due = self.speaker.poll_timeout().into_iter().chain(self.listen_again).chain(self.accept_again);
         let suspicion = self.suspicion.map(|(at, _)| at);
-        let due = due.chain(self.freezing.iter().map(|_| Instant::now() + LOOK_AGAIN));
+        let is_asked = self.settling.is_some() || self.freezing.is_some();
+        let due = due.chain(is_asked.then(|| Instant::now() + LOOK_AGAIN));
         let next = due.chain(dials).chain(closing).chain(suspicion).min();
         next.map(|at| at.saturating_duration_since(Instant::now()))
     }
@@ -284,6 +292,7 @@ impl Worker {
             Command::NextHop(address, resolution) => self.input(Input::NextHop { address, resolution }),
             Command::Path(peer, path) => self.input(Input::Path { peer, path }),
             Command::Ask(ask) => ask(Some(&self.speaker)),
+            Command::Settle(settling) => self.settling = Some(settling),
             Command::Freeze(freezing) => self.freezing = Some(freezing),
             Command::Start(_) | Command::TakeOver(_) => unreachable!("it has begun"),
             Command::Stop(_) => unreachable!("the caller has dealt with it"),
@@ -495,11 +504,9 @@ impl Worker {
     pub(super) fn carry_out(&mut self) {
         self.more = false;
         for _ in 0..PASSES {
-            while let Some(output) = self.speaker.poll_output() {
-                self.output(output);
-            }
+            let said_all = self.hear_out();
             self.hand_on_routes();
-            if self.dirty.is_empty() {
+            if self.dirty.is_empty() && said_all {
                 return;
             }
             for connection in std::mem::take(&mut self.dirty) {
@@ -507,6 +514,15 @@ impl Worker {
             }
         }
         self.more = true;
+    }
+
+    /// Whether the speaker has nothing more to say for now.
+    fn hear_out(&mut self) -> bool {
+        for _ in 0..SAYINGS {
+            let Some(output) = self.speaker.poll_output() else { return true };
+            self.output(output);
+        }
+        false
     }
 
     fn flush(&mut self, connection: ConnectionId) {

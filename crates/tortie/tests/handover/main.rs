@@ -150,6 +150,22 @@ fn an_offer_that_cannot_be_used_is_not_accepted_and_the_old_process_goes_on() {
     assert_eq!(world.counters(), counters);
 }
 
+/// The neighbour that says nothing is waited for, for some seconds.
+#[test]
+fn while_the_old_process_waits_for_its_peers_everybody_is_served() {
+    let (mut world, mut process, counters) = up(Kind::Node);
+    let _silent = world.silent_peer();
+    let _new = world.start(&["--take-over"]);
+    eventually("the new one asks", || world.log(1).contains("another process takes over"));
+    world.delete_route("10.65.2.0/24");
+    eventually("routes are written", || world.our_routes().contains("10.65.2.0/24 via 10.0.0.2"));
+    assert_eq!(world.sessions().len(), 3, "requests are answered");
+    assert!(process.is_running(), "and it was still waiting");
+    assert!(process.await_end().success());
+    assert_eq!(world.sessions().len(), 3, "the new one answers");
+    assert_eq!(world.counters(), counters);
+}
+
 #[test]
 fn peers_hear_from_a_process_that_holds_still_for_long() {
     let (mut world, mut process, _) = up(Kind::Reflector);

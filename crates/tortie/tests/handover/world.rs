@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -290,6 +290,19 @@ impl World {
         routes.iter().filter_map(|route| route["pathId"].as_u64()).collect()
     }
 
+    /// A neighbour that takes a connection and never says a word, for as long as what is given lives.
+    pub(crate) fn silent_peer(&self) -> TcpListener {
+        self.theirs.command("ip address add 10.0.0.3/24 dev wire");
+        let listener =
+            self.theirs.run(|| TcpListener::bind("10.0.0.3:1790").expect("nobody else has the address"));
+        self.configure(&format!("{RESOURCES}{SILENT}"), &[]);
+        eventually("it is dialled", || {
+            let sessions = self.sessions();
+            sessions.get("10.0.0.3").is_some_and(|(state, ..)| state == "OpenSent")
+        });
+        listener
+    }
+
     /// Other resources; a peer that is not among them any more is gone.
     pub(crate) fn configure(&self, resources: &str, removed: &[&str]) {
         fs::write(self.file("resources.yaml"), resources).expect("the folder is ours");
@@ -319,6 +332,10 @@ impl World {
 
     pub(crate) fn our_routes(&self) -> String {
         self.ours.command("ip route show proto bird") + &self.ours.command("ip -6 route show proto bird")
+    }
+
+    pub(crate) fn delete_route(&self, destination: &str) {
+        self.ours.command(&format!("ip route delete {destination} proto bird"));
     }
 
     pub(crate) fn log(&self, number: usize) -> String {
@@ -399,3 +416,10 @@ kind: BGPPeer
 metadata: {name: bird6}
 spec: {peerIP: "2001:db8::2", asNumber: 64512}
 "#;
+
+const SILENT: &str = "---
+apiVersion: projectcalico.org/v3
+kind: BGPPeer
+metadata: {name: silent}
+spec: {peerIP: '10.0.0.3:1790', asNumber: 64512}
+";
