@@ -301,7 +301,7 @@ impl<K: InterfaceKernel> InterfaceTable<K> {
         let devices = self.links.values().filter(|link| shaping::is_device(link));
         self.orphans = devices.map(|link| link.name.clone()).collect();
         self.shaped.clear();
-        for link in self.links.values().filter(|link| ownership::is_workload_interface(link.name.as_str())) {
+        for link in self.links.values().filter(|link| is_workload_interface(&link.name, &self.prefixes)) {
             let has_device = self.orphans.remove(&device_of(&link.name));
             if has_device || limited.contains(&link.index) {
                 self.shaped.insert(link.index);
@@ -325,14 +325,10 @@ impl<K: InterfaceKernel> InterfaceTable<K> {
         }
     }
 
-    fn is_workload_interface(&self, name: &InterfaceName) -> bool {
-        self.prefixes.iter().any(|prefix| name.as_str().starts_with(&**prefix))
-    }
-
     /// Whether nothing is wanted of an interface of ours, and it has addresses or limits all the same.
     fn has_leftovers(&self, subject: &Subject) -> bool {
         let link = subject.as_ref().and_then(|name| self.links.get(name));
-        let ours = link.filter(|link| self.is_workload_interface(&link.name));
+        let ours = link.filter(|link| is_workload_interface(&link.name, &self.prefixes));
         ours.is_some_and(|link| self.addresses.contains_key(&link.index) || self.shaped.contains(&link.index))
             && !self.desired.contains_key(subject)
     }
@@ -350,7 +346,7 @@ impl<K: InterfaceKernel> InterfaceTable<K> {
         let (made, refused) = match subject {
             None => enforce_each(&mut self.kernel, &wanted.settings),
             Some(name) => {
-                let ours = self.is_workload_interface(name);
+                let ours = is_workload_interface(name, &self.prefixes);
                 let Some(link) = self.links.get_mut(name) else {
                     // What could not be done on it went with it.
                     self.failures.remove(subject);
@@ -414,6 +410,10 @@ fn shape(
         shaped.remove(&link.index);
     }
     Ok(changed)
+}
+
+fn is_workload_interface(name: &InterfaceName, prefixes: &[String]) -> bool {
+    prefixes.iter().any(|prefix| name.as_str().starts_with(&**prefix))
 }
 
 /// Gives whether anything was changed, and remembers it.
