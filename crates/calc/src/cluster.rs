@@ -55,7 +55,8 @@ pub struct Cluster {
 
 impl Cluster {
     /// The kinds of resource that have a say. IPAM's blocks and block affinities do so too, for routes.
-    pub const KINDS: [Kind; 15] = [
+    pub const KINDS: [Kind; 16] = [
+        Kind::BGPConfiguration,
         Kind::FelixConfiguration,
         Kind::GlobalNetworkPolicy,
         Kind::GlobalNetworkSet,

@@ -76,7 +76,11 @@ const ALL: (u16, u16) = (0, u16::MAX);
 /// Answers for every target and each of its addresses.
 pub fn reach(cluster: &Cluster, question: &ReachQuestion) -> Vec<TargetReach> {
     let sites = Sites::many(cluster);
-    let asked = Asked { cluster, sites: &sites, question };
+    let all: Vec<WorkloadPlace> = cluster.workloads().filter_map(WorkloadPlace::new).collect();
+    let senders = question.from.as_ref().map(|selector| cluster.selected(selector));
+    let known = known(cluster, &all);
+    let senders = senders.unwrap_or(all);
+    let asked = Asked { cluster, sites: &sites, question, senders, known };
     let targets = question.targets.iter();
     targets.flat_map(|target| target.addresses.iter().map(|address| asked.target(target, *address))).collect()
 }
@@ -85,6 +89,9 @@ struct Asked<'a> {
     cluster: &'a Cluster,
     sites: &'a Sites,
     question: &'a ReachQuestion,
+    senders: Vec<WorkloadPlace>,
+    /// The addresses of workloads and nodes, IPv4 and IPv6.
+    known: [BTreeSet<u128>; 2],
 }
 
 impl Asked<'_> {
@@ -92,12 +99,9 @@ impl Asked<'_> {
         let version = IpVersion::of(address);
         let at = Place::Workload(WorkloadPlace { addresses: vec![address], ..target.clone() });
         let ports = self.source_port_classes(version);
-        let wanted = self.question.from.as_ref().map(|selector| self.cluster.selected(selector));
-        let everyone = wanted.is_none();
-        let workloads =
-            wanted.unwrap_or_else(|| self.cluster.workloads().filter_map(WorkloadPlace::new).collect());
+        let everyone = self.question.from.is_none();
         let (mut pods, mut pods_denied) = (Vec::new(), 0);
-        for workload in workloads.into_iter().filter(|workload| workload.id != target.id) {
+        for workload in self.senders.iter().filter(|workload| workload.id != target.id) {
             let of_family = workload.addresses.iter().filter(|own| IpVersion::of(**own) == version);
             let from = |own: &IpAddr| WorkloadPlace { addresses: vec![*own], ..workload.clone() };
             for from in of_family.map(from) {
@@ -143,7 +147,7 @@ impl Asked<'_> {
 
     /// The address space but for workloads and nodes.
     fn networks(&self, to: &Place, version: IpVersion, ports: &[(u16, u16)]) -> Vec<Reacher<IpNet>> {
-        let known = self.known(version);
+        let known = &self.known[usize::from(version == IpVersion::V6)];
         let mut by_port: Vec<((u16, u16), Intervals)> = Vec::new();
         for port in ports {
             let conditions = self.conditions(to, version, port.0);
@@ -167,19 +171,11 @@ impl Asked<'_> {
         by_port
             .into_iter()
             .flat_map(|(ports, allowed)| {
-                let networks = allowed.networks(&known, version);
+                let networks = allowed.networks(known, version);
                 networks.into_iter().map(move |network| (ports, network))
             })
             .map(|(ports, network)| reacher(ports, network))
             .collect()
-    }
-
-    /// The addresses of workloads and nodes.
-    fn known(&self, version: IpVersion) -> BTreeSet<u128> {
-        let workloads = self.cluster.workloads().filter_map(WorkloadPlace::new);
-        let nodes = self.cluster.nodes().flat_map(|(_, addresses)| addresses);
-        let all = workloads.flat_map(|workload| workload.addresses).chain(nodes);
-        all.filter(|address| IpVersion::of(*address) == version).map(regions::number).collect()
     }
 
     /// What the chains on the way of a packet from outside ask of its source address; with this source port.
@@ -219,6 +215,14 @@ impl Asked<'_> {
             |(first, next): (&u32, u32)| Some((u16::try_from(*first).ok()?, u16::try_from(next - 1).ok()?));
         firsts.iter().zip(after).filter_map(class).collect()
     }
+}
+
+/// The addresses of workloads and nodes, IPv4 and IPv6.
+fn known(cluster: &Cluster, workloads: &[WorkloadPlace]) -> [BTreeSet<u128>; 2] {
+    let nodes = cluster.nodes().flat_map(|(_, addresses)| addresses);
+    let all = workloads.iter().flat_map(|workload| workload.addresses.iter().copied()).chain(nodes);
+    let (v4, v6): (Vec<IpAddr>, Vec<IpAddr>) = all.partition(IpAddr::is_ipv4);
+    [v4, v6].map(|addresses| addresses.into_iter().map(regions::number).collect())
 }
 
 /// `None`: no port; empty: all of them; ranges that touch are joined.

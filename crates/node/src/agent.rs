@@ -21,6 +21,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use calc::bgp_plan::{BgpPlan, BgpPlanner, SessionFeedback};
+use calc::cluster::Cluster;
 use calc::contract::{Change, WorkloadEndpointId};
 use calc::{Graph, GraphConfig};
 use dataplane::judge::Sight;
@@ -187,32 +188,7 @@ pub(crate) struct Agent {
 
 /// The kinds of row that the agent follows.
 pub(crate) fn scopes() -> Vec<Scope> {
-    use api::Kind::{
-        BGPConfiguration, BGPFilter, BGPPeer, FelixConfiguration, GlobalNetworkPolicy, GlobalNetworkSet,
-        HostEndpoint, IPPool, KubernetesEndpointSlice, NetworkPolicy, NetworkSet, Node, Profile,
-        StagedGlobalNetworkPolicy, StagedKubernetesNetworkPolicy, StagedNetworkPolicy, Tier,
-        WorkloadEndpoint,
-    };
-    let kinds = [
-        BGPConfiguration,
-        BGPFilter,
-        BGPPeer,
-        FelixConfiguration,
-        GlobalNetworkPolicy,
-        GlobalNetworkSet,
-        HostEndpoint,
-        IPPool,
-        KubernetesEndpointSlice,
-        NetworkPolicy,
-        NetworkSet,
-        Node,
-        Profile,
-        StagedGlobalNetworkPolicy,
-        StagedKubernetesNetworkPolicy,
-        StagedNetworkPolicy,
-        Tier,
-        WorkloadEndpoint,
-    ];
+    let kinds: BTreeSet<api::Kind> = Cluster::KINDS.into_iter().chain(BgpPlanner::KINDS).collect();
     let resources = kinds.into_iter().map(Scope::all);
     resources.chain([Scope::Blocks, Scope::BlockAffinities { host: None }]).collect()
 }

@@ -20,7 +20,7 @@ use api::wire::packet::{PacketFacts, PacketQuestion};
 use calc::cluster::Cluster;
 use calc::evaluator::Packet;
 use dataplane::{DataplaneConfig, OpenError};
-use datastore::{Scope, Store, StoreError};
+use datastore::{Store, StoreError};
 use kernel::conntrack::{Connection, Conntrack, ConntrackKernel};
 use kernel::monitor::Event;
 use kernel::nflog::Headers;
@@ -30,6 +30,10 @@ use kernel::{Rtnetlink, ownership};
 
 use compare::Comparison;
 use expected::Expected;
+
+/// The other backend's rules are not read back here.
+const NOT_NFTABLES: &str =
+    "this node's rules are not in nf_tables; `iptables-save -c` and `ipset list` show them";
 
 /// So many connections are listed.
 const CONNECTIONS: usize = 16;
@@ -83,14 +87,20 @@ impl Packets {
         let counters = if actual.is_some() { nft.counters(&table)? } else { Vec::new() };
         let wanted = expected.table(&table);
         let mut comparison = Comparison::new(&wanted, actual.as_ref(), &counters, &expected.meanings);
-        comparison.base_chains();
-        let stages = question.stages.iter().map(|stage| comparison.stage(stage, question)).collect();
+        // With nf_tables there are always base chains.
+        let is_elsewhere = wanted.chains.is_empty();
+        let mut stages = Vec::new();
+        if !is_elsewhere {
+            comparison.base_chains();
+            stages.extend(question.stages.iter().map(|stage| comparison.stage(stage, question)));
+        }
         let connections = connections(source, destination)?;
         Ok(PacketFacts {
             node: self.config.node_name.clone(),
             backend: format!("nftables, {table}"),
             stages,
-            difference: comparison.difference,
+            difference: comparison.difference.filter(|_| !is_elsewhere),
+            not_compared: is_elsewhere.then(|| NOT_NFTABLES.to_owned()),
             route: route(&mut rtnetlink, destination)?,
             more_connections: connections.len().saturating_sub(CONNECTIONS),
             connections: connections.iter().take(CONNECTIONS).map(connection_text).collect(),
@@ -98,9 +108,7 @@ impl Packets {
     }
 
     fn cluster(&self) -> Result<Cluster, StoreError> {
-        let kinds = Cluster::KINDS.into_iter().map(Scope::all);
-        let scopes: Vec<Scope> =
-            kinds.chain([Scope::Blocks, Scope::BlockAffinities { host: None }]).collect();
+        let scopes = crate::agent::scopes();
         let mut cluster = Cluster::default();
         for entry in self.store.list_scopes(&scopes)?.entries {
             let row = entry.row()?;

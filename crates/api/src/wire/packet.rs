@@ -75,6 +75,9 @@ pub struct PacketFacts {
     /// of the stages or in a set that those look into.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub difference: Option<String>,
+    /// Why nothing was compared, if so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_compared: Option<String>,
     /// The route that the host's own packets to the destination take, as `ip route` writes it.
     pub route: String,
     /// Tracked connections between the two addresses; a packet of one of them is not judged again.

@@ -37,6 +37,8 @@ pub struct NodeModel {
     pub pools: BTreeMap<IpNet, Pool>,
     /// The addresses of all nodes.
     pub nodes: BTreeMap<Arc<str>, BTreeSet<IpAddr>>,
+    /// The networks of Services: what nobody took there goes no further (`serviceLoopPrevention`).
+    pub service_networks: BTreeSet<IpNet>,
     /// The Felix parameters that the datastore sets for the node.
     pub parameters: BTreeMap<String, String>,
     /// Parts of rows that cannot be used.
@@ -96,6 +98,7 @@ impl NodeModel {
             Change::RouteUpdate { destination, route } => drop(self.routes.insert(destination, route)),
             Change::PoolUpdate { cidr, pool } => drop(self.pools.insert(cidr, pool)),
             Change::HostUpdate { node, addresses } => drop(self.nodes.insert(node, addresses)),
+            Change::ServiceNetworksUpdate { networks } => self.service_networks = networks,
             Change::ConfigUpdate { parameters } => self.parameters = parameters,
             // Sets were taken in above; a graph that is flushed once removes nothing.
             Change::IpSetUpdate { .. }
@@ -108,7 +111,6 @@ impl NodeModel {
             | Change::RouteRemove { .. }
             | Change::PoolRemove { .. }
             | Change::HostRemove { .. }
-            | Change::ServiceNetworksUpdate { .. }
             | Change::InSync => {}
         }
     }

@@ -1,9 +1,10 @@
 //! Finding what users mean by a name or an address.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use api::WorkloadEndpoint;
 use api::endpoint_name::WorkloadEndpointName;
+use api::{Kind, Resource, WorkloadEndpoint};
 use serde::Serialize;
 
 use super::Cluster;
@@ -100,8 +101,8 @@ pub enum FindError {
     },
     /// A service, where services are not known.
     #[error(
-        "service {text:?} is not known: the datastore holds no Kubernetes Services; name a pod or an address behind it, or \
-         use --file with the Service and its EndpointSlices"
+        "service {text:?} is not known: the datastore holds none of its EndpointSlices; apply them, name a pod or an address \
+         behind it, or use --file with the Service and its EndpointSlices"
     )]
     NoServices {
         /// What was asked for.
@@ -166,7 +167,7 @@ impl Cluster {
             let nodes = self.nodes().filter(|(node, _)| *node == name);
             found.extend(nodes.map(|(node, addresses)| Found::Place(host(node, addresses))));
         }
-        if kind == "service" && self.services.is_empty() {
+        if kind == "service" && found.is_empty() && self.services.is_empty() {
             return Err(FindError::NoServices { text: name.to_owned() });
         }
         self.only(text, found)
@@ -230,15 +231,48 @@ impl Cluster {
 
     fn services_named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = ServicePlace> + 'a {
         let (namespace, name) = name.split_once('/').map_or((None, name), |(of, name)| (Some(of), name));
-        let keys = self.services.keys();
-        let wanted = keys.filter(move |(of, service)| {
+        let wanted = self.service_keys().into_iter().filter(move |(of, service)| {
             namespace.is_none_or(|namespace| namespace == of) && service == name
         });
-        wanted.filter_map(|key| self.service(key))
+        wanted.filter_map(|key| self.service(&key))
+    }
+
+    /// Services by namespace and name: those that are known, and those of which the datastore has endpoints.
+    fn service_keys(&self) -> BTreeSet<(String, String)> {
+        let stored =
+            self.stored_slices().map(|(namespace, spec)| (namespace.to_owned(), spec.service.clone()));
+        self.services.keys().cloned().chain(stored).collect()
+    }
+
+    fn stored_slices(&self) -> impl Iterator<Item = (&str, &api::KubernetesEndpointSliceSpec)> {
+        self.resources(Kind::KubernetesEndpointSlice).filter_map(|resource| match resource {
+            Resource::KubernetesEndpointSlice(slice) => {
+                Some((slice.metadata.namespace.as_deref()?, &slice.spec))
+            }
+            _ => None,
+        })
+    }
+
+    /// A service of which only the endpoints are known: neither its addresses nor its own ports, so that its port is theirs.
+    fn stored_service(&self, key: &(String, String)) -> Option<ServicePlace> {
+        let slices =
+            self.stored_slices().filter(|(namespace, spec)| *namespace == key.0 && spec.service == key.1);
+        let backends: Vec<_> = slices
+            .flat_map(|(_, spec)| {
+                let ports = spec.ports.iter();
+                ports.flat_map(|port| {
+                    spec.addresses
+                        .iter()
+                        .map(|address| (port.protocol.number(), port.port, *address, port.port))
+                })
+            })
+            .collect();
+        let name = format!("{}/{}", key.0, key.1);
+        (!backends.is_empty()).then_some(ServicePlace { name, addresses: Vec::new(), backends })
     }
 
     fn service(&self, key: &(String, String)) -> Option<ServicePlace> {
-        let service = self.services.get(key)?;
+        let Some(service) = self.services.get(key) else { return self.stored_service(key) };
         let spec = &service.spec;
         let balancers = service.status.load_balancer.ingress.iter().map(|ingress| &ingress.ip);
         let own = std::iter::once(&spec.cluster_ip).chain(&spec.cluster_ips).chain(&spec.external_ips);

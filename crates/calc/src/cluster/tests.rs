@@ -103,6 +103,18 @@ fn a_service_leads_to_the_ready_backends_of_its_ports() {
 }
 
 #[test]
+fn a_service_of_which_only_endpoints_are_stored_leads_to_their_ports() {
+    let mut cluster = cluster();
+    cluster.put(resource(json!({
+        "apiVersion": "projectcalico.org/v3", "kind": "KubernetesEndpointSlice",
+        "metadata": {"name": "db-1", "namespace": "prod"},
+        "spec": {"service": "sql", "addresses": ["10.65.2.1"], "ports": [{"protocol": "TCP", "port": 15432}]},
+    })));
+    let Found::Service(found) = cluster.find("service/prod/sql").unwrap() else { panic!("no service") };
+    assert_eq!(found.backends, [(6, 15432, "10.65.2.1".parse().unwrap(), 15432)]);
+}
+
+#[test]
 fn the_policy_model_has_every_endpoint_and_a_nodes_only_its_own() {
     let cluster = cluster();
     assert_eq!(cluster.node_model("n1").workloads.len(), 2);

@@ -44,6 +44,9 @@ pub(super) fn walk(cluster: &Cluster, sites: &Sites, question: &Question, detail
     let mut nat = Vec::new();
     if let Some(at) = sender {
         walk.leave(at, &question.from, &question.to, same_node);
+        if matches!((&question.from, &question.to), (Place::Workload(_), Place::Outside { .. })) {
+            walk.service_loop(at);
+        }
         let (source, destination) = (walk.packet.source, walk.packet.destination);
         if !same_node && let Some(translation) = network::outgoing(at.model, at.node, source, destination) {
             walk.packet.source = translation.source.unwrap_or(source);
@@ -283,6 +286,28 @@ impl Walk<'_> {
         if action == "RETURN" {
             self.note("RETURN leaves it to the host's other rules, which are not looked at here".to_owned());
         }
+    }
+
+    /// What is still addressed to a Service when it is forwarded has been taken by none, and goes no further.
+    fn service_loop(&mut self, at: At<'_>) {
+        let destination = self.packet.destination;
+        let Some(network) = at.model.service_networks.iter().find(|net| net.contains(&destination)) else {
+            return;
+        };
+        let set = at.model.parameter("ServiceLoopPrevention").unwrap_or("Drop");
+        if set.eq_ignore_ascii_case("Disabled") {
+            return;
+        }
+        let text = format!(
+            "FelixConfiguration, spec.serviceLoopPrevention ({set}): {destination} is in {network}, of Services, and none took it"
+        );
+        let field = Some("spec.serviceLoopPrevention".to_owned());
+        self.stages.push(Stage {
+            node: at.node.to_owned(),
+            at: "packet to a Service".to_owned(),
+            decided_by: Decider { text, field, ..Decider::default() },
+            ..Stage::bare(Ruling::Deny)
+        });
     }
 
     fn own_host_is_free(&mut self, host: &HostPlace, workload: &WorkloadPlace) {

@@ -211,6 +211,19 @@ fn between_a_host_and_its_own_workloads_the_host_is_free_and_the_workload_is_not
 }
 
 #[test]
+fn what_no_service_took_goes_no_further() {
+    let mut cluster = cluster();
+    cluster.put(resource(json!({
+        "apiVersion": "projectcalico.org/v3", "kind": "BGPConfiguration", "metadata": {"name": "default"},
+        "spec": {"serviceClusterIPs": [{"cidr": "10.96.0.0/12"}]},
+    })));
+    let answer = asked(&cluster, "prod/web", "10.96.0.9", 6, 80);
+    assert_eq!(answer.verdict, Ruling::Deny);
+    assert!(answer.because.contains("10.96.0.9 is in 10.96.0.0/12, of Services"), "{}", answer.because);
+    assert_eq!(asked(&cluster, "prod/web", "192.0.2.1", 6, 80).verdict, Ruling::Allow);
+}
+
+#[test]
 fn a_profile_that_does_not_exist_denies_and_is_named() {
     let mut cluster = cluster();
     cluster.set(api::Key::cluster(api::Kind::Profile, "kns.dev"), None);

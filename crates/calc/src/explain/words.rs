@@ -43,12 +43,24 @@ pub fn protocol(number: u8) -> String {
 
 /// `NetworkPolicy prod/db`; a Kubernetes policy by its own name.
 pub fn policy(id: &PolicyId) -> String {
-    match (&id.kind, &id.namespace, id.name.strip_prefix("knp.default.")) {
-        (PolicyKind::NetworkPolicy, Some(namespace), Some(name)) => {
-            format!("Kubernetes NetworkPolicy {namespace}/{name}")
+    let name = &id.name;
+    let kubernetes = [
+        ("kcnp.", "ClusterNetworkPolicy"),
+        ("kanp.", "AdminNetworkPolicy"),
+        ("kbanp.", "BaselineAdminNetworkPolicy"),
+    ];
+    match (&id.kind, &id.namespace) {
+        (PolicyKind::NetworkPolicy, Some(namespace)) if name.starts_with("knp.default.") => {
+            format!("Kubernetes NetworkPolicy {namespace}/{}", &name["knp.default.".len()..])
         }
-        (kind, Some(namespace), _) => format!("{} {namespace}/{}", kind.name(), id.name),
-        (kind, None, _) => format!("{} {}", kind.name(), id.name),
+        (kind, Some(namespace)) => format!("{} {namespace}/{name}", kind.name()),
+        (kind, None) => {
+            let original = kubernetes.iter().find_map(|(prefix, of)| Some((of, name.strip_prefix(prefix)?)));
+            match original.filter(|_| *kind == PolicyKind::GlobalNetworkPolicy) {
+                Some((of, name)) => format!("{of} {name}"),
+                None => format!("{} {name}", kind.name()),
+            }
+        }
     }
 }
 

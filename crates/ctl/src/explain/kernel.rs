@@ -70,7 +70,7 @@ pub(crate) fn look(answer: &Explanation, node: &str, console: &Console<'_>) -> R
     };
     match ask(&Request::Packet(question), console)? {
         Answer::Packet(facts) => Ok(Some(KernelView {
-            model_is_kernel: facts.difference.is_none(),
+            model_is_kernel: facts.difference.is_none() && facts.not_compared.is_none(),
             judgements: stages.iter().map(|stage| stage.at.clone()).collect(),
             facts: *facts,
         })),
@@ -111,12 +111,11 @@ pub(crate) fn text(view: &KernelView) -> String {
             }
         }
     }
-    match &facts.difference {
-        None => text += "  model = kernel\n",
-        Some(difference) => {
-            let _ = writeln!(text, "  model and kernel differ: {difference}");
-        }
-    }
+    let _ = match (&facts.difference, &facts.not_compared) {
+        (Some(difference), _) => writeln!(text, "  model and kernel differ: {difference}"),
+        (None, Some(reason)) => writeln!(text, "  not compared: {reason}"),
+        (None, None) => writeln!(text, "  model = kernel"),
+    };
     text
 }
 
