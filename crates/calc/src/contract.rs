@@ -176,7 +176,7 @@ pub enum IpSetMember {
     },
 }
 
-/// What kind of resource a policy is; part of its identity, since v3.32.
+/// What kind of resource a policy is; part of its identity, since v3.32. Staged kinds sort behind all others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PolicyKind {
     /// `projectcalico.org/v3` NetworkPolicy.

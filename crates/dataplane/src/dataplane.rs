@@ -213,9 +213,10 @@ impl<N: Transport, R: RouteKernel, I: InterfaceKernel, C: ConntrackKernel> Datap
     }
 
     /// Whether something is staged that concerns an endpoint of this node: a policy, or one of `replaced` is in force.
-    pub fn has_drafts(&self, replaced: &BTreeSet<&PolicyId>) -> bool {
-        let mut policies = self.model.policies.keys();
-        policies.any(|id| id.kind.is_staged() || (!replaced.is_empty() && replaced.contains(id)))
+    pub fn has_drafts(&self, replaced: &BTreeSet<PolicyId>) -> bool {
+        let policies = &self.model.policies;
+        policies.keys().next_back().is_some_and(|last| last.kind.is_staged())
+            || replaced.iter().any(|id| policies.contains_key(id))
     }
 
     /// How many packets rules have denied, by the counters of those that are there now. The kernel lists all rules for it.

@@ -252,3 +252,21 @@ fn a_draft_of_a_kubernetes_policy_stands_for_it_however_it_is_kept() {
     assert_eq!(names, ["KubernetesNetworkPolicy/n/p", "NetworkPolicy/n/knp.default.p"]);
     assert_eq!(policy_id("p").stands_for(), []);
 }
+
+#[test]
+fn staged_kinds_sort_behind_all_others() {
+    use PolicyKind::*;
+    let mut kinds = [
+        StagedNetworkPolicy,
+        NetworkPolicy,
+        StagedKubernetesNetworkPolicy,
+        KubernetesClusterNetworkPolicy,
+        StagedGlobalNetworkPolicy,
+        KubernetesNetworkPolicy,
+        GlobalNetworkPolicy,
+    ];
+    kinds.sort();
+    assert!(
+        kinds[..4].iter().all(|kind| !kind.is_staged()) && kinds[4..].iter().all(|kind| kind.is_staged())
+    );
+}

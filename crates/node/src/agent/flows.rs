@@ -1,6 +1,6 @@
 //! What the watcher of flows asks of the thread that knows the rules.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::mpsc::Sender;
 
 use api::{Key, Kind, Resource, Row};
@@ -25,8 +25,10 @@ pub(crate) enum FlowEvent {
 #[derive(Debug, Default)]
 pub(super) struct FlowWatch {
     wanted: bool,
-    /// The enforced policies that each staged one is to replace or delete.
-    drafts: BTreeMap<PolicyId, Vec<PolicyId>>,
+    /// The staged policies that count.
+    drafts: BTreeSet<PolicyId>,
+    /// The enforced policies that those are to replace or delete.
+    replaced: BTreeSet<PolicyId>,
 }
 
 impl FlowWatch {
@@ -34,8 +36,7 @@ impl FlowWatch {
         // Nobody may listen to the answer any more.
         match event {
             FlowEvent::Judge(sights, answer) => {
-                let replaced = self.drafts.values().flatten().cloned().collect();
-                let _ = answer.send(Said::Judged(dataplane.judge(&sights, &replaced)));
+                let _ = answer.send(Said::Judged(dataplane.judge(&sights, &self.replaced)));
             }
             FlowEvent::CountDenied(answer) => {
                 let packets = dataplane.denied_packets().inspect_err(|error| {
@@ -50,20 +51,18 @@ impl FlowWatch {
     /// A row is now this.
     pub(super) fn on_row(&mut self, key: &Key, row: Option<&Row>) {
         let Some(id) = staged_policy(key) else { return };
-        let stands = match row {
-            Some(Row::Resource(resource)) => counts(resource).then(|| id.stands_for()),
-            _ => None,
+        let is_news = match row {
+            Some(Row::Resource(resource)) if counts(resource) => self.drafts.insert(id),
+            _ => self.drafts.remove(&id),
         };
-        match stands {
-            Some(policies) => drop(self.drafts.insert(id, policies)),
-            None => drop(self.drafts.remove(&id)),
+        if is_news {
+            self.replaced = self.drafts.iter().flat_map(PolicyId::stands_for).collect();
         }
     }
 
     /// Tells the dataplane whether what is allowed is to be logged: somebody follows it, or staged policies have a say about it.
     pub(super) fn tell(&self, dataplane: &mut RealDataplane) {
-        let replaced: BTreeSet<&PolicyId> = self.drafts.values().flatten().collect();
-        dataplane.want_flows(self.wanted || dataplane.has_drafts(&replaced));
+        dataplane.want_flows(self.wanted || dataplane.has_drafts(&self.replaced));
     }
 }
 
