@@ -3,7 +3,7 @@
 /// The kernel's unit of time in messages of traffic control (`PSCHED_SHIFT`), in nanoseconds.
 const TICK: u128 = 64;
 const SECOND: u128 = 1_000_000_000;
-/// How long a packet waits at most, in milliseconds; what would wait longer is dropped.
+/// How long a packet waits at most behind a burst, in milliseconds; what would wait longer is dropped.
 const LATENCY: u128 = 25;
 /// Octets of an Ethernet header, which an interface's MTU leaves out.
 const HEADER: u64 = 14;
@@ -41,17 +41,25 @@ impl Bucket {
     pub(super) fn in_kernel(self, mtu: u32) -> TokenBucket {
         let packet = u64::from(mtu) + HEADER;
         let (rate, burst) = (self.rate.max(1), self.burst.max(packet));
-        let waiting = u128::from(rate) * LATENCY / 1000 + u128::from(burst);
+        let buffer = ticks(burst, rate);
+        // The time of a very large burst at a low rate does not fit; then neither may so much wait.
+        let burst = u128::from(burst).min(octets(buffer, rate));
+        let waiting = u128::from(rate) * LATENCY / 1000 + burst;
         let peak = self.peak.unwrap_or(0);
         let peak_burst = self.peak_burst.map_or(packet, |burst| u64::from(burst).max(packet));
         TokenBucket {
             rate,
             peak,
             limit: u32::try_from(waiting).unwrap_or(u32::MAX),
-            buffer: ticks(burst, rate),
+            buffer,
             peak_buffer: if peak == 0 { 0 } else { ticks(peak_burst, peak) },
         }
     }
+}
+
+/// What passes at a rate in so many ticks.
+fn octets(ticks: u32, rate: u64) -> u128 {
+    u128::from(ticks) * TICK * u128::from(rate) / SECOND
 }
 
 /// Not less than the time, so that the packet that it is for still fits.
@@ -79,9 +87,9 @@ mod tests {
     #[test]
     fn the_smallest_bucket_has_room_for_a_packet_and_the_largest_does_not_overflow() {
         assert_eq!(bucket(125, 125).in_kernel(1500).buffer, ticks(1514, 125));
-        assert_eq!(bucket(125, 1 << 32).in_kernel(1500).buffer, u32::MAX);
+        let slow = bucket(125, 1 << 32).in_kernel(1500);
+        assert_eq!((slow.buffer, slow.limit), (u32::MAX, 34_359 + 3), "275 seconds at most, and 25 ms");
         assert_eq!(bucket(125_000_000_000_000, 1 << 29).in_kernel(1500).limit, u32::MAX);
-        let no_less = u128::from(ticks(1514, 999_999_937)) * TICK * 999_999_937 / SECOND;
-        assert!(no_less >= 1514, "rounded up");
+        assert!(octets(ticks(1514, 999_999_937), 999_999_937) >= 1514, "rounded up");
     }
 }
