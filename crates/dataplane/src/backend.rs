@@ -15,6 +15,7 @@ use kernel::nft::{NftError, RuleCount};
 
 use crate::config::{DenyAction, Parameters};
 use crate::ip_sets::{Delta, Member, Shape};
+use crate::iptables::tools::ToolError;
 
 /// What the managers of a family write to.
 pub(crate) trait RuleSink {
@@ -65,6 +66,30 @@ pub enum BackendError {
     /// nf_tables.
     #[error(transparent)]
     Nft(#[from] NftError),
+    /// iptables or ipset.
+    #[error(transparent)]
+    Tool(#[from] ToolError),
+    /// A set of a backend that is to go is still used.
+    #[error("IP set {set} cannot be deleted: {why}")]
+    Stuck {
+        /// Which set.
+        set: String,
+        /// Why.
+        why: String,
+    },
+}
+
+impl BackendError {
+    /// Whether the kernel knows nothing of nf_tables.
+    pub(crate) fn is_without_nf_tables(&self) -> bool {
+        matches!(self, Self::Nft(error) if is_without_nf_tables(error))
+    }
+}
+
+/// Whether the kernel knows nothing of nf_tables.
+pub(crate) fn is_without_nf_tables(error: &NftError) -> bool {
+    let unknown = [std::io::ErrorKind::InvalidInput, std::io::ErrorKind::Unsupported];
+    matches!(error, NftError::Io { source, .. } if unknown.contains(&source.kind()))
 }
 
 /// What the rules of a chain depend on besides the chain.

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
+use std::time::Duration;
 
 use calc::program::{ProtocolPort, failsafe};
 use kernel::nft::{Limit, LimitUnit};
@@ -66,6 +67,40 @@ pub struct FlowLog {
     pub allowed: bool,
 }
 
+/// Which backend enforces policy (`NFTablesMode`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum NftablesMode {
+    /// nf_tables, unless the kernel has none.
+    #[default]
+    Auto,
+    /// nf_tables.
+    Enabled,
+    /// iptables.
+    Disabled,
+}
+
+/// Which of the host's two iptables is used (`IptablesBackend`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum IptablesVariant {
+    /// The one that others use on this host.
+    #[default]
+    Auto,
+    /// `iptables-legacy`.
+    Legacy,
+    /// `iptables-nft`.
+    Nft,
+}
+
+/// What becomes of a packet that policy accepts, in iptables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AllowAction {
+    /// It is accepted; rules of others behind ours do not see it.
+    #[default]
+    Accept,
+    /// The kernel's chain goes on, with the rules of others behind ours.
+    Return,
+}
+
 /// The effective parameters. Field names are the parameters' in snake case.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parameters {
@@ -105,6 +140,20 @@ pub struct Parameters {
     pub nat_port_range: Option<(u16, u16)>,
     /// Bits of the packet mark that are ours.
     pub mark_mask: u32,
+    /// Which backend enforces policy.
+    pub nftables_mode: NftablesMode,
+    /// Which iptables is used, where iptables is.
+    pub iptables_backend: IptablesVariant,
+    /// Our jumps come last in the kernel's chains of iptables, not first.
+    pub chain_append: bool,
+    /// For accepted packets in iptables' filter table.
+    pub iptables_filter_allow_action: AllowAction,
+    /// For accepted packets in iptables' mangle table.
+    pub iptables_mangle_allow_action: AllowAction,
+    /// How long after a write the tables of iptables are read back; then later and later. Not at all when zero.
+    pub iptables_post_write_check_interval: Duration,
+    /// What the sets of ipset are made for (`maxelem`); one that holds more is made larger.
+    pub max_ipset_size: u32,
     /// Honour a workload's allowed source prefixes.
     pub workload_source_spoofing: bool,
     /// rtnetlink protocol of the routes to workloads.
@@ -140,6 +189,13 @@ impl Default for Parameters {
             nat_outgoing_excludes_hosts: false,
             nat_port_range: None,
             mark_mask: 0xffff_0000,
+            nftables_mode: NftablesMode::Auto,
+            iptables_backend: IptablesVariant::Auto,
+            chain_append: false,
+            iptables_filter_allow_action: AllowAction::Accept,
+            iptables_mangle_allow_action: AllowAction::Accept,
+            iptables_post_write_check_interval: Duration::from_secs(5),
+            max_ipset_size: 1 << 20,
             workload_source_spoofing: false,
             device_route_protocol: kernel::ownership::ROUTE_BOOT,
             device_route_source_address: None,
@@ -172,6 +228,8 @@ pub struct MarkBits {
     pub accept: u32,
     /// A policy passes the packet to the next tier.
     pub pass: u32,
+    /// A stage before that of filtering has accepted the packet for good (in iptables); none when the mask has but two bits.
+    pub early: Option<u32>,
 }
 
 impl Parameters {
@@ -179,7 +237,9 @@ impl Parameters {
     pub fn mark_bits(&self) -> MarkBits {
         let lowest = |bits: u32| bits & bits.wrapping_neg();
         let accept = lowest(self.mark_mask);
-        MarkBits { accept, pass: lowest(self.mark_mask & !accept) }
+        let pass = lowest(self.mark_mask & !accept);
+        let early = lowest(self.mark_mask & !accept & !pass);
+        MarkBits { accept, pass, early: (early != 0).then_some(early) }
     }
 
     /// The effective parameters, and what could not be read. The local ones win over those of the datastore.
@@ -243,6 +303,34 @@ impl Parameters {
             }
             "natportrange" => self.nat_port_range = port_range(value)?,
             "iptablesmarkmask" | "nftablesmarkmask" => self.mark_mask = mask(value)?,
+            "nftablesmode" => {
+                let modes = [
+                    ("auto", NftablesMode::Auto),
+                    ("enabled", NftablesMode::Enabled),
+                    ("disabled", NftablesMode::Disabled),
+                ];
+                self.nftables_mode = one_of(value, &modes, "Auto, Enabled or Disabled")?;
+            }
+            "iptablesbackend" => {
+                let variants = [
+                    ("auto", IptablesVariant::Auto),
+                    ("legacy", IptablesVariant::Legacy),
+                    ("nft", IptablesVariant::Nft),
+                ];
+                self.iptables_backend = one_of(value, &variants, "Auto, Legacy or NFT")?;
+            }
+            "chaininsertmode" => self.chain_append = word(value, "Append", "Insert", "Append or Insert")?,
+            "iptablesfilterallowaction" => self.iptables_filter_allow_action = allow_action(value)?,
+            "iptablesmangleallowaction" => self.iptables_mangle_allow_action = allow_action(value)?,
+            "iptablespostwritecheckintervalsecs" => {
+                let seconds: f64 = parsed(value, SECONDS)?.unwrap_or_default();
+                self.iptables_post_write_check_interval =
+                    Duration::try_from_secs_f64(seconds).map_err(|_| SECONDS)?;
+            }
+            "maxipsetsize" => {
+                let size = parsed(value, "a number of members from 1")?;
+                self.max_ipset_size = size.filter(|size| *size > 0).ok_or("a number of members from 1")?;
+            }
             "workloadsourcespoofing" => {
                 self.workload_source_spoofing = word(value, "Any", "Disabled", "Any or Disabled")?;
             }
@@ -304,6 +392,20 @@ fn to_host_action(value: &str) -> Result<EndpointToHostAction, &'static str> {
         "return" => Ok(EndpointToHostAction::Return),
         _ => Err("DROP, ACCEPT or RETURN"),
     }
+}
+
+const SECONDS: &str = "a number of seconds";
+
+fn one_of<T: Copy>(value: &str, known: &[(&str, T)], expected: &'static str) -> Result<T, &'static str> {
+    known
+        .iter()
+        .find(|(word, _)| value.eq_ignore_ascii_case(word))
+        .map(|(_, meaning)| *meaning)
+        .ok_or(expected)
+}
+
+fn allow_action(value: &str) -> Result<AllowAction, &'static str> {
+    one_of(value, &[("accept", AllowAction::Accept), ("return", AllowAction::Return)], "ACCEPT or RETURN")
 }
 
 fn deny_action(value: &str) -> Result<DenyAction, &'static str> {

@@ -22,12 +22,13 @@ use kernel::{InterfaceName, Rtnetlink, ownership};
 use tracing::{info, warn};
 
 use crate::arp::ArpRules;
-use crate::backend::{Backend as _, BackendError};
+use crate::backend::BackendError;
+use crate::choice::{Backends, Kind};
 use crate::config::{DataplaneConfig, FlowLog, Parameters};
 use crate::family::Family;
+use crate::iptables::tools::{HostTools, Tools};
 use crate::judge::{Judge, Judged, Sight};
 use crate::model::{Concerned, Model};
-use crate::nft::NftRules;
 use crate::owners::Owners;
 use crate::report::{ApplyError, ApplyReport};
 use crate::table::Table;
@@ -49,6 +50,8 @@ pub struct Kernel<N, R, I, C> {
     pub nft_v6: N,
     /// For the table of ARP.
     pub nft_arp: N,
+    /// For the rules and sets of both families, where iptables enforces them.
+    pub iptables: Arc<dyn Tools>,
     /// For routes and links.
     pub routes: R,
     /// For the settings of interfaces and of the host.
@@ -69,6 +72,7 @@ impl Kernel<NftSocket, Rtnetlink, HostInterfaces, Conntrack> {
             nft_v4: nft.clone(),
             nft_v6: nft.clone(),
             nft_arp: nft,
+            iptables: Arc::new(HostTools),
             routes: Rtnetlink::open()?,
             interfaces: HostInterfaces::open()?,
             connections: Conntrack::open()?,
@@ -118,10 +122,14 @@ pub struct Dataplane<N, R, I, C> {
     parameters: Parameters,
     in_sync: bool,
     model: Model,
-    families: [Family<NftRules<Table<N>>>; 2],
+    families: [Family<Backends<N>>; 2],
     arp: (ArpRules, Table<N>),
     /// The kernel has said that it filters no ARP.
     arp_is_missing: bool,
+    /// The table of ARP is not there, because iptables enforces policy.
+    arp_is_withdrawn: bool,
+    /// The kernel has said that it has no nf_tables.
+    nft_is_missing: bool,
     routes: RouteTable<R>,
     interfaces: InterfaceTable<I>,
     connections: C,
@@ -163,11 +171,13 @@ impl<N: Transport, R: RouteKernel, I: InterfaceKernel, C: ConntrackKernel> Datap
             in_sync: false,
             model: Model::default(),
             families: [
-                family(IpVersion::V4, Table::new(NftFamily::Ip, kernel.nft_v4)),
-                family(IpVersion::V6, Table::new(NftFamily::Ip6, kernel.nft_v6)),
+                family(IpVersion::V4, kernel.nft_v4, &kernel.iptables),
+                family(IpVersion::V6, kernel.nft_v6, &kernel.iptables),
             ],
             arp: (ArpRules::default(), Table::new(NftFamily::Arp, kernel.nft_arp)),
             arp_is_missing: false,
+            arp_is_withdrawn: false,
+            nft_is_missing: false,
             routes: RouteTable::new(kernel.routes, kernel::route::RouteTableConfig::default()),
             interfaces,
             connections: kernel.connections,
@@ -447,7 +457,7 @@ impl<N: Transport, R: RouteKernel, I: InterfaceKernel, C: ConntrackKernel> Datap
         let mut counters = Vec::new();
         for family in &mut self.families {
             let version = family.version();
-            counters.extend(family.backend.counters()?.into_iter().map(|count| (version, count)));
+            counters.extend(family.backend.backend().counters()?.into_iter().map(|count| (version, count)));
         }
         Ok(counters)
     }
@@ -460,7 +470,7 @@ impl<N: Transport, R: RouteKernel, I: InterfaceKernel, C: ConntrackKernel> Datap
     /// The next apply reads everything back and repairs it. Call it periodically and when events were lost. Memory only.
     pub fn resync(&mut self) {
         self.reverse_path_filter = None;
-        self.families.iter_mut().for_each(|family| family.backend.queue_resync());
+        self.families.iter_mut().for_each(|family| family.backend.backend().queue_resync());
         self.arp.1.queue_resync();
         self.routes.queue_resync();
         self.interfaces.queue_resync();
@@ -469,7 +479,7 @@ impl<N: Transport, R: RouteKernel, I: InterfaceKernel, C: ConntrackKernel> Datap
     /// The next apply looks whether others have changed rules, and at the next of `parts` parts of the settings, of which
     /// there is no event. Memory only.
     pub fn look_again(&mut self, parts: usize) {
-        self.families.iter_mut().for_each(|family| family.backend.look_again());
+        self.families.iter_mut().for_each(|family| family.backend.backend().look_again());
         self.arp.1.look_again();
         self.interfaces.queue_part(parts);
     }
@@ -541,17 +551,31 @@ impl<N: Transport, R: RouteKernel, I: InterfaceKernel, C: ConntrackKernel> Datap
 
     /// Whether every family's rules are in the kernel.
     fn apply_rules(&mut self, now: Instant, report: &mut ApplyReport) -> bool {
+        self.choose_backend();
         let mut ruled = true;
         for family in &mut self.families {
             if family.version() == IpVersion::V6 && !self.parameters.ipv6_support {
                 continue;
             }
-            family.rules.render(&self.model, &self.parameters, &mut family.backend);
+            let mut outcome = family.apply(&self.model, &self.parameters, now);
+            if outcome.as_ref().is_err_and(BackendError::is_without_nf_tables) {
+                self.nft_is_missing = true;
+                if Kind::wanted(&self.parameters, true) == Kind::Iptables {
+                    warn!("the kernel has no nf_tables: policy is enforced by iptables");
+                    family.activate(Kind::Iptables, &self.model);
+                    outcome = family.apply(&self.model, &self.parameters, now);
+                }
+            }
             let of = nft_family(family.version());
-            match family.backend.apply(now) {
-                Ok(()) => {
-                    let faults = family.backend.faults().into_iter();
-                    report.errors.extend(faults.map(|what| ApplyError::Refused { family: of, what }));
+            match outcome {
+                Ok(faults) => {
+                    report
+                        .errors
+                        .extend(faults.into_iter().map(|what| ApplyError::Refused { family: of, what }));
+                    if let Err(error) = family.backend.clean() {
+                        let what = format!("what is left of another backend: {error}");
+                        report.errors.push(ApplyError::Leftovers { family: of, what });
+                    }
                 }
                 Err(source) => {
                     ruled = false;
@@ -564,10 +588,26 @@ impl<N: Transport, R: RouteKernel, I: InterfaceKernel, C: ConntrackKernel> Datap
         ruled
     }
 
+    fn choose_backend(&mut self) {
+        let wanted = Kind::wanted(&self.parameters, self.nft_is_missing);
+        for family in self.families.iter_mut().filter(|family| family.backend.active() != wanted) {
+            info!(family = ?family.version(), backend = ?wanted, "another backend enforces policy");
+            family.activate(wanted, &self.model);
+        }
+    }
+
     /// ARP is no matter of policy: no endpoint waits for it, and a kernel that cannot filter it does without.
     fn apply_arp(&mut self, now: Instant, report: &mut ApplyReport) {
         if self.arp_is_missing {
             return;
+        }
+        if Kind::wanted(&self.parameters, self.nft_is_missing) == Kind::Iptables {
+            self.withdraw_arp(report);
+            return;
+        }
+        if std::mem::take(&mut self.arp_is_withdrawn) {
+            self.arp.0 = ArpRules::default();
+            self.arp.0.on_interfaces(&self.model.interfaces().cloned().collect());
         }
         let (rules, table) = &mut self.arp;
         rules.render(&self.model, table);
@@ -583,6 +623,21 @@ impl<N: Transport, R: RouteKernel, I: InterfaceKernel, C: ConntrackKernel> Datap
                      host may answer it for its own address"
                 );
             }
+            Err(source) => {
+                report.errors.push(ApplyError::Ruleset { family: table.family(), source: source.into() });
+            }
+        }
+    }
+
+    /// As with Calico, only nf_tables keeps ARP from a workload's own address.
+    fn withdraw_arp(&mut self, report: &mut ApplyReport) {
+        let table = &mut self.arp.1;
+        if self.arp_is_withdrawn {
+            return;
+        }
+        match table.remove() {
+            Ok(()) => self.arp_is_withdrawn = true,
+            Err(error) if is_unsupported(&error) => self.arp_is_withdrawn = true,
             Err(source) => {
                 report.errors.push(ApplyError::Ruleset { family: table.family(), source: source.into() });
             }
@@ -675,6 +730,7 @@ impl<N: Transport, R: RouteKernel, I: InterfaceKernel, C: ConntrackKernel> Datap
             matches!(
                 error,
                 ApplyError::Ruleset { .. }
+                    | ApplyError::Leftovers { .. }
                     | ApplyError::Routes(_)
                     | ApplyError::Links(_)
                     | ApplyError::Connections(_)
@@ -691,8 +747,9 @@ impl<N: Transport, R: RouteKernel, I: InterfaceKernel, C: ConntrackKernel> Datap
     }
 }
 
-fn family<N: Transport>(version: IpVersion, table: Table<N>) -> Family<NftRules<Table<N>>> {
-    Family::new(version, NftRules::new(version, table))
+fn family<N: Transport>(version: IpVersion, transport: N, tools: &Arc<dyn Tools>) -> Family<Backends<N>> {
+    let table = Table::new(nft_family(version), transport);
+    Family::new(version, Backends::new(version, table, tools.clone()))
 }
 
 fn nft_family(version: IpVersion) -> NftFamily {

@@ -1,7 +1,13 @@
 //! One family: its managers over its backend.
 
-use calc::contract::{Change, IpVersion};
+use std::time::Instant;
 
+use calc::contract::{Change, IpVersion};
+use kernel::nft::Transport;
+
+use crate::backend::BackendError;
+use crate::choice::{Backends, HasSink, Kind};
+use crate::config::Parameters;
 use crate::model::Model;
 use crate::rules::FamilyRules;
 
@@ -13,7 +19,7 @@ pub(crate) struct Family<B> {
     version: IpVersion,
 }
 
-impl<B: crate::backend::RuleSink> Family<B> {
+impl<B: HasSink> Family<B> {
     pub(crate) fn new(version: IpVersion, backend: B) -> Self {
         Self { rules: FamilyRules::new(version), backend, version }
     }
@@ -26,13 +32,35 @@ impl<B: crate::backend::RuleSink> Family<B> {
     pub(crate) fn on_ip_set(&mut self, change: &Change, model: &Model) {
         match change {
             Change::IpSetUpdate { id, kind, members } => {
-                self.rules.set_ip_set(id, *kind, members, model, &mut self.backend);
+                self.rules.set_ip_set(id, *kind, members, model, self.backend.sink());
             }
             Change::IpSetDelta { id, added, removed } => {
-                self.rules.change_ip_set(id, removed, added, model, &mut self.backend);
+                self.rules.change_ip_set(id, removed, added, model, self.backend.sink());
             }
-            Change::IpSetRemove { id } => self.rules.remove_ip_set(id, &mut self.backend),
+            Change::IpSetRemove { id } => self.rules.remove_ip_set(id, self.backend.sink()),
             _ => {}
         }
+    }
+}
+
+impl<N: Transport> Family<Backends<N>> {
+    /// Another backend enforces from now on: everything is written to it, which has nothing of it yet.
+    pub(crate) fn activate(&mut self, kind: Kind, model: &Model) {
+        self.backend.activate(kind);
+        let rules = std::mem::replace(&mut self.rules, FamilyRules::new(self.version));
+        self.rules = rules.begun_anew(model);
+    }
+
+    /// Brings the kernel to what is wanted. Gives what cannot be programmed.
+    pub(crate) fn apply(
+        &mut self,
+        model: &Model,
+        parameters: &Parameters,
+        now: Instant,
+    ) -> Result<Vec<String>, BackendError> {
+        let backend = self.backend.backend();
+        self.rules.render(model, parameters, backend);
+        backend.apply(now)?;
+        Ok(backend.faults())
     }
 }

@@ -16,6 +16,7 @@
 //! # Modules
 //! - [`backend`]: what enforces the rule program, as the managers see it
 //! - [`nft`]: the translation of the rule program to nf_tables; how tables are laid out and why
+//! - [`iptables`]: its translation to iptables and ipset
 //! - [`ip_sets`]: members by family and shape
 //! - [`config`]: the Felix parameters that matter here
 //! - [`judge`]: which rules have decided about a packet that was logged
@@ -23,6 +24,7 @@
 
 mod arp;
 pub mod backend;
+mod choice;
 #[cfg(test)]
 #[path = "../tests/common/mod.rs"]
 mod common;
@@ -30,6 +32,7 @@ pub mod config;
 mod dataplane;
 mod family;
 pub mod ip_sets;
+pub mod iptables;
 pub mod judge;
 mod model;
 pub mod nft;

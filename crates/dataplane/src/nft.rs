@@ -46,7 +46,10 @@ mod set;
 mod sink;
 
 pub use base::{BASE_DENIALS, BaseRules, base_chains};
+pub(crate) use base::{NO_SERVICE, SPOOFED, TO_HOST, UNKNOWN_INTERFACE};
+pub(crate) use chain::joined;
 pub use chain::translate;
+pub(crate) use names::{NameLimits, chain_name_within, hash, shorten};
 pub use names::{chain_name, comment, host_map, log_prefix, map, origin_comment};
 pub use nat::{Masquerading, nat_outgoing};
 pub use set::{members as set_members, spec as set_spec};

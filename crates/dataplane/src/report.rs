@@ -45,6 +45,14 @@ pub enum ApplyError {
         /// Which object, and why.
         what: String,
     },
+    /// What another backend has left could not be taken away. It judges packets too.
+    #[error("{} rules: {what}", family_name(*family))]
+    Leftovers {
+        /// Which family.
+        family: Family,
+        /// What, and why.
+        what: String,
+    },
     /// The routes could not be read, or it is not known what was written.
     #[error("routes: {0}")]
     Routes(#[from] kernel::netlink::Error),

@@ -76,6 +76,15 @@ impl FamilyRules {
         }
     }
 
+    /// The same members of sets, and nothing that is said to be written.
+    pub(crate) fn begun_anew(mut self, model: &Model) -> Self {
+        self.sets.retain(|id, _| !self.stand_ins.contains_key(id));
+        let shapes = self.sets.iter().map(|(id, set)| (id.clone(), set.shape())).collect();
+        let mut anew = Self { sets: self.sets, shapes, ..Self::new(self.version) };
+        anew.dirty.interfaces.extend(model.interfaces().cloned());
+        anew
+    }
+
     pub(crate) fn on_policy(&mut self, id: &PolicyId) {
         self.dirty.policies.insert(id.clone());
     }

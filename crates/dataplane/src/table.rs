@@ -9,6 +9,8 @@ use kernel::nft::{
 };
 use kernel::ownership;
 
+use crate::backend::is_without_nf_tables;
+
 /// The desired content of a table. Everything is idempotent: setting what is set, and removing what is not there, change nothing.
 pub(crate) trait DesiredTable {
     /// The chain has exactly these rules.
@@ -98,6 +100,18 @@ impl<T: Transport> Table<T> {
         let invalid = self.invalid.iter().map(|(name, error)| format!("{name}: {error}"));
         let refused = self.refused.iter().map(ToString::to_string);
         invalid.chain(refused)
+    }
+
+    /// Takes the table out of the kernel; nothing is wanted in it any more. A kernel without nf_tables has none.
+    pub(crate) fn remove(&mut self) -> Result<(), NftError> {
+        match self.nft.remove() {
+            Err(error) if is_without_nf_tables(&error) => {}
+            other => other?,
+        }
+        self.invalid.clear();
+        self.refused.clear();
+        self.retry_refused = None;
+        Ok(())
     }
 
     /// The table's family.

@@ -13,7 +13,7 @@ use std::time::Instant;
 use calc::contract::*;
 use common::*;
 use kernel::route::{RouteChange, RouteKernel};
-use net::{ANSWER, Host, Pod, SILENCE, datagram_arrives, on_a_host};
+use net::{ANSWER, Host, Pod, SILENCE, datagram_arrives, on_a_host, on_each_host};
 
 /// Two workloads that may do everything.
 fn two_pods(host: &mut Host) -> (Pod, Pod) {
@@ -30,7 +30,7 @@ fn two_pods(host: &mut Host) -> (Pod, Pod) {
 
 #[test]
 fn a_policy_admits_its_port_and_nothing_else_and_goes_away_again() {
-    on_a_host(|mut host| {
+    on_each_host(|mut host| {
         let (a, b) = two_pods(&mut host);
         let _open = (b.listen(80), b.listen(81));
         assert!(a.connects(b.v4(), 80, ANSWER) && a.connects(b.v4(), 81, ANSWER));
@@ -60,7 +60,7 @@ fn a_policy_admits_its_port_and_nothing_else_and_goes_away_again() {
 
 #[test]
 fn egress_policy_holds_where_the_packet_leaves() {
-    on_a_host(|mut host| {
+    on_each_host(|mut host| {
         let (a, b) = two_pods(&mut host);
         let (from, to) = (a.udp(4000), b.udp(53));
         let other = b.udp(54);
@@ -76,7 +76,7 @@ fn egress_policy_holds_where_the_packet_leaves() {
 
 #[test]
 fn an_established_connection_outlives_a_policy_that_denies_it() {
-    on_a_host(|mut host| {
+    on_each_host(|mut host| {
         let (a, b) = two_pods(&mut host);
         let listener = b.listen(80);
         let mut client = a.connection(b.v4(), 80, ANSWER).unwrap();
@@ -94,7 +94,7 @@ fn an_established_connection_outlives_a_policy_that_denies_it() {
 
 #[test]
 fn the_connections_of_an_address_are_cut_before_it_is_used_again() {
-    on_a_host(|mut host| {
+    on_each_host(|mut host| {
         let (a, b) = two_pods(&mut host);
         let (listener, others) = (b.listen(80), a.listen(80));
         let mut client = a.connection(b.v4(), 80, ANSWER).unwrap();
@@ -123,7 +123,7 @@ fn the_connections_of_an_address_are_cut_before_it_is_used_again() {
 
 #[test]
 fn a_restarted_process_cuts_no_connection_of_an_endpoint_that_stays() {
-    on_a_host(|mut host| {
+    on_each_host(|mut host| {
         let (a, b) = two_pods(&mut host);
         let listener = b.listen(80);
         let mut client = a.connection(b.v4(), 80, ANSWER).unwrap();
@@ -152,7 +152,7 @@ fn a_restarted_process_cuts_no_connection_of_an_endpoint_that_stays() {
 
 #[test]
 fn the_host_reaches_its_workloads_and_they_reach_it_only_if_told() {
-    on_a_host(|mut host| {
+    on_each_host(|mut host| {
         let (a, b) = two_pods(&mut host);
         host.links.add_address(1, "192.0.2.1/32".parse().unwrap(), Default::default()).unwrap();
         let here = "192.0.2.1".parse().unwrap();
@@ -170,7 +170,7 @@ fn the_host_reaches_its_workloads_and_they_reach_it_only_if_told() {
 
 #[test]
 fn a_workload_dials_the_address_on_its_interface_as_far_as_its_policy_and_the_hosts_let_it() {
-    on_a_host(|mut host| {
+    on_each_host(|mut host| {
         let (a, b) = two_pods(&mut host);
         let here: IpAddr = "169.254.0.179".parse().unwrap();
         let both = ["cali-a", "cali-b"].map(|name| (Arc::from(name), BTreeSet::from([here])));
@@ -201,7 +201,7 @@ fn a_workload_dials_the_address_on_its_interface_as_far_as_its_policy_and_the_ho
 
 #[test]
 fn what_lies_behind_a_workload_may_be_reached_and_may_answer() {
-    on_a_host(|mut host| {
+    on_each_host(|mut host| {
         let (a, b) = two_pods(&mut host);
         let behind: IpAddr = "44.0.0.1".parse().unwrap();
         let (to, spoofed) = b
@@ -228,7 +228,7 @@ fn what_lies_behind_a_workload_may_be_reached_and_may_answer() {
 
 #[test]
 fn an_interface_without_endpoint_carries_nothing() {
-    on_a_host(|mut host| {
+    on_each_host(|mut host| {
         let (a, _) = two_pods(&mut host);
         let stranger = host.add_pod("cali-x", &["10.65.0.66"]);
         let _open = stranger.listen(80);
@@ -248,7 +248,7 @@ fn an_interface_without_endpoint_carries_nothing() {
 
 #[test]
 fn a_workload_cannot_send_from_an_address_of_another() {
-    on_a_host(|mut host| {
+    on_each_host(|mut host| {
         let (a, b) = two_pods(&mut host);
         let to = b.udp(53);
         assert!(datagram_arrives(&a.udp(4000), &to, true));
@@ -373,7 +373,7 @@ fn connects(from: &kernel::netns::Netns, to: &str, within: std::time::Duration) 
 
 #[test]
 fn a_host_endpoint_is_closed_but_for_its_policy_and_the_failsafe_ports() {
-    on_a_host(|mut host| {
+    on_each_host(|mut host| {
         let peer = fabric(&mut host);
         let _open = [22, 80, 81].map(|port| std::net::TcpListener::bind(("198.51.100.1", port)).unwrap());
         host.play([Change::InSync]);
@@ -407,7 +407,7 @@ fn a_host_endpoint_is_closed_but_for_its_policy_and_the_failsafe_ports() {
 
 #[test]
 fn before_nat_a_policy_stops_what_would_be_forwarded_and_forward_policy_does_too() {
-    on_a_host(|mut host| {
+    on_each_host(|mut host| {
         let peer = fabric(&mut host);
         let (_a, b) = two_pods(&mut host);
         let _open = (b.listen(80), b.listen(81));

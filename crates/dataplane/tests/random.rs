@@ -19,23 +19,46 @@ use calc::contract::*;
 use calc::evaluator::{Decision, Evaluator, IpSets, Packet};
 use calc::program::Program;
 use common::*;
-use net::{Host, Pod, on_a_host};
+use net::{Host, IPTABLES_LEGACY, IPTABLES_NFT, NFT, Pod, on_a_host_with};
 use random_policy::Generator;
 
 const RULESETS: usize = 30;
 const PACKETS: usize = 120;
 
+const V4: (IpVersion, [&str; 2]) = (IpVersion::V4, ["10.65.0.2", "10.65.0.3"]);
+const V6: (IpVersion, [&str; 2]) = (IpVersion::V6, ["fd00:65::2", "fd00:65::3"]);
+
 #[test]
-fn the_kernel_and_the_evaluator_agree_on_ipv4() {
-    on_a_host(|host| agree(host, IpVersion::V4, ["10.65.0.2", "10.65.0.3"]));
+fn nf_tables_and_the_evaluator_agree_on_ipv4() {
+    on_a_host_with(NFT, |host| agree(host, V4));
 }
 
 #[test]
-fn the_kernel_and_the_evaluator_agree_on_ipv6() {
-    on_a_host(|host| agree(host, IpVersion::V6, ["fd00:65::2", "fd00:65::3"]));
+fn nf_tables_and_the_evaluator_agree_on_ipv6() {
+    on_a_host_with(NFT, |host| agree(host, V6));
 }
 
-fn agree(mut host: Host, version: IpVersion, addresses: [&str; 2]) {
+#[test]
+fn iptables_nft_and_the_evaluator_agree_on_ipv4() {
+    on_a_host_with(IPTABLES_NFT, |host| agree(host, V4));
+}
+
+#[test]
+fn iptables_nft_and_the_evaluator_agree_on_ipv6() {
+    on_a_host_with(IPTABLES_NFT, |host| agree(host, V6));
+}
+
+#[test]
+fn iptables_legacy_and_the_evaluator_agree_on_ipv4() {
+    on_a_host_with(IPTABLES_LEGACY, |host| agree(host, V4));
+}
+
+#[test]
+fn iptables_legacy_and_the_evaluator_agree_on_ipv6() {
+    on_a_host_with(IPTABLES_LEGACY, |host| agree(host, V6));
+}
+
+fn agree(mut host: Host, (version, addresses): (IpVersion, [&str; 2])) {
     let given = std::env::var("TORTIE_SEED").ok();
     let seed = given.map_or_else(|| fastrand::u64(..), |seed| seed.parse().unwrap());
     println!("seed {seed} (repeat with TORTIE_SEED={seed})");

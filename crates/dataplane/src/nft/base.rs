@@ -17,10 +17,10 @@ use crate::config::{EndpointToHostAction, Parameters, ServiceLoopPrevention};
 /// Why base chains deny: the comments of their rules, and the prefixes of what they log.
 pub const BASE_DENIALS: [&str; 4] = [SPOOFED, UNKNOWN_INTERFACE, TO_HOST, NO_SERVICE];
 
-const SPOOFED: &str = "spoofed source";
-const UNKNOWN_INTERFACE: &str = "unknown interface";
-const TO_HOST: &str = "workload to host: DefaultEndpointToHostAction";
-const NO_SERVICE: &str = "no Service took it: ServiceLoopPrevention";
+pub(crate) const SPOOFED: &str = "spoofed source";
+pub(crate) const UNKNOWN_INTERFACE: &str = "unknown interface";
+pub(crate) const TO_HOST: &str = "workload to host: DefaultEndpointToHostAction";
+pub(crate) const NO_SERVICE: &str = "no Service took it: ServiceLoopPrevention";
 
 /// A base chain and its rules.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -211,7 +211,7 @@ fn ports(side: Side, ranges: &[PortRange]) -> Match {
 }
 
 /// The same ports as ranges that neither overlap nor touch, ascending.
-fn joined(ranges: &[PortRange]) -> Vec<PortRange> {
+pub(crate) fn joined(ranges: &[PortRange]) -> Vec<PortRange> {
     let mut sorted = ranges.to_vec();
     sorted.sort();
     let mut joined: Vec<PortRange> = Vec::new();

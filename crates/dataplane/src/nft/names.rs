@@ -32,14 +32,26 @@ pub fn host_map(hook: HostHook, direction: Direction) -> &'static str {
     }
 }
 
-/// Longest name that we give a chain; nft prints up to 127 bytes without trouble.
-const LONGEST_NAME: usize = 120;
+/// How long a backend's names of chains may be, and how much of a hash stands in one that is too long.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NameLimits {
+    pub(crate) longest: usize,
+    pub(crate) hash: usize,
+}
+
+/// nft prints up to 127 bytes without trouble.
+const LIMITS: NameLimits = NameLimits { longest: 120, hash: HASH_BYTES };
 /// Longest comment that nft takes.
 const LONGEST_COMMENT: usize = 127;
 
 /// The name of a chain: `cali-pi-…` policy in, `cali-po-…` policy out, `cali-pri-…`, `cali-pro-…` profiles, `cali-tw-…`, `cali-fw-…` to and
 /// from workloads (with a hash of what judges them, or the interface of one with limits), `cali-th-…`, `cali-fh-…` to and from a host endpoint.
 pub fn chain_name(id: &ChainId) -> Arc<str> {
+    chain_name_within(id, LIMITS)
+}
+
+/// The same in another backend's limits.
+pub(crate) fn chain_name_within(id: &ChainId, limits: NameLimits) -> Arc<str> {
     let by_direction = |direction: &Direction, ingress, egress| match direction {
         Direction::Ingress => ingress,
         Direction::Egress => egress,
@@ -51,7 +63,7 @@ pub fn chain_name(id: &ChainId) -> Arc<str> {
         }
         // As `Debug` writes it, with quotes around names: no two judgements read alike.
         ChainId::Workload(judgement, direction) => {
-            (by_direction(direction, "cali-tw-", "cali-fw-"), hash(&format!("{judgement:?}")))
+            (by_direction(direction, "cali-tw-", "cali-fw-"), hash(&format!("{judgement:?}"), limits.hash))
         }
         ChainId::Limits(interface, direction) => {
             (by_direction(direction, "cali-tw-", "cali-fw-"), interface.to_string())
@@ -75,7 +87,7 @@ pub fn chain_name(id: &ChainId) -> Arc<str> {
     };
     let name: String =
         name.chars().map(|c| if c.is_ascii_alphanumeric() || "-_./".contains(c) { c } else { '_' }).collect();
-    shorten(&format!("{prefix}{name}"), LONGEST_NAME).into()
+    shorten(&format!("{prefix}{name}"), limits).into()
 }
 
 /// The kinds are told apart, since their names can be the same.
@@ -111,36 +123,37 @@ const LONGEST_PREFIX: usize = 63;
 
 /// The prefix with which a packet that a rule of this origin denies is logged: the origin, which ends in a hash if it is long.
 pub fn log_prefix(origin: &Origin) -> String {
-    shorten(&origin.to_string(), LONGEST_PREFIX)
+    shorten(&origin.to_string(), NameLimits { longest: LONGEST_PREFIX, hash: HASH_BYTES })
 }
 
 /// An origin as comments have it, from its text; what follows it in a comment are annotations.
 pub fn origin_comment(origin: &str) -> String {
-    shorten(origin, LONGEST_COMMENT)
+    shorten(origin, NameLimits { longest: LONGEST_COMMENT, hash: HASH_BYTES })
 }
 
 /// Too long a text keeps its beginning and gets a hash of the whole in place of its end.
-fn shorten(text: &str, longest: usize) -> String {
-    if text.len() <= longest {
+pub(crate) fn shorten(text: &str, limits: NameLimits) -> String {
+    if text.len() <= limits.longest {
         return text.to_owned();
     }
-    let mut short = String::with_capacity(longest);
-    let kept = longest - HASH_BYTES - 1;
+    let mut short = String::with_capacity(limits.longest);
+    let kept = limits.longest - limits.hash - 1;
     short.extend(text.chars().scan(0, |bytes, c| {
         *bytes += c.len_utf8();
         (*bytes <= kept).then_some(c)
     }));
     // Writing to a string cannot fail.
-    let _ = write!(short, "_{}", hash(text));
+    let _ = write!(short, "_{}", hash(text, limits.hash));
     short
 }
 
 /// Characters of a hash in a name: 132 bits.
 const HASH_BYTES: usize = 22;
 
-fn hash(text: &str) -> String {
+/// The first characters of the SHA-256 of a text, in base64 for URLs.
+pub(crate) fn hash(text: &str, characters: usize) -> String {
     let mut hash = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(Sha256::digest(text));
-    hash.truncate(HASH_BYTES);
+    hash.truncate(characters);
     hash
 }
 
@@ -167,7 +180,7 @@ mod tests {
     fn long_names_are_told_apart_by_a_hash() {
         let names =
             ["x", "y"].map(|end| policy(PolicyKind::NetworkPolicy, Some("a"), &("n".repeat(250) + end)));
-        assert!(names.iter().all(|name| name.len() == LONGEST_NAME), "{names:?}");
+        assert!(names.iter().all(|name| name.len() == LIMITS.longest), "{names:?}");
         assert_ne!(names[0], names[1]);
     }
 

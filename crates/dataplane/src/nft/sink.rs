@@ -7,7 +7,7 @@ use std::time::Instant;
 use calc::contract::{Direction, IpSetId, IpVersion};
 use calc::program::{Chain, ChainId, HostHook};
 use kernel::nft::{
-    BaseChain, ChainType, Hook, Member, Policy, Rule, RuleCount, Transport, Verdict, priority,
+    BaseChain, ChainType, Hook, Member, NftError, Policy, Rule, RuleCount, Transport, Verdict, priority,
 };
 
 use super::dscp;
@@ -15,6 +15,7 @@ use super::{
     Masquerading, base_chains, chain_name, host_map, map, nat_outgoing, set_members, set_spec, translate,
 };
 use crate::backend::{Backend, BackendError, Context, DscpMarks, Features, Pools, RuleSink};
+use crate::choice::HasSink;
 use crate::config::Parameters;
 use crate::ip_sets::{self, Delta, Shape, kernel_name};
 use crate::table::{DesiredTable, Table};
@@ -46,6 +47,12 @@ impl<T: DesiredTable> NftRules<T> {
             let table = &mut self.table;
             [map::FROM_WORKLOAD, map::TO_WORKLOAD].iter().for_each(|map| table.set_map(map, BTreeMap::new()));
         }
+    }
+}
+
+impl<T: DesiredTable> HasSink for NftRules<T> {
+    fn sink(&mut self) -> &mut dyn RuleSink {
+        self
     }
 }
 
@@ -168,6 +175,15 @@ impl<T: DesiredTable> RuleSink for NftRules<T> {
             policy: Policy::Accept,
         };
         table.set_chain(NAT_BASE, Some(base_chain), vec![Rule::always(Verdict::jump(NAT_OUTGOING))]);
+    }
+}
+
+impl<T: Transport> NftRules<Table<T>> {
+    /// Takes the table out of the kernel, and wants nothing any more.
+    pub(crate) fn withdraw(&mut self) -> Result<(), NftError> {
+        self.table.remove()?;
+        (self.base, self.maps, self.dscps) = (BTreeSet::new(), false, BTreeSet::new());
+        Ok(())
     }
 }
 

@@ -2,9 +2,11 @@
 #![allow(dead_code, unreachable_pub, reason = "each test uses its own part")]
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use calc::contract::*;
+use dataplane::iptables::tools::NoTools;
 use dataplane::{ApplyReport, Dataplane, DataplaneConfig, Kernel};
 use kernel::fake::FakeKernel;
 use kernel::nft::{Fake, TableId};
@@ -29,6 +31,7 @@ fn start(nft: &Fake, kernel: &FakeKernel) -> FakeDataplane {
         nft_v4: nft.other_client(),
         nft_v6: nft.other_client(),
         nft_arp: nft.other_client(),
+        iptables: Arc::new(NoTools),
         routes: kernel.clone(),
         interfaces: kernel.clone(),
         connections: kernel.clone(),

@@ -29,25 +29,55 @@ pub struct Host {
     pub dataplane: RealDataplane,
     pub links: Rtnetlink,
     pub generation: Box<dyn kernel::nft::Transport>,
+    backend: Backend,
 }
+
+/// What enforces policy on the host: the parameters that say so.
+pub type Backend = &'static [(&'static str, &'static str)];
+
+/// nf_tables.
+pub const NFT: Backend = &[("NFTablesMode", "Enabled")];
+/// iptables over nf_tables.
+pub const IPTABLES_NFT: Backend = &[("NFTablesMode", "Disabled"), ("IptablesBackend", "NFT")];
+/// iptables over the kernel's older tables.
+pub const IPTABLES_LEGACY: Backend = &[("NFTablesMode", "Disabled"), ("IptablesBackend", "Legacy")];
 
 /// Runs a test on a thread inside a fresh namespace, which is the host's.
 pub fn on_a_host(test: impl FnOnce(Host) + Send) {
+    on_a_host_with(&[], test);
+}
+
+/// The same on three hosts, one for each backend.
+pub fn on_each_host(test: impl Fn(Host) + Sync) {
+    for backend in [NFT, IPTABLES_NFT, IPTABLES_LEGACY] {
+        println!("{backend:?}");
+        on_a_host_with(backend, &test);
+    }
+}
+
+/// The same where this enforces policy.
+pub fn on_a_host_with(backend: Backend, test: impl FnOnce(Host) + Send) {
     let namespace = testkit::TestNamespace::new();
-    namespace.run(|| test(Host::new()));
+    namespace.run(|| test(Host::new(backend)));
 }
 
 impl Host {
-    fn new() -> Self {
+    fn new(backend: Backend) -> Self {
         let mut links = Rtnetlink::open().unwrap();
         links.change_link(&InterfaceName::new("lo").unwrap(), &LinkChange::up()).unwrap();
         let generation = Box::new(kernel::nft::NftSocket::open().unwrap());
-        Self { dataplane: started(), links, generation }
+        Self { dataplane: started(backend), links, generation, backend }
     }
 
     /// A process that remembers nothing takes over.
     pub fn restart(&mut self) {
-        self.dataplane = started();
+        self.dataplane = started(self.backend);
+    }
+
+    /// Another one takes over, with that backend.
+    pub fn restart_with(&mut self, backend: Backend) {
+        self.backend = backend;
+        self.restart();
     }
 
     /// Makes a workload's namespace and interface, as the CNI plugin does.
@@ -85,9 +115,14 @@ impl Host {
     }
 }
 
-fn started() -> RealDataplane {
-    let config =
-        DataplaneConfig { node_name: "node".to_owned(), flow_log: true, ..DataplaneConfig::default() };
+fn started(backend: Backend) -> RealDataplane {
+    let local_parameters =
+        backend.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let config = DataplaneConfig {
+        node_name: "node".to_owned(),
+        local_parameters,
+        flow_log: kernel::nflog::is_supported().unwrap_or(false),
+    };
     let mut dataplane = RealDataplane::new(config, Kernel::open().unwrap());
     dataplane.set_gateway_route(true);
     dataplane

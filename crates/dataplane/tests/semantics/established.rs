@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use calc::contract::*;
 
 use crate::common::*;
-use crate::net::{ANSWER, Host, Pod, SILENCE, on_a_host};
+use crate::net::{ANSWER, Host, Pod, SILENCE, on_a_host, on_each_host};
 use crate::two_pods;
 
 /// A policy whose word on established connections is `recheck`.
@@ -40,8 +40,8 @@ fn carries(from: &mut TcpStream, to: &mut TcpStream, within: Duration) -> bool {
     to.read_exact(&mut [0]).is_ok()
 }
 
-fn host_with_stream(test: impl FnOnce(Host, TcpStream, TcpStream) + Send) {
-    on_a_host(|mut host| {
+fn host_with_stream(test: impl Fn(Host, TcpStream, TcpStream) + Sync) {
+    on_each_host(|mut host| {
         let (a, b) = two_pods(&mut host);
         let (client, server) = stream(&a, &b, 80);
         test(host, client, server);
@@ -50,7 +50,7 @@ fn host_with_stream(test: impl FnOnce(Host, TcpStream, TcpStream) + Send) {
 
 #[test]
 fn a_policy_that_asks_for_it_cuts_a_stream_that_it_denies_and_no_other() {
-    on_a_host(|mut host| {
+    on_each_host(|mut host| {
         let (a, b) = two_pods(&mut host);
         let (mut cut, mut cut_far) = stream(&a, &b, 80);
         let (mut kept, mut kept_far) = stream(&a, &b, 81);
@@ -112,7 +112,7 @@ fn who_opened_the_connection_is_judged_by_egress_policy_again() {
 /// The governed end is the one that answers: what comes back to it was asked for.
 #[test]
 fn answers_to_an_endpoint_that_accepts_nothing_pass() {
-    on_a_host(|mut host| {
+    on_each_host(|mut host| {
         let (a, b) = two_pods(&mut host);
         host.play([rechecking(policy("closed", vec![], vec![])), governed("closed")]);
         let (mut client, mut server) = stream(&b, &a, 80);

@@ -9,7 +9,7 @@ use kernel::InterfaceName;
 use kernel::shaping::device_of;
 
 use crate::common::*;
-use crate::net::{ANSWER, Host, Pod, SILENCE, datagram_arrives, on_a_host};
+use crate::net::{ANSWER, Host, Pod, SILENCE, datagram_arrives, on_each_host};
 use crate::two_pods;
 
 const A: Limits = Limits { bandwidth: None, packets: None, max_connections: None };
@@ -64,7 +64,7 @@ fn device() -> String {
 
 #[test]
 fn packets_over_the_rate_are_dropped_in_each_direction_by_itself() {
-    on_a_host(|mut host| {
+    on_each_host(|mut host| {
         let (a, b) = two_pods(&mut host);
         let (of_a, of_b) = sockets(&a, &b);
         assert_eq!(arrived(&of_a, &of_b, 30, 10), 30);
@@ -84,7 +84,7 @@ fn packets_over_the_rate_are_dropped_in_each_direction_by_itself() {
 
 #[test]
 fn one_workloads_packets_do_not_count_for_another_that_is_judged_alike() {
-    on_a_host(|mut host| {
+    on_each_host(|mut host| {
         let (a, b) = two_pods(&mut host);
         let (of_a, of_b) = sockets(&a, &b);
         let endpoint_a = workload("cali-a", "10.65.0.2", vec![]);
@@ -97,7 +97,7 @@ fn one_workloads_packets_do_not_count_for_another_that_is_judged_alike() {
 
 #[test]
 fn a_connection_over_the_limit_is_refused_and_one_that_ends_makes_room() {
-    on_a_host(|mut host| {
+    on_each_host(|mut host| {
         let (a, b) = two_pods(&mut host);
         let listener = b.listen(80);
         host.play([limited(Limits { max_connections: Some(2), ..A }, A)]);
@@ -116,7 +116,7 @@ fn a_connection_over_the_limit_is_refused_and_one_that_ends_makes_room() {
 
 #[test]
 fn what_a_workload_sends_counts_against_its_own_limit_of_connections() {
-    on_a_host(|mut host| {
+    on_each_host(|mut host| {
         let (a, b) = two_pods(&mut host);
         let (_listener, _other) = (a.listen(80), b.listen(80));
         host.play([limited(A, Limits { max_connections: Some(1), ..A })]);
@@ -136,7 +136,7 @@ fn what_a_workload_sends_counts_against_its_own_limit_of_connections() {
 /// 40 datagrams of 1,042 octets: about 9 pass at once, some 9 wait their turn, one a second, the others are dropped.
 #[test]
 fn bandwidth_is_bounded_in_each_direction_by_itself() {
-    on_a_host(|mut host| {
+    on_each_host(|mut host| {
         let (a, b) = two_pods(&mut host);
         let (of_a, of_b) = sockets(&a, &b);
         host.play([limited(slow(), A)]);
@@ -159,7 +159,7 @@ fn bandwidth_is_bounded_in_each_direction_by_itself() {
 
 #[test]
 fn limits_that_others_take_away_come_back_and_those_of_a_lost_interface_go() {
-    on_a_host(|mut host| {
+    on_each_host(|mut host| {
         let (_a, b) = two_pods(&mut host);
         host.play([limited(slow(), slow())]);
         let link =
@@ -230,7 +230,7 @@ fn dscp(from: &UdpSocket, to: std::net::IpAddr, heard: &socket2::Socket) -> u8 {
 
 #[test]
 fn what_leaves_the_cluster_is_marked_and_what_stays_in_it_is_not() {
-    on_a_host(|mut host| {
+    on_each_host(|mut host| {
         let a = host.add_pod("cali-a", &["10.65.0.2", "fd00:65::2"]);
         let b = host.add_pod("cali-b", &["10.66.0.3", "fd00:66::3"]);
         let both = |interface: &str, v4: &str, v6: &str, dscp| WorkloadEndpoint {

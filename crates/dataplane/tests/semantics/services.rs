@@ -7,7 +7,7 @@ use calc::contract::*;
 use kernel::route::{Route, RouteClass, RouteTable};
 
 use crate::common::*;
-use crate::net::{Host, SILENCE, datagram_arrives, on_a_host};
+use crate::net::{Host, SILENCE, datagram_arrives, on_each_host};
 use crate::two_pods;
 
 fn services(networks: &[&str]) -> Change {
@@ -33,7 +33,7 @@ fn with_a_way_back(host: &mut Host, b: &crate::net::Pod) -> UdpSocket {
 
 #[test]
 fn what_no_service_took_is_dropped_rejected_or_forwarded_as_the_parameter_says() {
-    on_a_host(|mut host| {
+    on_each_host(|mut host| {
         let (a, b) = two_pods(&mut host);
         let service = with_a_way_back(&mut host, &b);
         assert!(datagram_arrives(&a.udp(4000), &service, true), "no network of Services is known");

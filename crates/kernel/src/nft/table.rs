@@ -377,17 +377,36 @@ impl<T: Transport> NftTable<T> {
         self.transport.counters(&self.id)
     }
 
-    /// Removes the table from the kernel, and all that was wanted in it.
+    /// Removes the table from the kernel, and all that was wanted in it: first what packets come by, then the rest.
     ///
     /// # Errors
-    /// The table is as it was.
+    /// The table is as it was, or no packet comes by it any more.
     pub fn remove(&mut self) -> Result<(), NftError> {
         for _ in 0..ATTEMPTS {
             let (generation, state) = self.transport.read(&self.id)?;
-            if state.is_some() {
-                match self.transport.commit(&self.id, generation, &[Operation::DeleteTable]) {
+            if let Some(state) = state {
+                // A packet that is being judged while all goes at once would not find the elements of sets and maps any more, but
+                // still the rules behind them. So first no further packet comes.
+                let base = state
+                    .chains
+                    .iter()
+                    .filter(|(_, chain)| chain.base != ChainBase::Regular)
+                    .map(|(name, _)| name);
+                let base: Vec<Operation> = base
+                    .flat_map(|name| {
+                        let (flush, delete): (Arc<str>, Arc<str>) =
+                            (name.as_str().into(), name.as_str().into());
+                        [Operation::FlushChain { name: flush }, Operation::DeleteChain { name: delete }]
+                    })
+                    .collect();
+                let first = if base.is_empty() { vec![Operation::DeleteTable] } else { base };
+                let is_last = first == [Operation::DeleteTable];
+                match self.transport.commit(&self.id, generation, &first) {
                     Err(NftError::Raced) => continue,
                     other => other.map(drop)?,
+                }
+                if !is_last {
+                    continue;
                 }
             }
             (self.wanted, self.dirty, self.actual) = (Wanted::default(), Dirty::default(), None);

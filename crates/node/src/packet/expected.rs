@@ -1,10 +1,12 @@
 //! The kernel as it should be: the node's calculation and dataplane over a kernel in memory.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use calc::cluster::Cluster;
 use calc::contract::IpSetId;
+use dataplane::iptables::tools::NoTools;
 use dataplane::{Dataplane, DataplaneConfig, Kernel};
 use kernel::fake::FakeKernel;
 use kernel::monitor::Event;
@@ -31,6 +33,7 @@ impl Expected {
                 nft_v4: nft.other_client(),
                 nft_v6: nft.other_client(),
                 nft_arp: nft.other_client(),
+                iptables: Arc::new(NoTools),
                 routes: kernel.clone(),
                 interfaces: kernel.clone(),
                 connections: kernel,
