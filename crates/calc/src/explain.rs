@@ -236,7 +236,7 @@ impl<'a> Explainer<'a> {
         for node in [&question.from, &question.to].into_iter().filter_map(Place::node) {
             self.sites.add(self.cluster, node);
         }
-        path::walk(self.cluster, &self.sites, question, true)
+        path::walk(self.cluster, &self.sites, question)
     }
 }
 
@@ -277,8 +277,8 @@ impl Sites {
     }
 
     /// What becomes of a packet, without reasons. The nodes of both ends have to be known.
-    pub fn verdict(&self, cluster: &Cluster, question: &Question) -> Ruling {
-        path::walk(cluster, self, question, false).verdict
+    pub fn verdict(&self, cluster: &Cluster, ends: (&Place, &Place), packet: &Packet) -> Ruling {
+        path::verdict(cluster, self, ends, packet)
     }
 
     /// The model and the program of a node.

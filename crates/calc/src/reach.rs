@@ -23,7 +23,7 @@ use serde::Serialize;
 use crate::cluster::{Cluster, HostPlace, NodeModel, Place, WorkloadPlace};
 use crate::contract::{IpSetId, IpSetMember, IpVersion, PortRange};
 use crate::evaluator::Packet;
-use crate::explain::{Question, Ruling, Sites};
+use crate::explain::{Ruling, Sites};
 use crate::program::{ChainId, Match, Program, Side, Verdict};
 use regions::{Interval, Intervals};
 
@@ -128,8 +128,7 @@ impl Asked<'_> {
         };
         let mut packet = Packet::new(*source, *destination, self.question.protocol, self.question.port);
         packet.source_port = source_port;
-        let question = Question { from: from.clone(), to: to.clone(), packet };
-        self.sites.verdict(self.cluster, &question) != Ruling::Deny
+        self.sites.verdict(self.cluster, (from, to), &packet) != Ruling::Deny
     }
 
     fn nodes(&self, to: &Place, version: IpVersion, ports: &[(u16, u16)]) -> Vec<Reacher<HostPlace>> {

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use super::judge::Judge;
 use api::wire::packet::{StageHook, StagePlace};
 
-use super::{Decider, Explanation, Question, Ruling, Site, Sites, Stage, StageChain, network, words};
+use super::{
+    Decider, Explanation, Question, Ruling, Site, Sites, Stage, StageChain, Translation, network, words,
+};
 use crate::cluster::{Cluster, HostPlace, NodeModel, Place, WorkloadPlace};
 use crate::contract::{Direction, HostEndpoint, IpVersion, ProfileId, Tier, WorkloadEndpointId};
 use crate::evaluator::{Evaluator, Explained, Packet};
@@ -27,50 +29,69 @@ struct At<'a> {
     program: &'a Program,
 }
 
-/// Judges the packet at every stage. Without detail, stages have a verdict and nothing else.
-pub(super) fn walk(cluster: &Cluster, sites: &Sites, question: &Question, detail: bool) -> Explanation {
-    let version = IpVersion::of(question.packet.destination);
+/// Judges the packet at every stage, and writes down every rule.
+pub(super) fn walk(cluster: &Cluster, sites: &Sites, question: &Question) -> Explanation {
+    let Question { from, to, packet } = question;
+    let (walk, nat) = judged(cluster, sites, (from, to), packet, true);
+    let sender = at(sites, from, IpVersion::of(packet.destination));
+    let route = sender.map(|at| network::way(at.model, at.node, to, packet.destination));
+    let (verdict, because) = walk.outcome();
+    Explanation {
+        from: from.clone(),
+        to: to.clone(),
+        packet: words::packet(packet),
+        verdict,
+        because,
+        stages: walk.stages,
+        route,
+        nat: nat.into_iter().collect(),
+        notes: walk.notes,
+    }
+}
+
+/// As [`walk`], and nothing but what becomes of the packet in the end.
+pub(super) fn verdict(cluster: &Cluster, sites: &Sites, ends: (&Place, &Place), packet: &Packet) -> Ruling {
+    let (walk, _) = judged(cluster, sites, ends, packet, false);
+    let denied = walk.stages.iter().any(|stage| stage.verdict == Ruling::Deny);
+    if denied { Ruling::Deny } else { Ruling::Allow }
+}
+
+fn judged<'a>(
+    cluster: &'a Cluster,
+    sites: &Sites,
+    (from, to): (&Place, &Place),
+    packet: &Packet,
+    detail: bool,
+) -> (Walk<'a>, Option<Translation>) {
+    let version = IpVersion::of(packet.destination);
     let mut walk = Walk {
         cluster,
-        packet: question.packet.clone(),
-        original: question.packet.clone(),
+        packet: packet.clone(),
+        original: packet.clone(),
         detail,
         stages: Vec::new(),
         notes: Vec::new(),
         accepted_early: false,
     };
-    let (sender, receiver) = (at(sites, &question.from, version), at(sites, &question.to, version));
+    let (sender, receiver) = (at(sites, from, version), at(sites, to, version));
     let same_node = sender.zip(receiver).is_some_and(|(a, b)| a.node == b.node);
-    let mut nat = Vec::new();
+    let mut nat = None;
     if let Some(at) = sender {
-        walk.leave(at, &question.from, &question.to, same_node);
-        if matches!((&question.from, &question.to), (Place::Workload(_), Place::Outside { .. })) {
+        walk.leave(at, from, to, same_node);
+        if matches!((from, to), (Place::Workload(_), Place::Outside { .. })) {
             walk.service_loop(at);
         }
-        let (source, destination) = (walk.packet.source, walk.packet.destination);
-        if !same_node && let Some(translation) = network::outgoing(at.model, at.node, source, destination) {
-            walk.packet.source = translation.source.unwrap_or(source);
-            nat.push(translation);
+        if !same_node {
+            nat = network::outgoing(at.model, at.node, packet.source, packet.destination);
         }
     }
+    if let Some(source) = nat.as_ref().and_then(|translation| translation.source) {
+        walk.packet.source = source;
+    }
     if let Some(at) = receiver {
-        walk.arrive(at, &question.from, &question.to, same_node);
+        walk.arrive(at, from, to, same_node);
     }
-    let route = sender
-        .filter(|_| detail)
-        .map(|at| network::way(at.model, at.node, &question.to, question.packet.destination));
-    let (verdict, because) = walk.outcome();
-    Explanation {
-        from: question.from.clone(),
-        to: question.to.clone(),
-        packet: words::packet(&question.packet),
-        verdict,
-        because,
-        stages: walk.stages,
-        route,
-        nat,
-        notes: walk.notes,
-    }
+    (walk, nat)
 }
 
 fn at<'a>(sites: &'a Sites, place: &'a Place, version: IpVersion) -> Option<At<'a>> {

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::*;
 use crate::cluster::tests::{cluster, place, pod, resource};
-use crate::explain::Explainer;
+use crate::explain::{Explainer, Question};
 
 fn asked(cluster: &Cluster, to: &str, port: u16, from: Option<&str>) -> Vec<TargetReach> {
     let targets = cluster.selected(&Selector::parse(to).unwrap());
@@ -67,6 +67,24 @@ fn the_senders_own_egress_policy_and_source_ports_count() {
     let ports: Vec<_> =
         answer.pods.iter().map(|pod| (pod.from.namespace.as_str(), &pod.source_ports[..])).collect();
     assert_eq!(ports, [("dev", &[(1000, 2001)][..]), ("prod", &[])]);
+}
+
+#[test]
+fn ipv6_is_answered_for_itself() {
+    let mut cluster = cluster();
+    cluster.put(pod("prod", "six", "n1", "fd00::1", json!({"app": "six"})));
+    cluster.put(pod("dev", "seven", "n2", "fd00::2", json!({"app": "seven"})));
+    cluster.put(policy(
+        "six",
+        json!({"selector": "app == 'six'", "types": ["Ingress"], "ingress": [
+            {"action": "Deny", "source": {"nets": ["2001:db8:8000::/33"]}},
+            {"action": "Allow", "source": {"nets": ["2001:db8::/32", "fd00::/64"]}},
+        ]}),
+    ));
+    let [answer] = &asked(&cluster, "app == 'six'", 80, None)[..] else { panic!("one target") };
+    assert_eq!(names(answer), ["dev/seven"], "pods without IPv6 are not asked");
+    let networks: Vec<String> = answer.networks.iter().map(|net| net.from.to_string()).collect();
+    assert_eq!(networks, ["2001:db8::/33", "fd00::/64"]);
 }
 
 /// A network of few, so that random packets hit.

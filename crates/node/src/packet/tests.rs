@@ -1,7 +1,7 @@
 //! The kernel beside the model, on tables in memory.
 
 use api::documents;
-use api::wire::packet::{StageFacts, StagePlace, StageQuestion};
+use api::wire::packet::{StageFacts, StageHook, StagePlace, StageQuestion};
 use calc::cluster::Cluster;
 use dataplane::DataplaneConfig;
 use kernel::nft::{Family, TableId, TableState};
@@ -117,4 +117,47 @@ fn a_kernel_that_is_behind_the_rows_differs_from_them() {
         difference.unwrap(),
         format!("chain cali-pi-gnp/db, rule 0 (\"{RULE}\"): its conditions or actions differ")
     );
+}
+
+const HOST: &str = "
+apiVersion: projectcalico.org/v3
+kind: HostEndpoint
+metadata: {name: uplink, labels: {host: here}}
+spec: {node: node, interfaceName: eth0}
+---
+apiVersion: projectcalico.org/v3
+kind: GlobalNetworkPolicy
+metadata: {name: ssh}
+spec:
+  selector: has(host)
+  types: [Ingress]
+  ingress:
+  - {action: Allow, protocol: TCP, destination: {ports: [2222]}}
+";
+
+#[test]
+fn a_host_endpoints_chain_is_found_at_its_hook() {
+    let model = expected(HOST);
+    let (wanted, actual) = (table(&model), table(&model));
+    let at = |hook| StageQuestion {
+        at: StagePlace::Host { name: "uplink".to_owned(), hook },
+        ingress: true,
+        origin: "GlobalNetworkPolicy/ssh ingress 0".to_owned(),
+    };
+    let question = PacketQuestion {
+        source: "192.0.2.1".parse().unwrap(),
+        destination: "172.30.0.1".parse().unwrap(),
+        protocol: 6,
+        source_port: 40000,
+        destination_port: 2222,
+        stages: Vec::new(),
+    };
+    let mut comparison = Comparison::new(&wanted, Some(&actual), &[], &model.meanings);
+    let facts = comparison.stage(&at(StageHook::Normal), &question);
+    assert_eq!((facts.chain.as_deref(), comparison.difference.as_deref()), (Some("cali-fh-uplink"), None));
+    assert_eq!(facts.rule.unwrap().chain, "cali-pi-gnp/ssh");
+    // No policy of the endpoint is on forwarded traffic, so it has no such chain.
+    let facts = comparison.stage(&at(StageHook::Forward), &question);
+    assert_eq!(facts.chain, None);
+    assert!(comparison.difference.unwrap().contains("no chain"));
 }
