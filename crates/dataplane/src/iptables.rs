@@ -37,6 +37,8 @@ mod rule;
 mod sets;
 mod sink;
 mod tables;
+#[cfg(test)]
+mod tests;
 pub mod tools;
 mod variant;
 
