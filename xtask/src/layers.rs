@@ -25,7 +25,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("tortie", &["cni", "ctl", "lab", "node"]),
     ("benches", &["api", "client", "datastore", "kernel", "testkit"]),
     ("fuzz-targets", &["bgp"]),
-    ("testkit", &[]),
+    ("testkit", &["api"]),
     ("xtask", &[]),
 ];
 

@@ -2,16 +2,15 @@
 //! both sides; and the same as series of changes of one graph.
 
 mod policy_truth {
-    pub(crate) mod objects;
     pub(crate) mod world;
 }
 
-use policy_truth::objects;
 use policy_truth::world::World;
 
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
+use testkit::objects;
 use testkit::vectors::{Case, Runner, load};
 
 fn cases() -> Vec<Case> {

@@ -9,9 +9,8 @@ use calc::evaluator::{Decision, Evaluator, IpSets, Outcome, Packet};
 use calc::program::{Origin, Program};
 use calc::{Graph, GraphConfig};
 use serde_json::Value;
+use testkit::objects::{NODE, Rows};
 use testkit::vectors::Case;
-
-use super::objects::{NODE, Rows};
 
 /// A graph and a dataplane's view of it.
 pub(crate) struct World {

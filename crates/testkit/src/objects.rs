@@ -1,4 +1,4 @@
-//! Objects of the vectors as rows of the datastore.
+//! Kubernetes and Calico objects as rows of the datastore: what vectors and [`crate::clusters`] are made of.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,12 +12,16 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 /// The node that all pods are on.
-pub(crate) const NODE: &str = "node";
+pub const NODE: &str = "node";
 
-pub(crate) type Rows = BTreeMap<Key, Arc<Row>>;
+/// Rows by key.
+pub type Rows = BTreeMap<Key, Arc<Row>>;
 
 /// The rows that stand for the objects, the built-in tiers among them.
-pub(crate) fn rows(objects: &Value) -> Result<Rows, String> {
+///
+/// # Errors
+/// An object that cannot be read, and why.
+pub fn rows(objects: &Value) -> Result<Rows, String> {
     let mut rows = Rows::new();
     for (name, order, action) in
         [("kube-admin", 1000, "Pass"), ("default", 1_000_000, "Deny"), ("kube-baseline", 10_000_000, "Pass")]
