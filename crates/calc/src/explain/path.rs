@@ -10,8 +10,8 @@ use super::{
 };
 use crate::cluster::{Cluster, HostPlace, NodeModel, Place, WorkloadPlace};
 use crate::contract::{Direction, HostEndpoint, IpVersion, ProfileId, Tier, WorkloadEndpointId};
-use crate::evaluator::{Evaluator, Explained, Packet};
-use crate::program::{ChainId, HostHook, Judgement, Program};
+use crate::evaluator::{Decision, Evaluator, Explained, Packet};
+use crate::program::{ChainId, HostHook, Judgement, Origin, Program};
 
 /// What is shown of a stage beside its rules.
 struct Shown<'a> {
@@ -108,13 +108,16 @@ pub(super) fn host_endpoint_at(
     node: &str,
     hook: HostHook,
 ) -> Option<(Arc<str>, Arc<HostEndpoint>, Option<usize>)> {
-    let has_chain = |endpoint: &HostEndpoint| hook == HostHook::Normal || !hook.tiers(endpoint).is_empty();
+    // One without policies for forwarded traffic forwards all, whatever that for every interface says.
+    let has_a_say = |endpoint: &HostEndpoint| {
+        matches!(hook, HostHook::Normal | HostHook::Forward) || !hook.tiers(endpoint).is_empty()
+    };
     let is_any = |endpoint: &HostEndpoint| endpoint.interface.as_deref() == Some("*");
     let addresses = model.nodes.get(node);
     let claims = |endpoint: &HostEndpoint| {
         endpoint.expected_ips.iter().any(|it| addresses.is_some_and(|ours| ours.contains(it)))
     };
-    let candidates = || model.hosts.iter().filter(|(_, endpoint)| has_chain(endpoint));
+    let candidates = || model.hosts.iter().filter(|(_, endpoint)| has_a_say(endpoint));
     if let Some((name, endpoint)) = candidates().find(|(_, endpoint)| !is_any(endpoint) && claims(endpoint)) {
         return Some((name.clone(), endpoint.clone(), None));
     }
@@ -250,17 +253,18 @@ impl Walk<'_> {
     /// The host endpoint that stands between the node and the network, at some hooks in order.
     fn host_endpoint(&mut self, at: At<'_>, hooks: &[HostHook], direction: Direction) {
         for hook in hooks {
-            let is_early = matches!(hook, HostHook::Untracked | HostHook::PreDnat);
-            if self.accepted_early && !is_early {
+            if self.accepted_early {
                 let text = "an untracked or pre-DNAT policy accepted it on this node: no later policy of a host endpoint is asked";
                 return self.note(format!("node {}: {text}", at.node));
             }
             let Some((name, endpoint, others)) = host_endpoint_at(at.model, at.node, *hook) else { continue };
+            if *hook == HostHook::Forward && hook.tiers(&endpoint).is_empty() {
+                continue;
+            }
             if let Some(others) = others {
                 self.taken(at.node, &name, &endpoint, others);
             }
-            let verdict = self.host_hook(at, (&name, &endpoint), *hook, direction);
-            self.accepted_early |= is_early && verdict == Ruling::Allow;
+            self.host_hook(at, (&name, &endpoint), *hook, direction);
         }
     }
 
@@ -279,7 +283,7 @@ impl Walk<'_> {
         (name, endpoint): (&Arc<str>, &HostEndpoint),
         hook: HostHook,
         direction: Direction,
-    ) -> Ruling {
+    ) {
         let run = self.run(at, &ChainId::Host(name.clone(), hook, direction));
         let shown = Shown {
             tiers: hook.tiers(endpoint),
@@ -289,7 +293,10 @@ impl Walk<'_> {
         let place = StagePlace::Host { name: name.to_string(), hook: wire_hook(hook) };
         let text = || format!("host endpoint {name} {hook} {direction}");
         self.record(at, text, place, direction, &run, &shown);
-        run.outcome.decision.into()
+        // A failsafe port is open as far as this hook is concerned; the next one asks for itself.
+        let is_early = matches!(hook, HostHook::Untracked | HostHook::PreDnat);
+        let is_failsafe = matches!(run.outcome.deciding, Some(Origin::Failsafe(_)));
+        self.accepted_early |= is_early && !is_failsafe && run.outcome.decision == Decision::Allow;
     }
 
     /// What egress policy lets through to the workload's own host meets `defaultEndpointToHostAction`.

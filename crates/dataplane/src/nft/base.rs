@@ -239,8 +239,7 @@ impl Builder<'_> {
             Direction::Ingress => Field::Iifname,
             Direction::Egress => Field::Oifname,
         };
-        if let Some(bit) = self.final_bit().filter(|_| [HostHook::Normal, HostHook::Forward].contains(&hook))
-        {
+        if let Some(bit) = self.final_bit().filter(|_| hook != HostHook::Untracked) {
             let marked = Rule::new().when(Match::mark(bit, bit));
             rules.push(marked.verdict(Verdict::Accept).comment("accepted before tracking or NAT"));
         }

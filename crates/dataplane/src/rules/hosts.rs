@@ -79,8 +79,11 @@ impl FamilyRules {
         sink: &mut dyn RuleSink,
     ) {
         let mut entries = BTreeMap::new();
+        // What an endpoint of its own forwards is not for the one for every interface to judge.
+        let for_any = placed.get("*").filter(|_| hook == HostHook::Forward);
+        let shields = for_any.is_some_and(|(_, endpoint)| needs_chain(hook, direction, endpoint));
         for (interface, (name, endpoint)) in placed {
-            if !needs_chain(hook, direction, endpoint) {
+            if !needs_chain(hook, direction, endpoint) && !shields {
                 continue;
             }
             let id = ChainId::Host(name.clone(), hook, direction);

@@ -431,15 +431,10 @@ fn what_an_early_hook_accepts_no_later_one_drops() {
         ]
     );
     assert_eq!(bench.chain("raw-PREROUTING")[0], "meta mark set meta mark & 0xfffeffff");
-    assert_eq!(bench.chain("mangle-PREROUTING"), ["iifname vmap @cali-from-hep-pre-dnat"]);
+    let marked = "meta mark & 0x00010000 == 0x00010000 accept comment \"accepted before tracking or NAT\"";
+    assert_eq!(bench.chain("mangle-PREROUTING"), [marked, "iifname vmap @cali-from-hep-pre-dnat"]);
     let input = bench.chain("filter-INPUT");
-    assert_eq!(
-        input[input.len() - 2..],
-        [
-            "meta mark & 0x00010000 == 0x00010000 accept comment \"accepted before tracking or NAT\"",
-            "iifname vmap @cali-from-host-endpoint"
-        ]
-    );
+    assert_eq!(input[input.len() - 2..], [marked, "iifname vmap @cali-from-host-endpoint"]);
     // An end of tier is no end there.
     assert_eq!(bench.chain("cali-fhpd-eth")[2..], ["jump cali-failsafe-in", "jump cali-pi-gnp/early"]);
 }
