@@ -3,8 +3,6 @@
 #[path = "common/bench.rs"]
 mod bench;
 mod common;
-#[path = "common/random_policy.rs"]
-mod random_policy;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -13,6 +11,7 @@ use std::time::Duration;
 
 use bench::{Bench, scene};
 use calc::contract::*;
+use calc::{Graph, GraphConfig};
 use common::*;
 use dataplane::ApplyError;
 use kernel::address::InterfaceAddress;
@@ -20,6 +19,9 @@ use kernel::fake::Fault;
 use kernel::monitor::Event;
 use kernel::netlink::Errno;
 use kernel::nft::TableId;
+use serde_json::json;
+use testkit::clusters::Generator;
+use testkit::objects::{self, Rows};
 
 #[test]
 fn nothing_is_touched_before_the_datastore_is_in_sync() {
@@ -332,40 +334,46 @@ fn a_fault_at_any_call_for_routes_and_settings_changes_nothing_in_the_end() {
 fn the_way_to_a_ruleset_does_not_matter() {
     let seed = fastrand::u64(..);
     println!("seed {seed}");
-    let ends = ["10.65.0.2", "10.65.0.3"].map(|end| end.parse().unwrap());
-    let mut generator = random_policy::Generator::new(seed, IpVersion::V4, ends);
-    let mut random = fastrand::Rng::with_seed(seed);
-    let mut bench = Bench::new();
-    bench.kernel.add_link("cali-a", true);
-    bench.kernel.add_link("cali-b", true);
-    bench.play([Change::InSync]);
-    let mut state = BTreeMap::new();
+    let mut generator = Generator::new(seed);
+    let mut cluster = generator.cluster();
+    let (mut bench, mut graph, mut played) = (Bench::new(), new_graph(), Rows::new());
     for round in 0..60 {
-        for change in generator.ruleset() {
-            // Of each ruleset a part, so that old and new meet.
-            if random.u8(..3) > 0 {
-                state.insert(subject(&change), change.clone());
-                bench.take([change]);
-            }
+        let rows = objects::rows(&json!(cluster.objects())).unwrap();
+        for key in played.keys().filter(|key| !rows.contains_key(key)) {
+            graph.on_update(key, None);
         }
-        let report = bench.apply();
-        assert!(report.errors.is_empty(), "round {round}: {:?}", report.errors);
-        let mut fresh = Bench::new();
-        fresh.kernel.add_link("cali-a", true);
-        fresh.kernel.add_link("cali-b", true);
-        fresh.play(state.values().cloned().chain([Change::InSync]));
-        assert_eq!(bench.tables(), fresh.tables(), "round {round}");
-        assert_eq!(bench.routes(), fresh.routes(), "round {round}");
+        for (key, row) in rows.iter().filter(|(key, row)| played.get(key) != Some(row)) {
+            graph.on_update(key, Some(row.clone()));
+        }
+        let mut fresh = (Bench::new(), new_graph());
+        rows.iter().for_each(|(key, row)| fresh.1.on_update(key, Some(row.clone())));
+        for (bench, graph) in [(&mut bench, &mut graph), (&mut fresh.0, &mut fresh.1)] {
+            add_links(bench, &rows);
+            let report = bench.play(graph.flush());
+            assert!(report.errors.is_empty(), "round {round}: {:?}", report.errors);
+        }
+        assert_eq!(bench.tables(), fresh.0.tables(), "round {round}");
+        assert_eq!(bench.routes(), fresh.0.routes(), "round {round}");
+        played = rows;
+        generator.mutate(&mut cluster);
     }
 }
 
-/// What a change is about, in the order of the contract: sets, policies and profiles, endpoints.
-fn subject(change: &Change) -> String {
-    match change {
-        Change::IpSetUpdate { id, .. } => format!("1 {id}"),
-        Change::PolicyUpdate { id, .. } => format!("2 {id}"),
-        Change::ProfileUpdate { id, .. } => format!("2 {id}"),
-        Change::WorkloadEndpointUpdate { id, .. } => format!("3 {id}"),
-        other => panic!("not made by the generator: {other:?}"),
+fn new_graph() -> Graph {
+    let mut graph = Graph::new(GraphConfig::new(objects::NODE));
+    graph.on_in_sync();
+    graph
+}
+
+/// Every workload has its interface, from when it first appears.
+fn add_links(bench: &mut Bench, rows: &Rows) {
+    for row in rows.values() {
+        let api::Row::Resource(api::Resource::WorkloadEndpoint(endpoint)) = &**row else { continue };
+        let name = endpoint.spec.interface_name.as_str();
+        if !bench.kernel.current_links().iter().any(|link| link.name.as_str() == name) {
+            bench.kernel.add_link(name, true);
+            let link = bench.kernel.current_links().pop().unwrap();
+            bench.dataplane.on_link(&link);
+        }
     }
 }
