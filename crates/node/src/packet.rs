@@ -16,6 +16,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use api::Row;
 use api::wire::packet::{PacketFacts, PacketQuestion};
 use calc::cluster::Cluster;
 use calc::evaluator::Packet;
@@ -79,7 +80,7 @@ impl Packets {
         let mut rtnetlink = Rtnetlink::open()?;
         let links = rtnetlink.links()?.into_iter().map(Event::Link);
         let addresses = rtnetlink.addresses()?.into_iter().map(Event::Address);
-        let expected = Expected::of(&self.cluster()?, &self.config, links.chain(addresses));
+        let expected = Expected::of(&cluster(&*self.store)?, &self.config, links.chain(addresses));
         let family = if source.is_ipv4() { Family::Ip } else { Family::Ip6 };
         let table = TableId::new(family, ownership::NFT_TABLE);
         let mut nft = NftSocket::open()?;
@@ -106,16 +107,18 @@ impl Packets {
             connections: connections.iter().take(CONNECTIONS).map(connection_text).collect(),
         })
     }
+}
 
-    fn cluster(&self) -> Result<Cluster, StoreError> {
-        let scopes = crate::agent::scopes();
-        let mut cluster = Cluster::default();
-        for entry in self.store.list_scopes(&scopes)?.entries {
-            let row = entry.row()?;
+/// The rows as the agent reads them: what it skips is not in the kernel either.
+fn cluster(store: &dyn Store) -> Result<Cluster, StoreError> {
+    let scopes = crate::agent::scopes();
+    let mut cluster = Cluster::default();
+    for entry in store.list_scopes(&scopes)?.entries {
+        if let Ok((row, _)) = Row::decode_closed(&entry.key, &entry.value) {
             cluster.set(entry.key, Some(Arc::new(row)));
         }
-        Ok(cluster)
     }
+    Ok(cluster)
 }
 
 /// As `ip route` writes it, with the devices' names.

@@ -161,3 +161,18 @@ fn a_host_endpoints_chain_is_found_at_its_hook() {
     assert_eq!(facts.chain, None);
     assert!(comparison.difference.unwrap().contains("no chain"));
 }
+
+#[test]
+fn rows_that_a_newer_version_wrote_are_taken_as_the_agent_takes_them() {
+    let store = datastore::Memory::new();
+    let key = |name: &str| api::Key::cluster(api::Kind::GlobalNetworkPolicy, name);
+    let denying =
+        r#"{"metadata": {"name": "new"}, "spec": {"selector": "all()", "ingress": [{"action": "Audit"}]}}"#;
+    store.create(&key("new"), denying).unwrap();
+    store.create(&key("nothing"), "{").unwrap();
+    let cluster = super::cluster(&store).unwrap();
+    let (row, problems) = Row::decode_closed(&key("new"), denying).unwrap();
+    assert!(!problems.is_empty(), "the action is unknown");
+    assert_eq!(cluster.rows().get(&key("new")).map(|found| &**found), Some(&row));
+    assert!(!cluster.rows().contains_key(&key("nothing")));
+}
