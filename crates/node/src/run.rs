@@ -149,7 +149,7 @@ impl Node {
         let dataplane_config = DataplaneConfig {
             node_name: config.node_name.clone(),
             local_parameters: sources.local(),
-            flow_log: can_log_flows()?,
+            flow_log: can_log_flows(),
         };
         let (dataplane, own_port) = open_dataplane(dataplane_config.clone())?;
         let interface_prefixes = dataplane.parameters().interface_prefix.join(",");
@@ -358,12 +358,17 @@ fn write_mtu(nodename_file: &Path, mtu: Option<u32>) -> Result<()> {
 }
 
 /// Whether the kernel can say which packets rules deny; without, it would refuse the rules.
-fn can_log_flows() -> Result<bool> {
-    let can = kernel::nflog::is_supported()?;
+fn can_log_flows() -> bool {
+    let can = kernel::nflog::is_supported().unwrap_or_else(|error| {
+        tracing::warn!(%error, "it is not known whether the kernel has NFLOG");
+        false
+    });
     if !can {
-        tracing::warn!("the kernel has no NFLOG (CONFIG_NETFILTER_NETLINK_LOG): flows are not watched");
+        tracing::warn!(
+            "the kernel has no NFLOG (CONFIG_NETFILTER_NETLINK_LOG and CONFIG_NFT_LOG): flows are not watched"
+        );
     }
-    Ok(can)
+    can
 }
 
 /// The dataplane, and the port of the socket with which it changes routes.

@@ -19,6 +19,11 @@ use std::os::fd::{AsFd, BorrowedFd};
 use rustix::net::RecvFlags;
 
 use crate::netlink::{Errno, Error, Protocol, Socket};
+use crate::netns::Netns;
+use crate::nft::{
+    CompiledRule, Family, InvalidRule, Log, LogTarget, NftError, NftSocket, Operation, Rule, TableId,
+    Transport,
+};
 
 pub use headers::Headers;
 
@@ -116,19 +121,106 @@ impl AsFd for Group {
     }
 }
 
-/// Whether the kernel can log to a group at all, tried with one that is nobody's. Its rules would be refused otherwise.
+/// Whether the kernel can log to a group at all: whether it has groups (`nfnetlink_log`), and takes a rule that logs to one
+/// (`nft_log`). Both are tried, the rule in a network namespace that is made for it and gone with it: without the second every
+/// rule with such a statement would be refused.
 ///
 /// # Errors
-/// No socket.
-pub fn is_supported() -> Result<bool, Error> {
+/// No socket, or no namespace.
+pub fn is_supported() -> Result<bool, ProbeError> {
     match Socket::open(Protocol::Netfilter)?.acknowledge(&wire::probe(), "NFLOG") {
         Err(error) if is_unsupported(&error) => Ok(false),
-        Err(error) => Err(error),
-        Ok(()) => Ok(true),
+        Err(error) => Err(error.into()),
+        Ok(()) => Netns::make()?.run(|| takes_rules(NftSocket::open()?))?,
     }
+}
+
+/// Where there is no nf_tables at all nothing is said against it: then the rules are another backend's.
+fn takes_rules(mut nft: impl Transport) -> Result<bool, ProbeError> {
+    const CHAIN: &str = "probe";
+    let table = TableId::new(Family::Ip, crate::ownership::NFT_TABLE);
+    let target = LogTarget::Group { group: 0, snaplen: Headers::SNAP_BYTES };
+    let rule = Rule::new().log(Log { prefix: CHAIN.to_owned(), target });
+    let body = rule.compile(table.family)?;
+    let operations = [
+        Operation::AddTable,
+        Operation::AddChain { name: CHAIN.into(), base: None },
+        Operation::AddRule { chain: CHAIN.into(), before: None, rule: CompiledRule { rule, body }.into() },
+    ];
+    let Ok(generation) = nft.generation() else { return Ok(true) };
+    match nft.commit(&table, generation, &operations) {
+        Ok(_) => Ok(true),
+        Err(NftError::Refused(refusals)) => {
+            Ok(!refusals.iter().any(|refusal| refusal.index == operations.len() - 1))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Why it is not known whether the kernel can log.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeError {
+    /// Netlink's.
+    #[error("NFLOG cannot be tried: {0}")]
+    Netlink(#[from] Error),
+    /// The namespace to try it in.
+    #[error("a log rule cannot be tried: {0}")]
+    Namespace(#[from] crate::netns::Error),
+    /// nf_tables'.
+    #[error("a log rule cannot be tried: {0}")]
+    Nft(#[from] NftError),
+    /// Our own rule's.
+    #[error("a log rule cannot be tried: {0}")]
+    Rule(#[from] InvalidRule),
 }
 
 /// Whether the kernel has no NFLOG (nfnetlink: no such subsystem).
 pub fn is_unsupported(error: &Error) -> bool {
     matches!(error.errno(), Some(Errno::INVAL | Errno::OPNOTSUPP | Errno::PROTONOSUPPORT))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::netlink;
+    use crate::nft::{Committed, Fake, Refusal, RuleCount, TableState};
+
+    /// Refuses one of the operations.
+    struct Refusing(Fake, usize);
+
+    impl Transport for Refusing {
+        fn generation(&mut self) -> Result<u32, NftError> {
+            self.0.generation()
+        }
+
+        fn touched(&mut self, table: &TableId, since: u32, until: u32) -> Result<bool, NftError> {
+            self.0.touched(table, since, until)
+        }
+
+        fn read(&mut self, table: &TableId) -> Result<(u32, Option<TableState>), NftError> {
+            self.0.read(table)
+        }
+
+        fn counters(&mut self, table: &TableId) -> Result<Vec<RuleCount>, NftError> {
+            self.0.counters(table)
+        }
+
+        fn commit(
+            &mut self,
+            table: &TableId,
+            _: u32,
+            operations: &[Operation],
+        ) -> Result<Committed, NftError> {
+            let (index, cause) = (self.1, netlink::Refusal::new(Errno::NOENT));
+            let operation = operations[index].describe(table);
+            Err(NftError::Refused(vec![Refusal { index, operation, cause }]))
+        }
+    }
+
+    #[test]
+    fn a_kernel_that_refuses_the_log_rule_cannot_log() {
+        assert!(takes_rules(Fake::new()).unwrap());
+        assert!(!takes_rules(Refusing(Fake::new(), 2)).unwrap(), "nft_log is missing");
+        assert!(takes_rules(Refusing(Fake::new(), 0)).unwrap(), "there are no tables, so no rules of ours");
+    }
 }
