@@ -76,7 +76,9 @@ fn a_datastore_that_the_user_may_not_write_is_refused_and_left_alone() {
     fs::set_permissions(&datastore, Permissions::from_mode(0o444)).expect("it is ours");
     // Other users may not be let into the build's folder.
     let binary = folder.path().join("calicoctl");
-    fs::copy(env!("CARGO_BIN_EXE_tortie"), &binary).expect("a copy");
+    // By another process: what a test beside this one forks would hold the file open for writing, so that it does not run yet.
+    let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_tortie")).arg(&binary).status();
+    assert!(copied.expect("cp runs").success());
     let before = fs::read(&datastore).expect("it is there");
     for arguments in [&["get", "ippools"][..], &["delete", "ippool", "a"], &["apply", "-f", "-"]] {
         let mut command = Command::new(&binary);
