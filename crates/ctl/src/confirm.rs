@@ -159,7 +159,7 @@ fn apply_one(resource: &Resource, session: &Session, change: &mut Change<'_>) ->
         let Some(planned) = session.resources().plan(resource)? else { return Ok(()) };
         change.note(planned.replaced(), attempt > 0, Timestamp::now())?;
         match session.resources().carry_out(planned) {
-            Ok(_) => return Ok(()),
+            Ok(_) => return Ok(change.written()?),
             Err(error) if pinned || !is_race(&error) => return Err(error.into()),
             Err(_) => {}
         }

@@ -16,6 +16,8 @@
 //!
 //! - *Confirmation against deadline, node against node*: both write the row at the revision that they read; one wins.
 //! - *The author dies* after the row, or between two rows: what was not written is found as it was, and left.
+//! - *The author is stopped* between the note and the write, past the deadline: it looks at the row again after each write
+//!   ([`Change::written`]), and puts back itself what came too late for the nodes.
 //! - *A node dies* while it undoes: the claim lapses after [`CLAIM`], another goes on; what is back already stays.
 //! - *Somebody else changed a row since*: it is neither what was nor what the change made of it; it is kept, and said.
 //! - *Two such changes of one row*: the second is refused while the first waits, or undoing both would end in the first.
@@ -178,6 +180,23 @@ impl<'a> Change<'a> {
             }
             Err(StoreError::Conflict { .. } | StoreError::NotFound(_)) => Err(self.ended()?),
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// To be called when what was noted last has been written. If nobody would undo that any more, because the time was over
+    /// before, it is put back here, unless somebody else has changed it since.
+    ///
+    /// # Errors
+    /// It is not waiting any more; the store's.
+    pub fn written(&self) -> Result<(), ConfirmError> {
+        // Whoever ends it after this look finds what was written.
+        match read(self.store, &self.row.id)? {
+            Some((row, _)) if row.phase == ConfirmationPhase::Waiting => Ok(()),
+            _ => {
+                let last = self.row.changes.len().saturating_sub(1);
+                restore::restore_all(self.store, &self.row.changes[last..])?;
+                Err(self.ended()?)
+            }
         }
     }
 

@@ -49,6 +49,7 @@ fn apply(store: &dyn Store, id: &str, file: &[Resource], now: Timestamp) -> Resu
         let Some(planned) = planned else { continue };
         change.note(planned.replaced(), false, now)?;
         resources.carry_out(planned).map_err(unwrap_store)?;
+        change.written()?;
     }
     Ok(())
 }
@@ -246,6 +247,39 @@ fn an_author_that_is_too_slow_learns_that_it_is_over() {
     undo(&store, "c", "node-1", || at(160)).unwrap();
     let error = change.note(planned.replaced(), false, at(170)).unwrap_err();
     assert!(matches!(error, ConfirmError::Undone { .. }), "{error}");
+}
+
+#[test]
+fn what_an_author_writes_after_it_was_undone_is_put_back_by_the_author() {
+    let end = |store: &Memory, how: u8| match how {
+        0 => drop(undo(store, "c", "node-1", || at(160)).unwrap()),
+        1 => drop(claim(store, "c", "node-1", at(160)).unwrap()),
+        _ => {
+            undo(store, "c", "node-1", || at(160)).unwrap();
+            forget(store, "c").unwrap();
+        }
+    };
+    for how in 0..3 {
+        // The pool is changed, the tier is new.
+        for resource in [&file()[2], &file()[0]] {
+            let store = before();
+            let old = rows(&store);
+            let (mut change, resources) = (Change::new(&store, terms("c")), Resources::new(&store));
+            let planned = resources.plan(resource).unwrap().unwrap();
+            change.note(planned.replaced(), false, at(100)).unwrap();
+            end(&store, how);
+            resources.carry_out(planned).unwrap();
+            assert_ne!(rows(&store), old);
+            let error = change.written().unwrap_err();
+            let expected = match how {
+                0 => matches!(error, ConfirmError::Undone { .. }),
+                1 => matches!(error, ConfirmError::Undoing { .. }),
+                _ => matches!(error, ConfirmError::Unknown(_)),
+            };
+            assert!(expected, "{how}: {error}");
+            assert_eq!(rows(&store), old, "{how}: {}", resource.key());
+        }
+    }
 }
 
 #[test]
