@@ -152,6 +152,8 @@ fn both_families_and_many_addresses_are_forgotten_at_once_and_strangers_stay() {
         let deleted = delete_connections(&mut conntrack, &wanted).unwrap();
         assert_eq!(deleted.count, 202);
         let left = conntrack.connections().unwrap();
+        let (first, others) = conntrack.first_connections(1).unwrap();
+        assert_eq!((first.len(), first.len() + others), (left.len().min(1), left.len()));
         assert!(left.iter().any(|entry| entry.original.destination == ip("127.0.0.2")), "{left:?}");
         assert!(!left.iter().any(|entry| entry.concerns(&wanted)), "{left:?}");
     });

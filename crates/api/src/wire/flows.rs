@@ -140,9 +140,9 @@ pub struct StagedPolicy {
     pub rule: Option<String>,
 }
 
-/// Packets that were not seen, said when it is noticed.
+/// What was not seen or is not told, said when it is noticed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", default)]
 pub struct Unseen {
     /// Packets that the kernel could not queue.
     pub lost_packets: u64,
@@ -154,4 +154,8 @@ pub struct Unseen {
     pub uncounted_denials: u64,
     /// Lines that were left out because whoever follows reads too slowly.
     pub skipped_lines: u64,
+    /// Connections that the kernel tracks and that are not told, because there are too many.
+    pub skipped_connections: u64,
+    /// The connections that the kernel tracks cannot be listed.
+    pub connections_unknown: bool,
 }

@@ -154,20 +154,23 @@ fn question(args: &FlowsArgs, names: &mut Names) -> Result<FlowsQuestion> {
     Ok(FlowsQuestion { follow, denied, pod, addresses, connections })
 }
 
-/// Asks a node for all that it remembers, and the connections that it tracks.
+/// Asks a node for all that it remembers, and the connections that it tracks; with what is missing of them, in words.
 ///
 /// # Errors
 /// No node answers, or it watches no flows.
-pub(crate) fn remembered(socket: &str) -> Result<Vec<Flow>> {
+pub(crate) fn remembered(socket: &str) -> Result<(Vec<Flow>, Vec<String>)> {
     let request = Request::Flows(FlowsQuestion { connections: true, ..FlowsQuestion::default() });
-    let (mut flows, mut failure, mut ended) = (Vec::new(), None, false);
+    let (mut flows, mut missing, mut failure, mut ended) = (Vec::new(), Vec::new(), None, false);
     client::follow(Path::new(socket), &request, Some(LIMIT), |answer| {
         match answer {
             Answer::Flow(flow) => {
                 flows.push(*flow);
                 return ControlFlow::Continue(());
             }
-            Answer::Unseen(_) => return ControlFlow::Continue(()),
+            Answer::Unseen(unseen) => {
+                missing.push(text::unseen(&unseen));
+                return ControlFlow::Continue(());
+            }
             Answer::Done => ended = true,
             Answer::Error(error) => failure = Some(anyhow!("{}", error.msg)),
             other => failure = Some(anyhow!("the node answered another question: {other:?}")),
@@ -179,7 +182,7 @@ pub(crate) fn remembered(socket: &str) -> Result<Vec<Flow>> {
         None if !ended => {
             Err(anyhow!("the node on {socket} ended before it had told all its flows; ask again"))
         }
-        None => Ok(flows),
+        None => Ok((flows, missing)),
     }
 }
 

@@ -76,7 +76,15 @@ fn time(milliseconds: i64) -> String {
 
 /// What is missing, in a line.
 pub(super) fn unseen(unseen: &Unseen) -> String {
-    let Unseen { lost_packets, denied_deaf_ms, allowed_deaf_ms, uncounted_denials, skipped_lines } = *unseen;
+    let Unseen {
+        lost_packets,
+        denied_deaf_ms,
+        allowed_deaf_ms,
+        uncounted_denials,
+        skipped_lines,
+        skipped_connections,
+        connections_unknown,
+    } = *unseen;
     let parts = [
         (lost_packets > 0).then(|| format!("{lost_packets} packets could not be queued")),
         (denied_deaf_ms > 0)
@@ -85,6 +93,9 @@ pub(super) fn unseen(unseen: &Unseen) -> String {
             .then(|| format!("too many new connections: nobody looked at them for {allowed_deaf_ms} ms")),
         (uncounted_denials > 0).then(|| format!("{uncounted_denials} denied packets were not looked at")),
         (skipped_lines > 0).then(|| format!("{skipped_lines} lines were left out: this reads too slowly")),
+        (skipped_connections > 0)
+            .then(|| format!("too many tracked connections: {skipped_connections} of them were left out")),
+        connections_unknown.then(|| "the kernel's tracked connections cannot be listed".to_owned()),
     ];
     parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
 }

@@ -25,6 +25,8 @@ use crate::table;
 const SOME_CUT: u8 = 3;
 /// None would be cut, and some would pass that did not.
 const SOME_OPENED: u8 = 4;
+/// None of those that are known would be cut, but some are not known.
+const INCOMPLETE: u8 = 5;
 
 /// Say which of the flows that are seen a file would cut or newly allow, before it is applied. Nothing is changed.
 #[derive(Debug, Args)]
@@ -44,7 +46,8 @@ rows of the datastore (or of --file); a flow that no policy has a say about is n
 ends, unless a policy says established: recheck.
 
 Exit codes: 0 nothing changes for these flows, 3 some would be cut, 4 none would be cut and some
-newly allowed; 1 failed, 2 wrong usage.")]
+newly allowed, 5 none would be cut, but a node could not tell all of its flows (a line that begins
+with '!' says why); 1 failed, 2 wrong usage.")]
 pub(crate) struct PlanArgs {
     #[command(flatten)]
     files: FileArgs,
@@ -109,18 +112,23 @@ pub(crate) fn run(args: &PlanArgs, global: &Global, console: &mut Console<'_>) -
             bail!("{key} does not exist; there is nothing to delete");
         }
     }
-    let plan = plan(&before, &after, gather(args, console)?, args.all);
+    let (flows, missing) = gather(args, console)?;
+    for missing in &missing {
+        writeln!(console.errors, "! {missing}")?;
+    }
+    let plan = plan(&before, &after, flows, args.all);
     show(&plan, args.output, console, text)?;
     match (plan.cut, plan.newly_allowed) {
+        (0, _) if !missing.is_empty() => Err(Exit(INCOMPLETE).into()),
         (0, 0) => Ok(()),
         (0, _) => Err(Exit(SOME_OPENED).into()),
         _ => Err(Exit(SOME_CUT).into()),
     }
 }
 
-/// The flows of files, or of nodes.
-fn gather(args: &PlanArgs, console: &Console<'_>) -> Result<Vec<Flow>> {
-    let mut flows = Vec::new();
+/// The flows of files, or of nodes with what those could not tell.
+fn gather(args: &PlanArgs, console: &Console<'_>) -> Result<(Vec<Flow>, Vec<String>)> {
+    let (mut flows, mut missing) = (Vec::new(), Vec::new());
     for file in &args.flows {
         let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
         flows.extend(flows::read(&text).with_context(|| file.display().to_string())?);
@@ -129,10 +137,12 @@ fn gather(args: &PlanArgs, console: &Console<'_>) -> Result<Vec<Flow>> {
         let own = [console.node_socket()];
         let sockets = if args.socket.is_empty() { &own[..] } else { &args.socket };
         for socket in sockets {
-            flows.extend(flows::remembered(socket)?);
+            let (remembered, untold) = flows::remembered(socket)?;
+            flows.extend(remembered);
+            missing.extend(untold);
         }
     }
-    Ok(flows)
+    Ok((flows, missing))
 }
 
 fn plan(before: &Cluster, after: &Cluster, flows: Vec<Flow>, all: bool) -> Plan {

@@ -49,6 +49,24 @@ fn flows_are_shown_with_the_rule_and_what_is_missing_is_said() {
 }
 
 #[test]
+fn a_plan_for_flows_that_a_node_could_not_tell_does_not_say_that_nothing_changes() {
+    let files = World::without_datastore();
+    let cluster = files.file("cluster.yaml", crate::explain::CLUSTER);
+    let new = files.file("new.yaml", crate::policy_plan::OTHERS);
+    let command = ["policy", "plan", "--file", &cluster, "-f", &new];
+    let flow = json!({"flow": flow("10.65.1.1", "10.65.2.1", 22, "allow")});
+    let (complete, _) = asked(&command, &[flow.clone(), json!("done")]);
+    assert_eq!(complete.code, 0, "{complete:?}");
+    for (missing, said) in [
+        (json!({"skippedConnections": 7}), "! too many tracked connections: 7 of them were left out\n"),
+        (json!({"connectionsUnknown": true}), "! the kernel's tracked connections cannot be listed\n"),
+    ] {
+        let (outcome, _) = asked(&command, &[flow.clone(), json!({"unseen": missing}), json!("done")]);
+        assert!(outcome.code == 5 && outcome.errors.ends_with(said), "{outcome:?}");
+    }
+}
+
+#[test]
 fn what_is_written_as_json_can_be_planned_with() {
     let lines = [json!({"flow": flow("10.65.1.1", "10.65.2.1", 22, "allow")}), json!("done")];
     let (outcome, _) = asked(&["flows", "-o", "json"], &lines);

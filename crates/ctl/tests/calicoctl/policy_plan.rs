@@ -15,7 +15,7 @@ pub(crate) fn flow(source: &str, destination: &str, port: u16, action: &str) -> 
 }
 
 /// `dev/web` may reach `db`, and nobody else may.
-const OTHERS: &str = "\
+pub(crate) const OTHERS: &str = "\
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
 metadata: {name: db, namespace: prod}

@@ -44,6 +44,21 @@ impl Conntrack {
         self.socket.dump(&wire::list(None), TABLE, |reply| wire::read(reply.payload))
     }
 
+    /// So many entries of both families at most, in no order, and how many others there are; those are not kept.
+    ///
+    /// # Errors
+    /// As [`Socket::dump`].
+    pub fn first_connections(&mut self, most: usize) -> Result<(Vec<Connection>, usize), Error> {
+        let mut seen = 0_usize;
+        let kept = self.socket.dump(&wire::list(None), TABLE, |reply| {
+            let connection = wire::read(reply.payload)?;
+            seen += 1;
+            // A listing that was interrupted is begun again: then more are left out than had to be, and counted so.
+            (seen <= most).then_some(connection)
+        })?;
+        Ok((kept, seen.saturating_sub(most)))
+    }
+
     /// How many entries there are in the namespace. None can be listed where the kernel cannot list any.
     fn count(&mut self) -> Result<usize, Error> {
         match self.socket.get(&wire::count(), TABLE, |reply| wire::read_count(reply.payload)) {

@@ -31,7 +31,7 @@ impl Followers {
         &mut self,
         stream: UnixStream,
         question: FlowsQuestion,
-        remembered: impl FnOnce() -> Vec<Flow>,
+        remembered: impl FnOnce() -> (Vec<Flow>, Unseen),
     ) {
         if stream.set_nonblocking(true).is_err() {
             return;
@@ -46,10 +46,14 @@ impl Followers {
             return;
         }
         if !follower.question.follow {
-            for flow in remembered() {
+            let (flows, unseen) = remembered();
+            for flow in flows {
                 if follower.question.wants(&flow) {
                     follower.push(&Answer::Flow(Box::new(flow)));
                 }
+            }
+            if unseen != Unseen::default() {
+                follower.push(&Answer::Unseen(unseen));
             }
             follower.push(&Answer::Done);
         }
@@ -163,7 +167,9 @@ mod tests {
 
     fn follower(followers: &mut Followers, question: FlowsQuestion) -> UnixStream {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        followers.add(ours, question, || vec![flow(FlowAction::Allow, 2), flow(FlowAction::Deny, 3)]);
+        let unseen = Unseen { skipped_connections: u64::from(question.connections), ..Unseen::default() };
+        followers
+            .add(ours, question, || (vec![flow(FlowAction::Allow, 2), flow(FlowAction::Deny, 3)], unseen));
         theirs
     }
 
@@ -180,6 +186,15 @@ mod tests {
         let expected = [Answer::Flow(Box::new(flow(FlowAction::Deny, 3))), Answer::Done];
         assert_eq!(lines(stream), expected);
         assert!(followers.0.is_empty());
+    }
+
+    #[test]
+    fn what_is_left_out_of_the_connections_is_told_before_the_end() {
+        let mut followers = Followers::default();
+        let stream = follower(&mut followers, FlowsQuestion { connections: true, ..Default::default() });
+        followers.write();
+        let told = lines(stream);
+        assert!(matches!(&told[2..], [Answer::Unseen(Unseen { skipped_connections: 1, .. }), Answer::Done]));
     }
 
     #[test]

@@ -185,10 +185,11 @@ impl Watcher {
             let connections = question.connections;
             followers.add(stream, question, || {
                 let mut flows = table.flows(node, milliseconds());
+                let mut unseen = Unseen::default();
                 if connections {
-                    flows.extend(tracked(node));
+                    flows.extend(tracked(node, &mut unseen));
                 }
-                flows
+                (flows, unseen)
             });
         }
     }
@@ -306,13 +307,16 @@ fn packet(headers: &Headers) -> Packet {
     }
 }
 
-/// What the kernel tracks, each as a flow that was allowed.
-fn tracked(node: &str) -> Vec<Flow> {
-    let connections = Conntrack::open().and_then(|mut conntrack| conntrack.connections());
-    let connections = connections.unwrap_or_else(|error| {
+/// What the kernel tracks, each as a flow that was allowed; and what of it is left out.
+fn tracked(node: &str, unseen: &mut Unseen) -> Vec<Flow> {
+    let connections =
+        Conntrack::open().and_then(|mut conntrack| conntrack.first_connections(MOST_CONNECTIONS));
+    let (connections, others) = connections.unwrap_or_else(|error| {
         tracing::warn!(%error, "the tracked connections cannot be listed");
-        Vec::new()
+        unseen.connections_unknown = true;
+        Default::default()
     });
+    unseen.skipped_connections = others as u64;
     let flows = connections.iter().map(|connection| {
         let headers = connection.headers;
         let with_ports = matches!(headers.protocol, 6 | 17 | 132);
@@ -331,7 +335,7 @@ fn tracked(node: &str) -> Vec<Flow> {
             policies: Vec::new(),
         }
     });
-    flows.take(MOST_CONNECTIONS).collect()
+    flows.collect()
 }
 
 /// The names of interfaces by number. A number is not used again soon.
