@@ -4,10 +4,10 @@
 //! is staged, says the reference evaluator ([`calc::evaluator`]), on the objects and sets that the kernel has. It is asked once a
 //! flow and not once a packet, so it may be slow; it renders the chains of just those endpoints that it is asked about.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use calc::contract::{Action, Direction, IpVersion, PolicyId, Tier, WorkloadEndpoint};
+use calc::contract::{Action, Direction, HostEndpoint, IpVersion, PolicyId, Tier, WorkloadEndpoint};
 use calc::evaluator::{Decision, Evaluator, Members, Outcome, Packet};
 use calc::program::{BOTH, ChainId, Conntrack, HostHook, Judgement, Origin, Program, Verdict, note};
 
@@ -100,6 +100,8 @@ pub(crate) struct Judge<'a> {
     parameters: &'a Parameters,
     families: [&'a dyn Members; 2],
     replaced: &'a BTreeSet<PolicyId>,
+    /// The host endpoint of each interface that has one.
+    placed: BTreeMap<Arc<str>, (Arc<str>, Arc<HostEndpoint>)>,
 }
 
 impl<'a> Judge<'a> {
@@ -109,7 +111,8 @@ impl<'a> Judge<'a> {
         families: &'a [Family<B>; 2],
         replaced: &'a BTreeSet<PolicyId>,
     ) -> Self {
-        Self { model, parameters, families: [&families[0].rules, &families[1].rules], replaced }
+        let families: [&dyn Members; 2] = [&families[0].rules, &families[1].rules];
+        Self { model, parameters, families, replaced, placed: place(model) }
     }
 
     pub(crate) fn judge(&self, sight: &Sight) -> Judged {
@@ -129,9 +132,8 @@ impl<'a> Judge<'a> {
             let endpoint = endpoint.clone();
             Some(End { name: id.workload.clone(), direction, of: Of::Workload(endpoint) })
         };
-        let placed = place(self.model);
         let host = |interface: &Option<Arc<str>>, hook, direction| {
-            let found = placed.get(interface.as_deref()?).or_else(|| placed.get("*"));
+            let found = self.placed.get(interface.as_deref()?).or_else(|| self.placed.get("*"));
             found.map(|(name, endpoint)| End {
                 name: name.clone(),
                 direction,
@@ -260,7 +262,7 @@ struct End {
 
 enum Of {
     Workload(Arc<WorkloadEndpoint>),
-    Host(Arc<calc::contract::HostEndpoint>, HostHook),
+    Host(Arc<HostEndpoint>, HostHook),
 }
 
 /// The origins of all rules that deny.

@@ -68,7 +68,7 @@ pub(super) struct Watcher {
     followers: Followers,
     interfaces: Interfaces,
     /// What the agent is asked to judge.
-    judging: Option<(Vec<Key>, Vec<Sight>, Instant)>,
+    judging: Option<(Vec<Key>, Vec<Sight>)>,
     told: Instant,
     /// The agent knows that somebody follows what is allowed.
     wanted: bool,
@@ -115,7 +115,7 @@ impl Watcher {
             let now = Instant::now();
             self.hear(now);
             self.answer();
-            self.judge(now);
+            self.judge();
             self.follow_flood(now);
             if now.saturating_duration_since(self.told) >= PACE {
                 self.tell(now);
@@ -194,11 +194,11 @@ impl Watcher {
         }
     }
 
-    fn judge(&mut self, now: Instant) {
+    fn judge(&mut self) {
         while let Ok(said) = self.said.1.try_recv() {
             match said {
                 Said::Judged(judged) => {
-                    if let Some((keys, sights, _)) = self.judging.take() {
+                    if let Some((keys, sights)) = self.judging.take() {
                         self.table.on_judged(milliseconds(), &keys, &sights, judged);
                     }
                 }
@@ -210,7 +210,7 @@ impl Watcher {
         }
         let (keys, sights) = self.table.take_unjudged(JUDGED_AT_ONCE);
         self.agent.judge(sights.clone(), self.said.0.clone());
-        self.judging = Some((keys, sights, now));
+        self.judging = Some((keys, sights));
     }
 
     fn follow_flood(&mut self, now: Instant) {
