@@ -4,7 +4,7 @@
 //! | what cannot be read | is taken as |
 //! |---|---|
 //! | a rule: its action, a value, or a field that this version does not know | nothing matches it, if it allows or logs; else (also for an unknown action) it denies everything |
-//! | another field of a policy or profile | a policy that denies everything to those that it selects; no label lent |
+//! | another field of a policy or profile | a policy that denies everything to those that it selects, first in its tier if `order` cannot be read; no label lent |
 //! | whom a policy is about (`selector`, …) | a row that does not exist |
 //! | a tier's order or default action | absent: 1,000,000, `Deny` |
 //! | a network of a set | not in it |
@@ -72,6 +72,7 @@ struct Closing {
 
 impl Closing {
     fn resource(&mut self) -> Result<Resource, Violation> {
+        self.check_shape()?;
         if has_rules(self.kind) {
             self.close_rules();
         }
@@ -92,6 +93,16 @@ impl Closing {
             }
         }
         Ok(resource)
+    }
+
+    /// Of what is no object nothing can be closed, nor said whom it is about.
+    fn check_shape(&self) -> Result<(), Violation> {
+        let is_object = |value: &Value| value.is_null() || value.is_object();
+        match (self.value.is_object(), is_object(&self.value["spec"])) {
+            (true, true) => Ok(()),
+            (false, _) => Err(no_object("")),
+            (true, false) => Err(no_object("spec")),
+        }
     }
 
     fn decoded(&self) -> Result<Resource, Violation> {
@@ -131,10 +142,11 @@ impl Closing {
     fn drop_fields(&mut self) -> Result<(), Violation> {
         let fields = match self.value["spec"].take() {
             Value::Object(fields) => fields,
-            _ => return Err(Violation { field: "spec".into(), value: None, reason: "is no object".into() }),
+            _ => return Err(no_object("spec")),
         };
         self.value["spec"] = json!({});
         self.decoded()?;
+        let mut dropped = Vec::new();
         for (field, content) in fields {
             self.value["spec"][&field] = content;
             let Err(problem) = self.decoded() else { continue };
@@ -145,16 +157,25 @@ impl Closing {
                 spec.remove(&field);
             }
             self.problems.push(problem);
+            dropped.push(field);
         }
         if has_rules(self.kind) {
-            self.deny_everything();
+            self.deny_everything(&dropped);
         }
         Ok(())
     }
 
-    fn deny_everything(&mut self) {
+    /// A policy whose place is lost comes before all others of its tier, and to forwarded traffic too: what it might have denied,
+    /// none of them may allow.
+    fn deny_everything(&mut self, dropped: &[String]) {
         let reason = self.problems.last().map(ToString::to_string).unwrap_or_default();
         let spec = &mut self.value["spec"];
+        let foremost = [("order", json!(f64::MIN)), ("applyOnForward", json!(true))];
+        for (field, value) in
+            foremost.into_iter().filter(|(field, _)| dropped.iter().any(|name| name == field))
+        {
+            spec[field] = value;
+        }
         // Before destination NAT, packets only come in.
         let directions = if spec["preDNAT"] == json!(true) { &DIRECTIONS[..1] } else { &DIRECTIONS[..] };
         self.rules.clear();
@@ -177,6 +198,10 @@ fn rules_mut<'a>(resource: &'a mut Resource, direction: &str) -> Option<&'a mut 
         _ => return None,
     };
     Some(if direction == DIRECTIONS[0] { ingress } else { egress })
+}
+
+fn no_object(field: &str) -> Violation {
+    Violation { field: field.into(), value: None, reason: "is no object".into() }
 }
 
 fn first(problems: Vec<Problem>) -> Violation {
@@ -251,7 +276,7 @@ mod tests {
         let (spec, resource, problems) = closed(Kind::GlobalNetworkPolicy, spec);
         assert_eq!(
             spec,
-            json!({ "selector": "a == 'b'", "tier": "t", "types": ["Egress"],
+            json!({ "selector": "a == 'b'", "tier": "t", "order": f64::MIN, "types": ["Egress"],
                 "ingress": [{ "action": "Deny" }], "egress": [{ "action": "Deny" }] })
         );
         let Resource::GlobalNetworkPolicy(policy) = resource else { panic!("{resource:?}") };
@@ -308,5 +333,26 @@ mod tests {
             refused(Kind::IPPool, r#"{"metadata":{},"spec":{"cidr":"10.0.0.0/16","blockSize":"big"}}"#)
                 .contains("blockSize")
         );
+    }
+
+    #[test]
+    fn what_is_no_object_is_refused() {
+        for text in ["[]", "1", "null", r#"{"metadata":{},"spec":"x"}"#, r#"{"spec":[]}"#, r#"{"spec":true}"#]
+        {
+            for kind in Kind::ALL.iter().filter(|kind| can_be_closed(**kind)) {
+                let key = Key::cluster(*kind, "a");
+                assert!(Row::decode_closed(&key, text).is_err(), "{kind:?} {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_policy_whose_place_cannot_be_read_comes_first_and_on_forwarded_traffic() {
+        let spec =
+            json!({ "order": "first", "applyOnForward": "often", "selector": "all()", "types": ["Ingress"] });
+        let (_, resource, problems) = closed(Kind::GlobalNetworkPolicy, spec);
+        let Resource::GlobalNetworkPolicy(policy) = resource else { panic!("{resource:?}") };
+        assert_eq!((policy.spec.order, policy.spec.apply_on_forward), (Some(f64::MIN), true));
+        assert_eq!(problems.len(), 2, "{problems:?}");
     }
 }
