@@ -17,7 +17,7 @@ use api::{
     Kind, KubeControllersConfiguration, Metadata, Node, Resource, Row, Switch,
 };
 use datastore::resources::{ResourceError, Resources};
-use datastore::{Scope, Store, SyncEvent, Update};
+use datastore::{Scope, Store, StoreError, SyncEvent, Update};
 
 /// The end of every name.
 const SUFFIX: &str = "auto-hep";
@@ -82,11 +82,19 @@ pub(crate) fn start(node: &str, store: Arc<dyn Store>) -> io::Result<News> {
         store,
         in_sync: false,
         node: None,
-        configuration: None,
+        configuration: Configuration::Absent,
         existing: BTreeMap::new(),
     };
     std::thread::Builder::new().name("auto-endpoints".to_owned()).spawn(move || keeper.run(&news))?;
     Ok(News(sender))
+}
+
+/// What is asked for. Without a word about it there are no automatic host endpoints; where the word cannot be read, those that are
+/// there stay, because without them hosts would be open.
+enum Configuration {
+    Absent,
+    Unreadable,
+    Read(Box<KubeControllersConfiguration>),
 }
 
 struct Keeper {
@@ -94,7 +102,7 @@ struct Keeper {
     store: Arc<dyn Store>,
     in_sync: bool,
     node: Option<Node>,
-    configuration: Option<KubeControllersConfiguration>,
+    configuration: Configuration,
     /// Host endpoints of this node with such names, whoever made them.
     existing: BTreeMap<String, HostEndpoint>,
 }
@@ -132,10 +140,9 @@ impl Keeper {
                     _ => None,
                 });
             }
-            (Kind::KubeControllersConfiguration, Some(Resource::KubeControllersConfiguration(found))) => {
-                self.configuration = Some((**found).clone());
+            (Kind::KubeControllersConfiguration, resource) => {
+                self.configuration = self.configuration(&update.key, resource);
             }
-            (Kind::KubeControllersConfiguration, _) => self.configuration = None,
             (Kind::HostEndpoint, Some(Resource::HostEndpoint(endpoint)))
                 if endpoint.spec.node == self.node_name =>
             {
@@ -146,19 +153,43 @@ impl Keeper {
         }
     }
 
+    fn configuration(&self, key: &Key, resource: Option<&Resource>) -> Configuration {
+        match resource {
+            Some(Resource::KubeControllersConfiguration(found)) if has_good_selectors(found) => {
+                return Configuration::Read(found.clone());
+            }
+            None if self.store.get(key).is_err_and(|error| matches!(error, StoreError::NotFound(_))) => {
+                return Configuration::Absent;
+            }
+            _ => {}
+        }
+        tracing::error!("{key} cannot be read: the automatic host endpoints stay as they are");
+        Configuration::Unreadable
+    }
+
     /// Writes what is different. What was written comes back as a row, and is the same then.
     fn reconcile(&mut self) -> Result<(), ResourceError> {
         let Some(node) = self.node.as_ref().filter(|_| self.in_sync) else { return Ok(()) };
-        let config = self.configuration.as_ref().and_then(host_endpoint_config);
+        let config = match &self.configuration {
+            Configuration::Unreadable => return Ok(()),
+            Configuration::Absent => None,
+            Configuration::Read(configuration) => host_endpoint_config(configuration),
+        };
         let wanted = config.map(|config| wanted(node, config)).unwrap_or_default();
         let resources = Resources::new(&*self.store);
+        let mut outcome = Ok(());
         for endpoint in &wanted {
             let found = self.existing.get(&endpoint.metadata.name);
             if found.is_some_and(|found| !found.is_automatic() || is_same(found, endpoint)) {
                 continue;
             }
-            resources.apply(&endpoint.clone().into())?;
-            tracing::info!(endpoint = endpoint.metadata.name, "wrote an automatic host endpoint");
+            match resources.apply(&endpoint.clone().into()) {
+                Ok(_) => {
+                    tracing::info!(endpoint = endpoint.metadata.name, "wrote an automatic host endpoint")
+                }
+                // The others do not wait for it.
+                Err(error) => outcome = outcome.and(Err(error)),
+            }
         }
         let is_wanted = |name: &str| wanted.iter().any(|endpoint| endpoint.metadata.name == name);
         let gone = self.existing.iter().filter(|(name, found)| found.is_automatic() && !is_wanted(name));
@@ -166,16 +197,21 @@ impl Keeper {
             match resources.delete(Kind::HostEndpoint, None, name, None) {
                 Ok(_) => tracing::info!(endpoint = name, "deleted an automatic host endpoint"),
                 Err(error) if error.is_not_found() => {}
-                Err(error) => return Err(error),
+                Err(error) => outcome = outcome.and(Err(error)),
             }
         }
-        Ok(())
+        outcome
     }
 }
 
 fn host_endpoint_config(configuration: &KubeControllersConfiguration) -> Option<&AutoHostEndpointConfig> {
     let config = configuration.spec.controllers.node.as_ref()?.host_endpoint.as_ref()?;
     (config.auto_create == Some(Switch::Enabled)).then_some(config)
+}
+
+fn has_good_selectors(configuration: &KubeControllersConfiguration) -> bool {
+    let templates = host_endpoint_config(configuration).into_iter().flat_map(|config| &config.templates);
+    templates.into_iter().all(|template| Selector::parse(&template.node_selector).is_ok())
 }
 
 fn is_same(found: &HostEndpoint, wanted: &HostEndpoint) -> bool {
@@ -374,5 +410,36 @@ mod tests {
         resources.delete(Kind::KubeControllersConfiguration, None, "default", None).expect("it is there");
         testkit::eventually("nothing is asked for any more", || ours().is_empty());
         assert_eq!(endpoints(&*store), others);
+    }
+
+    #[test]
+    fn what_is_asked_for_and_cannot_be_read_changes_nothing() {
+        let store: Arc<dyn Store> = Arc::new(Memory::new());
+        let mut keeper = Keeper {
+            node_name: "n".to_owned(),
+            store: store.clone(),
+            in_sync: true,
+            node: None,
+            configuration: Configuration::Absent,
+            existing: BTreeMap::new(),
+        };
+        let told = |keeper: &mut Keeper, key: &Key, resource: Option<Resource>| {
+            let row = resource.map(|resource| Arc::new(Row::Resource(resource)));
+            keeper.on_update(&Update { key: key.clone(), row });
+        };
+        let key = Key::cluster(Kind::KubeControllersConfiguration, "default");
+        let selecting = |selector: &str| {
+            let template = json!({ "generateName": "out", "interfaceCIDRs": ["192.0.2.0/24"], "nodeSelector": selector });
+            configuration(json!({ "autoCreate": "Enabled", "templates": [template] }))
+        };
+        told(&mut keeper, &key, Some(selecting("all()")));
+        assert!(matches!(keeper.configuration, Configuration::Read(_)));
+        told(&mut keeper, &key, Some(selecting("all(")));
+        assert!(matches!(keeper.configuration, Configuration::Unreadable));
+        store.create(&key, r#"{"spec": 1}"#).expect("there is none");
+        told(&mut keeper, &key, None);
+        assert!(matches!(keeper.configuration, Configuration::Unreadable), "the row is there");
+        told(&mut keeper, &Key::cluster(Kind::KubeControllersConfiguration, "gone"), None);
+        assert!(matches!(keeper.configuration, Configuration::Absent), "there is no such row");
     }
 }

@@ -261,8 +261,9 @@ impl Node {
                 let news = bgp.report();
                 news.into_iter().for_each(|news| self.agent.send(agent::Event::Sessions(news)));
             }
-            if self.agent_thread.is_finished() {
-                tracing::error!("the agent has ended; so does the node");
+            let ended = [("agent", self.agent_thread.is_finished()), ("syncer", self.syncer.has_ended())];
+            if let Some((part, _)) = ended.iter().find(|(_, has_ended)| *has_ended) {
+                tracing::error!("the {part} has ended; so does the node");
                 std::process::exit(i32::from(EXIT_CANNOT_START));
             }
             ControlFlow::Continue(())

@@ -174,6 +174,11 @@ impl Syncer {
         self.monitor.clone()
     }
 
+    /// Whether it has ended by itself: its receiver wants no more, or has panicked. Then nothing will be delivered any more.
+    pub fn has_ended(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
     /// Ends the syncer, within a quarter of a second, and returns when nothing will be delivered any more.
     ///
     /// # Panics

@@ -218,7 +218,7 @@ fn a_syncer_ends_when_its_receiver_is_gone() {
     assert_eq!(next(&events), SyncEvent::InSync);
     drop(events);
     put(&memory, "a", "1");
-    wait_until(|| syncer.thread.as_ref().is_some_and(JoinHandle::is_finished));
+    wait_until(|| syncer.has_ended());
 }
 
 #[test]

@@ -76,8 +76,10 @@ fn strangers_that_connect_are_reset_and_do_not_cost_a_session() {
         })
     });
     assert_untouched(&ours, &theirs);
-    let left = hosts[0].command("ss -Hnt state all dst 10.0.0.66");
-    assert!(left.lines().count() < 200, "nothing is kept of them: {}", left.lines().count());
+    // The last ones wait to be accepted, on a busy machine a while.
+    testkit::eventually("nothing is kept of them", || {
+        hosts[0].command("ss -Hnt state all dst 10.0.0.66").lines().count() < 200
+    });
 }
 
 #[test]
